@@ -1,0 +1,124 @@
+"""boto3 sessions from settings; under `--local` a session that cannot reach a real account."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+from botocore.config import Config as BotoConfig
+
+from ddbrelay import __version__
+from ddbrelay.errors import AwsRefused, ConfigError
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+    from ddbrelay.config import Settings
+
+LOCAL_REGION = "us-east-1"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_DUMMY = "ddbrelay-local"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is on this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+class Aws:
+    """boto3 clients for one run; made once per command.
+
+    Raises ConfigError when no region is known, when `--local` names an address elsewhere, and when
+    the profile does not exist; AwsRefused when no embedded AWS runs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.local = settings.local
+        self.endpoint_url = _local_endpoint(settings) if settings.local else settings.endpoint_url
+        core = _isolated() if settings.local else botocore.session.Session()
+        if settings.profile and not settings.local:
+            core.set_config_variable("profile", settings.profile)
+        self.session = boto3.Session(
+            botocore_session=core,
+            region_name=settings.region or (LOCAL_REGION if settings.local else None),
+            **(
+                {"aws_access_key_id": _DUMMY, "aws_secret_access_key": _DUMMY}
+                if settings.local
+                else {}
+            ),
+        )
+        if not self.session.region_name:
+            raise ConfigError(
+                "no AWS region is configured",
+                "--region eu-west-1, AWS_REGION, or a region in the profile",
+            )
+        self.region: str = self.session.region_name
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        """A boto3 client, kept for the run; thread-safe as boto3's clients are."""
+        if service not in self._clients:
+            self._clients[service] = self.session.client(
+                service,  # type: ignore[call-overload]
+                endpoint_url=self.endpoint_url,
+                config=BotoConfig(
+                    connect_timeout=5,
+                    read_timeout=30,
+                    retries={"mode": "standard", "total_max_attempts": 4},
+                    user_agent_extra=f"ddbrelay/{__version__}",
+                    proxies={} if self.local else None,
+                ),
+            )
+        return self._clients[service]
+
+    def credentials(self) -> Credentials:
+        """The credentials of the chain; AwsRefused when there are none."""
+        found = self.session.get_credentials()
+        if found is None:
+            raise AwsRefused("no AWS credentials were found", NO_CREDENTIALS_HINT)
+        return found
+
+
+NO_CREDENTIALS_HINT = (
+    "--profile NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --local for the embedded AWS"
+)
+
+
+def _local_endpoint(settings: Settings) -> str:
+    if settings.endpoint_url:
+        if not is_loopback(settings.endpoint_url):
+            raise ConfigError(
+                f"--local never leaves this machine, but the endpoint is {settings.endpoint_url}",
+                "leave out --local, or the endpoint",
+            )
+        return settings.endpoint_url
+    from ddbrelay.local.daemon import running
+
+    found = running(settings.state_dir)
+    if found is None:
+        raise AwsRefused("the embedded AWS is not running", "ddbrelay local start")
+    return found.url
+
+
+def _isolated() -> botocore.session.Session:
+    """No profile, no shared file, and a guard on every request that boto3 sends."""
+    unset = (None, None, None, None)
+    nowhere = (None, None, os.devnull, None)
+    core = botocore.session.Session(
+        session_vars={
+            "profile": unset,
+            "ca_bundle": unset,
+            "config_file": nowhere,
+            "credentials_file": nowhere,
+        }
+    )
+    core.register("before-send", _refuse_other_hosts)
+    return core
+
+
+def _refuse_other_hosts(**event: Any) -> None:
+    request = event["request"]
+    assert is_loopback(request.url), f"--local must not reach {request.url}"

@@ -1,0 +1,193 @@
+"""Options that every command takes, before or after its name, and what they come to.
+
+An option has no default of its own: an absent one leaves the setting to the environment, the
+file and `Settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.session import Aws
+    from ddbrelay.cli.console import Console
+    from ddbrelay.config import Config, Settings
+
+GLOBAL = ("profile", "region", "endpoint_url", "table", "bus", "local", "output")
+_METAVARS = {
+    "profile": "NAME",
+    "region": "REGION",
+    "endpoint_url": "URL",
+    "table": "TABLE",
+    "bus": "BUS",
+    "output": "rich|lines|json",
+    "consumer": "NAME",
+    "state": "PATH",
+    "start": "START",
+    "entity": "NOUN",
+    "source": "SOURCE",
+    "grace": "SECONDS",
+    "max_in_flight": "N",
+}
+
+
+@dataclass
+class Run:
+    """What the command line said, gathered from both sides of the command's name."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> Config:
+        """Flags, environment, file and defaults, merged; ConfigError when one is wrong."""
+        from ddbrelay.config import load
+
+        return load(self.flags)
+
+    @property
+    def settings(self) -> Settings:
+        return self.config.settings
+
+    @property
+    def verbosity(self) -> int:
+        """-1 errors only, 0 normal, 1 with -v, 2 with -vv."""
+        return -1 if self.flags.get("quiet") else int(self.flags.get("verbose") or 0)
+
+    @cached_property
+    def console(self) -> Console:
+        """Where data and words go."""
+        from ddbrelay.cli.console import Console
+
+        return Console.for_run(self.settings.output, self.verbosity)
+
+    @cached_property
+    def aws(self) -> Aws:
+        """The session of this run; imports boto3."""
+        from ddbrelay.aws.session import Aws
+
+        return Aws(self.settings)
+
+    def require(self, name: str) -> str:
+        """The setting, or ConfigError that says the three ways to give it."""
+        value = getattr(self.settings, name)
+        if value is None:
+            from ddbrelay.config import env_name, flag_name, toml_key
+            from ddbrelay.errors import ConfigError
+
+            raise ConfigError(
+                f"no {name} is given",
+                f"--{flag_name(name)}, {env_name(name)}, or {toml_key(name)} in ddbrelay.toml",
+            )
+        return str(value)
+
+
+pass_run = click.make_pass_decorator(Run)
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    # A count that was not given is 0, a flag with two sides that was not given is None.
+    absent = value is None or (value == 0 and value is not False)
+    if not absent and param.name is not None and not ctx.resilient_parsing:
+        ctx.ensure_object(Run).flags[param.name] = value
+
+
+class GlobalOption(click.Option):
+    """An option that lands in `Run.flags` instead of the command's arguments."""
+
+    def __init__(self, *declarations: str, **attributes: Any) -> None:
+        super().__init__(
+            list(declarations), expose_value=False, callback=_keep, default=None, **attributes
+        )
+
+
+def _option(name: str) -> click.Option:
+    from ddbrelay.config import Settings, env_name, flag_name
+
+    setting = next(s for s in fields(Settings) if s.name == name)
+    flag = f"--{flag_name(name)}"
+    if isinstance(setting.default, bool):
+        return GlobalOption(f"{flag}/--no-{flag_name(name)}", name, help=setting.metadata["help"])
+    return GlobalOption(
+        flag,
+        name,
+        metavar=_METAVARS.get(name),
+        help=f"{setting.metadata['help']}  [{env_name(name)}]",
+        **({"shell_complete": _complete_outputs} if name == "output" else {}),
+    )
+
+
+def _complete_outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from ddbrelay.config import OUTPUTS
+
+    return [word for word in OUTPUTS if word.startswith(incomplete)]
+
+
+def global_options() -> list[click.Option]:
+    """The options accepted before and after every command."""
+    return [
+        GlobalOption("--config", metavar="FILE", help="configuration file  [DDBRELAY_CONFIG]"),
+        *(_option(name) for name in GLOBAL),
+        GlobalOption("-v", "--verbose", count=True, help="say more; -vv shows tracebacks"),
+        GlobalOption("-q", "--quiet", is_flag=True, flag_value=True, help="print errors only"),
+    ]
+
+
+def setting_options(*names: str) -> Callable[[Any], Any]:
+    """Decorator: the command takes these settings as options too (`setting_options("grace")`)."""
+
+    def decorate(function: Any) -> Any:
+        for name in reversed(names):
+            function.__click_params__ = [*getattr(function, "__click_params__", []), _option(name)]
+        return function
+
+    return decorate
+
+
+class Command(click.Command):
+    """A command that takes the global options as well, listed apart in its help."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._global = global_options()
+        self.params = [*self.params, *self._global]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = [p for p in self.get_params(ctx) if p not in self._global]
+        _write_options(ctx, formatter, "Options", own)
+        print_global_help(ctx, formatter, self._global)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from ddbrelay.cli.main import configure_logging
+
+        configure_logging(ctx.ensure_object(Run).verbosity)
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A command with commands of its own (`positions list`)."""
+
+    command_class = Command
+
+
+def print_global_help(
+    ctx: click.Context, formatter: click.HelpFormatter, params: Iterable[click.Parameter]
+) -> None:
+    """The section of the options that every command takes."""
+    _write_options(ctx, formatter, "Global options (before or after the command)", params)
+
+
+def _write_options(
+    ctx: click.Context,
+    formatter: click.HelpFormatter,
+    title: str,
+    params: Iterable[click.Parameter],
+) -> None:
+    rows = [row for param in params if (row := param.get_help_record(ctx)) is not None]
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)

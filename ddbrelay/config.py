@@ -1,0 +1,271 @@
+"""Settings: one field here is a flag, an environment variable and a key of `ddbrelay.toml`.
+
+Order of precedence: flag, environment (`DDBRELAY_<NAME>`), file, default. An empty environment
+variable counts as absent, as the AWS CLI has it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ddbrelay.errors import ConfigError
+
+FILE_NAME = "ddbrelay.toml"
+OUTPUTS = ("rich", "lines", "json")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds from `250ms`, `5s`, `15m`, `4h`, `1d` or a plain number of seconds.
+
+    Raises ValueError when the text is none of these.
+    """
+    match = _DURATION.fullmatch(str(text).strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 5, 250ms, 15m or 4h")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def parse_time(text: str, now: float) -> float:
+    """Epoch seconds from an ISO 8601 time (UTC where it names no zone) or an age such as `15m`.
+
+    Raises ValueError when the text is neither, or lies in the future.
+    """
+    if _DURATION.fullmatch(text.strip()) and text.strip()[-1].isalpha():
+        return now - parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an ISO time such as 2026-11-23T10:31:00Z nor an age such as 15m"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if moment.timestamp() > now:
+        raise ValueError(f"{text!r} lies in the future")
+    return moment.timestamp()
+
+
+def parse_bool(value: str | bool) -> bool:
+    """True or False from TOML or from an environment variable; ValueError for anything else."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+", str(value)) or int(str(value)) < 1:
+        raise ValueError(f"{value!r} is not a whole number above zero")
+    return int(str(value))
+
+
+def _output(value: object) -> str:
+    if value not in OUTPUTS:
+        raise ValueError(f"{value!r} is none of {', '.join(OUTPUTS)}")
+    return str(value)
+
+
+def _path(value: object) -> Path:
+    return Path(_text(str(value))).expanduser()
+
+
+def _state_dir() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("ddbrelay", appauthor=False))
+
+
+def _setting(default: Any, toml: str, parse: Callable[[Any], Any], help_text: str) -> Any:
+    metadata = {"toml": toml, "parse": parse, "help": help_text}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting with its default; times are in seconds."""
+
+    profile: str | None = _setting(None, "aws.profile", _text, "AWS profile")
+    region: str | None = _setting(None, "aws.region", _text, "AWS region")
+    endpoint_url: str | None = _setting(
+        None, "aws.endpoint_url", _text, "send every AWS call to this address"
+    )
+    local: bool = _setting(
+        False, "aws.local", parse_bool, "use the embedded AWS of `ddbrelay local`, no account"
+    )
+    table: str | None = _setting(None, "source.table", _text, "DynamoDB table to follow")
+    entity: str | None = _setting(
+        None, "source.entity", _text, "noun of the events (default: from the table's name)"
+    )
+    bus: str | None = _setting(None, "bus.name", _text, "EventBridge bus to publish to")
+    source: str | None = _setting(
+        None, "bus.source", _text, "Source of the events (default: ddbrelay.<table>)"
+    )
+    consumer: str = _setting(
+        "default", "relay.consumer", _text, "name under which positions are kept"
+    )
+    start: str = _setting(
+        "checkpoint",
+        "relay.from",
+        _text,
+        "where to start: checkpoint, trim-horizon, latest, a time or an age",
+    )
+    grace: float = _setting(
+        5.0, "relay.grace", parse_duration, "time to finish what is in hand after an interrupt"
+    )
+    max_in_flight: int = _setting(
+        16, "relay.max_in_flight", _count, "PutEvents requests in flight at once"
+    )
+    poll_interval: float = _setting(
+        0.25, "relay.poll_interval", parse_duration, "pause after a page with records"
+    )
+    idle_interval: float = _setting(
+        1.0, "relay.idle_interval", parse_duration, "longest pause of an idle shard"
+    )
+    discovery_interval: float = _setting(
+        30.0, "relay.discovery_interval", parse_duration, "time between two listings of the shards"
+    )
+    state: Path | None = _setting(
+        None, "relay.state", _path, "state file (default: state.db in the state directory)"
+    )
+    state_dir: Path = _setting(
+        _state_dir, "relay.state_dir", _path, "directory for state, and for `ddbrelay local`"
+    )
+    output: str | None = _setting(
+        None, "output", _output, "rich, lines or json (default: rich in a terminal, else lines)"
+    )
+
+    @property
+    def state_file(self) -> Path:
+        """Where positions, bookmarks and dead letters are kept."""
+        return self.state or self.state_dir / "state.db"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, and for each of them the place that it came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    file: Path | None
+
+
+def env_name(name: str) -> str:
+    """`max_in_flight` -> `DDBRELAY_MAX_IN_FLIGHT`; `start` is spelt `DDBRELAY_FROM`."""
+    return "DDBRELAY_" + flag_name(name).replace("-", "_").upper()
+
+
+def flag_name(name: str) -> str:
+    """The name of a field as the command line has it; `from` is a word of Python's own."""
+    return "from" if name == "start" else name.replace("_", "-")
+
+
+def toml_key(name: str) -> str:
+    """The dotted key of a field in `ddbrelay.toml`."""
+    return next(str(f.metadata["toml"]) for f in fields(Settings) if f.name == name)
+
+
+def find_file(directory: Path) -> Path | None:
+    """`ddbrelay.toml` in the directory or the nearest one above it."""
+    for folder in (directory, *directory.parents):
+        candidate = folder / FILE_NAME
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def load(
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Config:
+    """Merge flags, environment, file and defaults.
+
+    `flags` maps field names to values, None for a flag that was not given; `config` among them
+    names the file. Raises ConfigError, with the place and the nearest right key.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = flags.get("config") or environ.get("DDBRELAY_CONFIG")
+    file = Path(chosen).expanduser() if chosen else find_file(directory or Path.cwd())
+    in_file = _read(file) if file else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for setting in fields(Settings):
+        name, toml = setting.name, str(setting.metadata["toml"])
+        variable = env_name(name)
+        if flags.get(name) is not None:
+            raw, origin, place = flags[name], "flag", f"--{flag_name(name)}"
+        elif environ.get(variable):
+            raw, origin, place = environ[variable], "environment", variable
+        elif toml in in_file:
+            raw, origin, place = in_file[toml], "file", f"{file}: {toml}"
+        else:
+            origins[name] = "default"
+            continue
+        try:
+            values[name] = setting.metadata["parse"](raw)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
+        if origin == "file" and isinstance(values[name], Path) and file is not None:
+            values[name] = file.parent / values[name]
+    return Config(Settings(**values), origins, file)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {file}: {error.strerror}", "ddbrelay init writes a commented file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
+    sections = {key.split(".")[0] for key in known if "." in key}
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if key in sections and isinstance(value, dict):
+            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
+        elif key in sections:
+            raise ConfigError(f"{file}: {key} must be a section, written [{key}]")
+        else:
+            flat[key] = value
+    for key in flat:
+        if key not in known:
+            raise ConfigError(f'{file}: unknown key "{key}"', _nearest(key, known, sections))
+    return flat
+
+
+def _nearest(key: str, known: set[str], sections: set[str]) -> str:
+    section, _, last = key.rpartition(".")
+    close = difflib.get_close_matches(key, known | sections, n=1, cutoff=0.6)
+    # The right word in the wrong section is nearer to what was meant than a similar spelling.
+    moved = sorted(k for k in known if k.rpartition(".")[2] == last)
+    best = (moved or close or [""])[0]
+    if best:
+        return f'did you mean "{best}"?'
+    names = sorted(k for k in known if k.startswith(f"{section}.")) if section else sorted(known)
+    return f"known keys: {', '.join(names or sorted(known))}"

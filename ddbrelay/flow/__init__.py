@@ -1,0 +1,1 @@
+"""The path of a record, one file per station, in travel order: pure, no I/O, no clock."""

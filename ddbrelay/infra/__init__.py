@@ -1,0 +1,1 @@
+"""What the relay needs around it in AWS: provision, teardown, fake data, a receiver."""

@@ -1,0 +1,1 @@
+"""Where positions, bookmarks and dead letters are kept."""

@@ -1,0 +1,1 @@
+"""Doubles that behave like AWS, faults included, for our tests and those of our users."""

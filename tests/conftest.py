@@ -1,0 +1,146 @@
+"""Fixtures: the embedded AWS on both engines, and the command line as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ddbrelay.aws.session import Aws
+from ddbrelay.config import Settings
+from ddbrelay.local import engine as engines
+from ddbrelay.local.ministack import program as ministack_program
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that a test starts, can see credentials, settings or state."""
+    home = tmp_path_factory.mktemp("home")
+    foreign = {
+        name
+        for name in os.environ
+        if name.startswith(("AWS_", "DDBRELAY_")) and name != "DDBRELAY_MINISTACK"
+    } | {"NO_COLOR", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in foreign:
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("DDBRELAY_STATE_DIR", str(home / "state"))
+        yield
+
+
+@pytest.fixture(scope="session", params=engines.ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
+    """An embedded AWS that the tests of one worker share: give each table a name of its own."""
+    if request.param == "ministack" and ministack_program() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI installs ministack, yet it was not found")
+        pytest.skip("ministack is not installed (python -m venv, pip install ministack)")
+    started = engines.start(request.param)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def aws(engine: engines.Engine) -> Aws:
+    """Clients for the embedded AWS, as `--local` makes them."""
+    return Aws(Settings(local=True, endpoint_url=engines.url(engine.port)))
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses, for tables, buses, queues and consumers."""
+    return f"t{uuid4().hex[:12]}"
+
+
+@dataclass
+class Cli:
+    """Runs `ddbrelay` as a process, as a user or a CI job does."""
+
+    directory: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "ddbrelay", *words]
+
+    def env(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+    def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run to the end, whatever the exit code."""
+        return subprocess.run(
+            self.arguments(*words),
+            cwd=self.directory,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run to the end; fail the test, with what it printed, unless it exits with 0."""
+        done = self.run(*words, timeout=timeout)
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str, timeout: float = 60) -> list[dict[str, Any]]:
+        """The objects that a run with `--output json` prints; it must exit with 0."""
+        done = self.ok(*words, "--output", "json", timeout=timeout)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start in the background; the test ends it."""
+        return subprocess.Popen(
+            self.arguments(*words),
+            cwd=self.directory,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def bare_cli(tmp_path: Path) -> Cli:
+    """The command line in an empty directory, with a state directory of its own."""
+    return Cli(tmp_path, {"DDBRELAY_STATE_DIR": str(tmp_path / "state")})
+
+
+@pytest.fixture
+def cli(bare_cli: Cli, engine: engines.Engine, name: str) -> Cli:
+    """The command line against the embedded AWS, with table and bus names of its own."""
+    bare_cli.environment |= {
+        "DDBRELAY_LOCAL": "1",
+        "DDBRELAY_ENDPOINT_URL": engines.url(engine.port),
+        "DDBRELAY_TABLE": name,
+        "DDBRELAY_BUS": f"{name}-bus",
+    }
+    return bare_cli
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], float], None]:
+    """Poll a condition until it holds; fail the test when it never does."""
+    import time
+
+    def wait(condition: Callable[[], bool], timeout: float = 20) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"still not so after {timeout} s")
+            time.sleep(0.02)
+
+    return wait
