@@ -119,7 +119,9 @@ class Settings:
     entity: str | None = _setting(
         None, "source.entity", _text, "noun of the events (default: from the table's name)"
     )
-    bus: str | None = _setting(None, "bus.name", _text, "EventBridge bus to publish to")
+    bus: str | None = _setting(
+        None, "bus.name", _text, "EventBridge bus to publish to (default: <table>-bus)"
+    )
     source: str | None = _setting(
         None, "bus.source", _text, "Source of the events (default: ddbrelay.<table>)"
     )
@@ -161,6 +163,16 @@ class Settings:
     def state_file(self) -> Path:
         """Where positions, bookmarks and dead letters are kept."""
         return self.state or self.state_dir / "state.db"
+
+    @property
+    def bus_name(self) -> str | None:
+        """The bus, by default named after the table."""
+        return self.bus or (f"{self.table}-bus" if self.table else None)
+
+    @property
+    def event_source(self) -> str:
+        """`Source` of every event, which the rule behind the bus matches."""
+        return self.source or f"ddbrelay.{self.table}"
 
 
 @dataclass(frozen=True)
