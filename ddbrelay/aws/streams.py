@@ -1,0 +1,138 @@
+"""A DynamoDB stream on AWS, or on anything that speaks its protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
+from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
+from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
+from ddbrelay.flow.change import decode_page
+
+_FAULTS = {
+    "ExpiredIteratorException": Fault.EXPIRED,
+    "TrimmedDataAccessException": Fault.TRIMMED,
+    "ResourceNotFoundException": Fault.NOT_FOUND,
+}
+
+
+class _SequenceRange(msgspec.Struct):
+    ending: str | None = msgspec.field(name="EndingSequenceNumber", default=None)
+
+
+class _Shard(msgspec.Struct):
+    id: str = msgspec.field(name="ShardId")
+    parent_id: str | None = msgspec.field(name="ParentShardId", default=None)
+    range: _SequenceRange = msgspec.field(
+        name="SequenceNumberRange", default_factory=_SequenceRange
+    )
+
+
+class _Description(msgspec.Struct):
+    status: str = msgspec.field(name="StreamStatus", default="ENABLED")
+    shards: list[_Shard] = msgspec.field(name="Shards", default_factory=list)
+    last_id: str | None = msgspec.field(name="LastEvaluatedShardId", default=None)
+
+
+class _DescribeStreamOutput(msgspec.Struct):
+    description: _Description = msgspec.field(name="StreamDescription")
+
+
+class _GetShardIteratorOutput(msgspec.Struct):
+    iterator: str = msgspec.field(name="ShardIterator")
+
+
+class AwsStream:
+    """A `StreamSource`."""
+
+    def __init__(self, service: Service, stream_arn: str) -> None:
+        self._service = service
+        self._arn = stream_arn
+
+    @classmethod
+    async def open(cls, transport: Transport, stream_arn: str) -> AwsStream:
+        """A stream whose endpoints are resolved."""
+        service = await transport.service("dynamodbstreams")
+        await service.resolve("DescribeStream", StreamArn=stream_arn)
+        await service.resolve(
+            "GetShardIterator",
+            StreamArn=stream_arn,
+            ShardId="shardId-00000000000000000000-00000000",
+            ShardIteratorType="LATEST",
+        )
+        await service.resolve("GetRecords", ShardIterator="none")
+        return cls(service, stream_arn)
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        request: dict[str, Any] = {"StreamArn": self._arn}
+        if after is not None:
+            request["ExclusiveStartShardId"] = after
+        if children_of is not None:
+            request["ShardFilter"] = {"Type": "CHILD_SHARDS", "ShardId": children_of}
+        body = await self._call("DescribeStream", request, "list the shards of the stream")
+        said = msgspec.json.decode(body, type=_DescribeStreamOutput).description
+        return ShardPage(
+            [Shard(s.id, s.parent_id, s.range.ending is not None) for s in said.shards],
+            said.last_id,
+            said.status in {"DISABLED", "DISABLING"},
+        )
+
+    async def iterator(
+        self,
+        shard_id: str,
+        kind: IteratorType,
+        *,
+        sequence: str | None = None,
+        timestamp: float | None = None,
+    ) -> str:
+        request: dict[str, Any] = {
+            "StreamArn": self._arn,
+            "ShardId": shard_id,
+            "ShardIteratorType": kind.value,
+        }
+        if sequence is not None:
+            request["SequenceNumber"] = sequence
+        if timestamp is not None:
+            request["Timestamp"] = timestamp
+        by_time = kind is IteratorType.AT_TIMESTAMP
+        body = await self._call("GetShardIterator", request, "read the stream", by_time=by_time)
+        return msgspec.json.decode(body, type=_GetShardIteratorOutput).iterator
+
+    async def records(self, iterator: str) -> Page:
+        body = await self._call("GetRecords", {"ShardIterator": iterator}, "read the stream")
+        try:
+            return decode_page(body)
+        except msgspec.DecodeError as error:
+            raise StreamFault(Fault.TRANSIENT, f"an answer that is no page: {error}") from error
+
+    async def _call(
+        self, operation: str, request: dict[str, Any], doing: str, *, by_time: bool = False
+    ) -> bytes:
+        try:
+            return await self._service.call(operation, msgspec.json.encode(request))
+        except NoAnswerError as error:
+            raise StreamFault(Fault.TRANSIENT, str(error)) from error
+        except WireError as error:
+            if error.code in BAD_CREDENTIALS or error.code in DENIED:
+                raise from_code(error.code, error.message, doing) from error
+            fault = _fault(error, operation, by_time)
+            if fault is None:
+                raise from_code(error.code, error.message, doing) from error
+            raise StreamFault(fault, str(error)) from error
+
+
+def _fault(error: WireError, operation: str, by_time: bool) -> Fault | None:
+    """None for a refusal that trying again cannot mend."""
+    if error.code in THROTTLED:
+        return Fault.THROTTLED
+    if error.code in _FAULTS:
+        return _FAULTS[error.code]
+    if by_time:
+        # Endpoints from before AT_TIMESTAMP refuse it with a ValidationException, or crash on it.
+        return Fault.REFUSED
+    if error.status >= 500:
+        return Fault.TRANSIENT
+    # An iterator that GetRecords cannot read is as good as expired: a fresh one is asked for.
+    return Fault.EXPIRED if operation == "GetRecords" else None

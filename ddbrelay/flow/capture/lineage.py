@@ -1,0 +1,129 @@
+"""Where a shard starts, and which shards may be read: parents before their children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ddbrelay.flow.capture.port import Shard
+
+
+class Start(Enum):
+    """Where a shard without a sequence number starts."""
+
+    TRIM_HORIZON = "trim-horizon"
+    LATEST = "latest"
+    TIME = "time"
+    ITERATOR = "iterator"
+    AT_SEQUENCE = "at-sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one shard is settled.
+
+    `sequence` is the last settled sequence number, `iterator` the one that followed it and
+    `iterator_at` when AWS gave it. `start` is the original start, `start_time` its time (for
+    LATEST the moment of the very first start), `start_sequence` its number for AT_SEQUENCE.
+    """
+
+    shard_id: str
+    parent_id: str | None = None
+    start: Start = Start.TRIM_HORIZON
+    start_time: float | None = None
+    start_sequence: str | None = None
+    sequence: str | None = None
+    iterator: str | None = None
+    iterator_at: float | None = None
+    finished: bool = False
+
+
+def first_positions(
+    shards: Iterable[Shard],
+    start: Start,
+    now: float,
+    since: float | None = None,
+    *,
+    disabled: bool = False,
+) -> dict[str, Position]:
+    """The position of every listed shard at the very first start, by shard id.
+
+    `latest` covers only the shards that are open now: a parent with children is closed even where
+    the listing still calls it open, and so is every leaf of a disabled stream. Shards discovered
+    later start at the trim horizon.
+    """
+    listed = list(shards)
+    parents = {shard.parent_id for shard in listed}
+    positions = {}
+    for shard in listed:
+        position = Position(shard.id, shard.parent_id, start)
+        if start is Start.LATEST:
+            closed = shard.closed or disabled or shard.id in parents
+            position = replace(position, start_time=now, finished=closed)
+        elif start is Start.TIME:
+            position = replace(position, start_time=since)
+        positions[shard.id] = position
+    return positions
+
+
+class Lineage:
+    """The tree of shards: a child is ready only after its parent was read and settled."""
+
+    def __init__(self, positions: Iterable[Position] = ()) -> None:
+        self._shards: dict[str, Shard] = {}
+        self._taken: set[str] = set()
+        self._finished: set[str] = set()
+        self._complete = False
+        for position in positions:
+            if position.finished:
+                self._finished.add(position.shard_id)
+
+    @property
+    def shards(self) -> dict[str, Shard]:
+        """Every shard that was ever listed to us, by id."""
+        return self._shards
+
+    def learn(self, shards: Iterable[Shard]) -> None:
+        """Take in one page of a listing; what an earlier page said stays."""
+        for shard in shards:
+            self._shards[shard.id] = shard
+
+    def listing_complete(self, listed: set[str]) -> None:
+        """All pages were read: what is no longer listed was trimmed away, and holds nobody up."""
+        self._complete = True
+        for shard_id in self._shards.keys() - listed - self._taken:
+            del self._shards[shard_id]
+            self._finished.discard(shard_id)
+
+    def ready(self) -> list[Shard]:
+        """Shards to start now, each given out once."""
+        found = [
+            shard
+            for shard in self._shards.values()
+            if shard.id not in self._taken
+            and shard.id not in self._finished
+            and self._parent_is_done(shard)
+        ]
+        self._taken.update(shard.id for shard in found)
+        return found
+
+    def _parent_is_done(self, shard: Shard) -> bool:
+        if shard.parent_id is None or shard.parent_id in self._finished:
+            return True
+        # Until a whole listing was seen, an unlisted parent may just stand on another page.
+        return self._complete and shard.parent_id not in self._shards
+
+    def finish(self, shard_id: str) -> None:
+        """The shard was read to its end and all its records are settled."""
+        self._finished.add(shard_id)
+        self._taken.discard(shard_id)
+
+    def is_finished(self, shard_id: str) -> bool:
+        """Whether nothing more will come of this shard."""
+        return shard_id in self._finished
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every listed shard is finished."""
+        return self._complete and all(shard in self._finished for shard in self._shards)

@@ -1,0 +1,140 @@
+"""What a stream gives, and the port through which it is read.
+
+Rests on https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html and the
+service model `dynamodbstreams/2012-08-10`. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+ITERATOR_LIFETIME = 15 * 60.0
+PAGE_RECORDS = 1000
+PAGE_BYTES = 1024 * 1024
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """`userIdentity`: upper-case keys in GetRecords, lower-case ones in a Lambda event."""
+
+    type_upper: str | None = msgspec.field(name="Type", default=None)
+    principal_upper: str | None = msgspec.field(name="PrincipalId", default=None)
+    type_lower: str | None = msgspec.field(name="type", default=None)
+    principal_lower: str | None = msgspec.field(name="principalId", default=None)
+
+
+class StreamRecord(msgspec.Struct, frozen=True):
+    """The `dynamodb` part of a record; keys and images stay undecoded JSON."""
+
+    sequence_number: str = msgspec.field(name="SequenceNumber")
+    keys: msgspec.Raw = msgspec.field(name="Keys")
+    new_image: msgspec.Raw | None = msgspec.field(name="NewImage", default=None)
+    old_image: msgspec.Raw | None = msgspec.field(name="OldImage", default=None)
+    created_at: float | None = msgspec.field(name="ApproximateCreationDateTime", default=None)
+    size: int | None = msgspec.field(name="SizeBytes", default=None)
+    view_type: str | None = msgspec.field(name="StreamViewType", default=None)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record as the stream gives it."""
+
+    event_id: str = msgspec.field(name="eventID")
+    event_name: str = msgspec.field(name="eventName")
+    dynamodb: StreamRecord
+    identity: Identity | None = msgspec.field(name="userIdentity", default=None)
+
+    @property
+    def sequence_number(self) -> str:
+        """21 to 40 decimal digits; never to be compared as text."""
+        return self.dynamodb.sequence_number
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of GetRecords; `size` is the length of its body in bytes."""
+
+    records: Sequence[Record]
+    next_iterator: str | None
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether more records probably wait behind it."""
+        return len(self.records) >= PAGE_RECORDS or self.size >= PAGE_BYTES * 9 // 10
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard as DescribeStream lists it; `closed` when it has an ending sequence number."""
+
+    id: str
+    parent_id: str | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPage:
+    """One answer of DescribeStream; `last_id` is where the next page starts, None on the last."""
+
+    shards: Sequence[Shard]
+    last_id: str | None = None
+    disabled: bool = False
+
+
+class Fault(Enum):
+    """What a failed call means to a reader."""
+
+    EXPIRED = "the iterator is older than 15 minutes"
+    TRIMMED = "the position is older than the trim horizon"
+    NOT_FOUND = "the shard or the stream is gone"
+    REFUSED = "the endpoint does not take this kind of iterator"
+    THROTTLED = "throttled"
+    TRANSIENT = "an internal error, or no answer"
+
+
+class StreamFault(Exception):
+    """A call of a `StreamSource` failed in a way that the reader knows how to answer."""
+
+    def __init__(self, fault: Fault, message: str = "") -> None:
+        super().__init__(message or fault.value)
+        self.fault = fault
+
+
+class IteratorType(Enum):
+    """`ShardIteratorType` of GetShardIterator."""
+
+    TRIM_HORIZON = "TRIM_HORIZON"
+    LATEST = "LATEST"
+    AT_SEQUENCE_NUMBER = "AT_SEQUENCE_NUMBER"
+    AFTER_SEQUENCE_NUMBER = "AFTER_SEQUENCE_NUMBER"
+    AT_TIMESTAMP = "AT_TIMESTAMP"
+
+
+class StreamSource(Protocol):
+    """One stream, read page by page.
+
+    Calls for different shards may run at the same time, calls for one shard follow each other.
+    Nothing is buffered: a page that was returned is never returned again for the iterator that
+    followed it. Each method raises StreamFault for what the reader handles by itself, and a
+    DdbrelayError for what ends the run (credentials, permissions). Nothing is retried inside.
+    """
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        """A page of the listing, behind the shard `after`; only one shard's children if named."""
+
+    async def iterator(
+        self,
+        shard_id: str,
+        kind: IteratorType,
+        *,
+        sequence: str | None = None,
+        timestamp: float | None = None,
+    ) -> str:
+        """A fresh iterator, good for 15 minutes."""
+
+    async def records(self, iterator: str) -> Page:
+        """Up to 1000 records or 1 MB; no next iterator on the last page of a closed shard."""

@@ -1,0 +1,205 @@
+"""One shard's iterator as a state machine."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from ddbrelay.flow.capture.lineage import Position, Start
+from ddbrelay.flow.capture.port import ITERATOR_LIFETIME, Fault, IteratorType, Page, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Pauses of one shard's reader, in seconds."""
+
+    after_records: float = 0.25
+    idle: float = 1.0
+    retry_base: float = 0.2
+    retry_cap: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing before `until`."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeedIterator:
+    """Ask for an iterator."""
+
+    kind: IteratorType
+    sequence: str | None = None
+    timestamp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedRecords:
+    """Ask for a page."""
+
+    iterator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The shard is read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records of a shard that were trimmed, or went with it, before they could be read.
+
+    `after` is the last sequence number read, None when not even the first record was.
+    """
+
+    shard_id: str
+    after: str | None
+    reason: str
+
+
+@dataclass(slots=True)
+class ShardReader:
+    """One shard from its start to its end, as a state machine.
+
+    `step(now)` says what to do next; the answer goes to `got_iterator`, `got_page` or `failed`.
+    `fresh` marks the very first start, the only one at which LATEST may be asked for.
+    """
+
+    position: Position
+    pace: Pace = field(default_factory=Pace)
+    rng: random.Random = field(default_factory=random.Random)
+    fresh: bool = False
+    closed: bool = False
+    ended: bool = False
+    caught_up: bool = False
+    _iterator: str | None = None
+    _iterator_at: float = 0.0
+    _iterator_is_stored: bool = False
+    _sequence: str | None = None
+    _since: float | None = None
+    _from_horizon: bool = False
+    _pause: float = 0.0
+    _until: float = 0.0
+    _failures: int = 0
+
+    def __post_init__(self) -> None:
+        at = self.position
+        self._sequence = at.sequence
+        if at.iterator is not None:
+            self._iterator, self._iterator_at = at.iterator, at.iterator_at or 0.0
+            self._iterator_is_stored = True
+        if at.start is Start.TIME and at.start_time is not None:
+            # The second that holds the start time belongs to it: records carry whole seconds.
+            self._since = float(int(at.start_time))
+
+    @property
+    def sequence(self) -> str | None:
+        """The last sequence number that was read."""
+        return self._sequence
+
+    @property
+    def iterator_at(self) -> float:
+        """When the iterator in use was given."""
+        return self._iterator_at
+
+    def step(self, now: float) -> Wait | NeedIterator | NeedRecords | Ended:
+        """What to do at the time `now`."""
+        if self.ended:
+            return Ended()
+        if now < self._until:
+            return Wait(self._until)
+        aged = now - self._iterator_at >= ITERATOR_LIFETIME
+        if self._iterator is not None and not (aged and self._renewable):
+            return NeedRecords(self._iterator)
+        return self._iterator_to_ask_for()
+
+    @property
+    def _renewable(self) -> bool:
+        return self._sequence is not None or self.position.start is not Start.ITERATOR
+
+    def _iterator_to_ask_for(self) -> NeedIterator:
+        start = self.position
+        if self._sequence is not None:
+            return NeedIterator(IteratorType.AFTER_SEQUENCE_NUMBER, sequence=self._sequence)
+        if self._from_horizon or start.start in {Start.TRIM_HORIZON, Start.ITERATOR}:
+            return NeedIterator(IteratorType.TRIM_HORIZON)
+        if start.start is Start.AT_SEQUENCE:
+            return NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=start.start_sequence)
+        if start.start is Start.LATEST and not self._latest_was_used:
+            return NeedIterator(IteratorType.LATEST)
+        return NeedIterator(IteratorType.AT_TIMESTAMP, timestamp=start.start_time)
+
+    @property
+    def _latest_was_used(self) -> bool:
+        # A second LATEST would jump over whatever came since the first.
+        return not self.fresh or self._iterator_at > 0.0
+
+    def got_iterator(self, iterator: str, now: float) -> None:
+        """GetShardIterator answered."""
+        self._iterator, self._iterator_at = iterator, now
+        self._iterator_is_stored = False
+        self._failures = 0
+
+    def got_page(self, page: Page, now: float) -> None:
+        """GetRecords answered; the records are the caller's to handle, before the end counts."""
+        self._failures = 0
+        self._iterator, self._iterator_at = page.next_iterator, now
+        self._iterator_is_stored = False
+        if page.records:
+            self._sequence = page.records[-1].sequence_number
+        if page.next_iterator is None:
+            self.ended = True
+        elif page.full:
+            self._pause = 0.0
+        elif page.records:
+            self._pause = self.pace.after_records
+        elif self.closed:
+            # Empty pages stand before records; nothing new comes, so there is nothing to wait for.
+            self._pause = self.pace.after_records
+        else:
+            grown = max(self._pause, self.pace.after_records / 2) * 2
+            self._pause = min(grown, self.pace.idle)
+        self.caught_up = not page.records
+        self._until = now + self._pause
+
+    def wants(self, record: Record) -> bool:
+        """False for a record older than a start by time, where the endpoint could not filter."""
+        created_at = record.dynamodb.created_at
+        return self._since is None or created_at is None or created_at >= self._since
+
+    def failed(self, fault: Fault, now: float) -> Gap | None:
+        """A call failed; returns the gap when records are lost by it."""
+        if self._iterator_is_stored and fault not in {Fault.THROTTLED, Fault.NOT_FOUND}:
+            # Emulators answer an unknown iterator with HTTP 500; the number behind it is enough.
+            self._iterator, self._iterator_is_stored = None, False
+            if self._renewable:
+                return None
+            self.ended = True
+            return Gap(self.position.shard_id, None, fault.value)
+        if fault is Fault.EXPIRED:
+            self._iterator = None
+            return None
+        if fault is Fault.REFUSED and not self._from_horizon and self._sequence is None:
+            self._from_horizon = True
+            self._since = float(int(self.position.start_time or 0.0))
+            return None
+        if fault is Fault.TRIMMED:
+            return self._trimmed()
+        if fault is Fault.NOT_FOUND:
+            self.ended = True
+            return Gap(self.position.shard_id, self._sequence, fault.value)
+        self._failures += 1
+        ceiling = min(self.pace.retry_cap, self.pace.retry_base * 2.0**self._failures)
+        self._until = now + self.rng.uniform(ceiling / 2, ceiling)
+        return None
+
+    def _trimmed(self) -> Gap | None:
+        if self._iterator is not None and self._sequence is not None:
+            # Only the iterator is known to be too old; the next records may still be there.
+            self._iterator = None
+            return None
+        gap = Gap(self.position.shard_id, self._sequence, Fault.TRIMMED.value)
+        self._iterator, self._sequence, self._from_horizon = None, None, True
+        return gap

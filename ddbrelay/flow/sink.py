@@ -1,0 +1,81 @@
+"""Request -> Receipt: what the bus took, what to send again and when, what it will never take.
+
+Codes: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ddbrelay.flow.packing import Item
+
+FINAL_CODES = frozenset(
+    {
+        "AccessDeniedException",
+        "InvalidAccountIdException",
+        "InvalidArgument",
+        "MalformedDetail",
+        "NotAuthorizedForDetailTypeException",
+        "NotAuthorizedForSourceException",
+        "RedactionFailure",
+    }
+)
+"""Codes of an entry that sending again cannot mend; any other code is tried again."""
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of each item of a request; every item stands in exactly one of the lists."""
+
+    accepted: list[tuple[Item, str]] = field(default_factory=list)
+    """With the id that the bus gave the event."""
+    retry: list[tuple[Item, str]] = field(default_factory=list)
+    """With the code, or what went wrong on the way."""
+    rejected: list[tuple[Item, str]] = field(default_factory=list)
+    """With the reason."""
+
+
+class Sink(Protocol):
+    """Where events go.
+
+    One call is one request; calls may run at the same time, for different item keys. An answer that
+    was lost counts as `retry`: the bus may then have the event twice, never not at all. Nothing is
+    retried inside, and nothing is buffered: what `send` returned is final. A DdbrelayError means
+    that no request can succeed now (credentials, permissions, no such bus); nothing was accepted.
+    """
+
+    async def send(self, items: Sequence[Item]) -> Receipt:
+        """Send at most ten items, together below 1 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryResult:
+    """One entry of the answer of PutEvents: an event id, or an error code and its message."""
+
+    event_id: str | None
+    code: str | None = None
+    message: str | None = None
+
+
+def receipt_of(items: Sequence[Item], results: Sequence[EntryResult]) -> Receipt:
+    """Pair the items of a request with the results, which stand in the same order."""
+    receipt = Receipt()
+    for item, result in zip(items, results, strict=True):
+        if result.event_id is not None and result.code is None:
+            receipt.accepted.append((item, result.event_id))
+        elif result.code in FINAL_CODES:
+            receipt.rejected.append((item, f"{result.code}: {result.message or ''}".rstrip(": ")))
+        else:
+            receipt.retry.append((item, result.code or "no result"))
+    return receipt
+
+
+def retry_delay(attempt: int, rng: random.Random, base: float = 0.1, cap: float = 20.0) -> float:
+    """Seconds before the next try after `attempt` failures: exponential with full jitter.
+
+    https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
+    """
+    return rng.uniform(0.0, min(cap, base * 2.0 ** min(attempt, 30)))

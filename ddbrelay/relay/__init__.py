@@ -1,0 +1,6 @@
+"""The engine: the only place with concurrency."""
+
+from ddbrelay.relay.engine import Relay
+from ddbrelay.relay.outcome import Observer, Options, Outcome
+
+__all__ = ["Observer", "Options", "Outcome", "Relay"]

@@ -1,0 +1,222 @@
+"""From a record in hand to its durable fate: map, pack, send, try again, park, settle."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.flow.mapping import Event, Mapper, Reject, Skip
+from ddbrelay.flow.packing import Item, Packer, oversize
+from ddbrelay.flow.sink import Receipt, Sink, retry_delay
+from ddbrelay.flow.tracking import DeadLetter, Fate, Store, Tally, Ticket
+from ddbrelay.relay.outcome import Observer, Options, Outcome
+from ddbrelay.relay.tasks import Tasks, cancel
+
+RETRIES_BEFORE_WORD = 3
+"""Failures of one call before the observer hears of it."""
+_BEHIND = "an earlier event of this item is parked"
+
+
+class Delivery:
+    """The second half of the engine.
+
+    Two events of one item key are never in flight together and never swapped; one that cannot be
+    delivered is parked, and later events of its item are parked behind it. Without a sink nothing
+    is sent and nothing is stored.
+    """
+
+    def __init__(
+        self,
+        mapper: Mapper,
+        sink: Sink | None,
+        store: Store,
+        observer: Observer,
+        options: Options,
+        now: Callable[[], float],
+        rng: random.Random,
+        tasks: Tasks,
+    ) -> None:
+        self._mapper, self._sink, self._store = mapper, sink, store
+        self._observer, self._options = observer, options
+        self._now, self._rng, self._tasks = now, rng, tasks
+        self._packer = Packer()
+        self._parked: set[bytes] = set()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._retries: dict[bytes, asyncio.TimerHandle] = {}
+        self._letters: list[tuple[Outcome, Ticket]] = []
+        self._room = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self.in_flight = 0
+        self.tally = Tally()
+        self.last_receipt = 0.0
+
+    @property
+    def pending(self) -> int:
+        """Events that wait or are in flight."""
+        return len(self._packer) + self.in_flight
+
+    async def begin(self) -> None:
+        """Learn which items have dead letters that later events must queue behind."""
+        if self._sink is not None:
+            self._parked = await self._store.parked_keys()
+
+    async def room(self) -> None:
+        """Return once there is room for another page."""
+        while self.pending >= self._options.max_pending:
+            self._room.clear()
+            await self._room.wait()
+
+    def skip(self, change: Change, ticket: Ticket, reason: str) -> None:
+        """No event for this record."""
+        self._settle(Outcome(change, None, Fate.SKIPPED, reason=reason), ticket)
+
+    def route(self, change: Change, ticket: Ticket) -> None:
+        """Map a change and queue, skip or mark for parking; `flush` must follow."""
+        try:
+            key = change.item_key
+        except UndecodableError as error:
+            self._letters.append((Outcome(change, None, Fate.PARKED, reason=str(error)), ticket))
+            return
+        result = self._mapper(change)
+        if self._options.wanted is not None and not self._options.wanted(change, result):
+            ticket.settle()
+            return
+        if isinstance(result, Skip):
+            self.skip(change, ticket, result.reason)
+            return
+        event = result if isinstance(result, Event) else None
+        reason = result.reason if isinstance(result, Reject) else None
+        if event is not None and oversize(event):
+            reason = f"the entry has {event.size:,} bytes, PutEvents takes less than 1 MB"
+        if key in self._parked:
+            reason = _BEHIND
+        if reason is not None:
+            self._parked.add(key)
+            self._letters.append((Outcome(change, event, Fate.PARKED, reason=reason), ticket))
+        elif event is not None and self._sink is None:
+            self._settle(Outcome(change, event, None), ticket)
+        elif event is not None:
+            self._packer.add(Item(change, event, event.size, ticket=ticket))
+
+    async def flush(self) -> None:
+        """Park what `route` marked, send what it queued."""
+        letters, self._letters = self._letters, []
+        if letters and self._sink is not None:
+            await self._store.park([self._letter(outcome) for outcome, _ in letters])
+        for outcome, ticket in letters:
+            self._settle(outcome, ticket)
+        self._pump()
+
+    async def drain(self) -> None:
+        """Finish what is in hand within the grace time; what is left is not settled."""
+        pointless = self._tasks.failed and not self._senders
+        if self.pending and not pointless:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(self._options.grace):
+                    await self._quiet.wait()
+            except TimeoutError:
+                self._observer.trouble(
+                    f"{self.pending} events were not acknowledged in time, the next run sends them"
+                )
+        for handle in self._retries.values():
+            handle.cancel()
+        await cancel(self._senders)
+
+    def _pump(self) -> None:
+        sink = self._sink
+        while (
+            sink is not None
+            and not self._tasks.failed
+            and len(self._senders) < self._options.max_in_flight
+            and (items := self._packer.take())
+        ):
+            self.in_flight += len(items)
+            task = self._tasks.spawn(self._send(sink, items))
+            self._senders.add(task)
+            task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._senders.discard(task)
+        self._pump()
+        if self.pending < self._options.max_pending:
+            self._room.set()
+        if not self.pending or (self._tasks.failed and not self._senders):
+            self._quiet.set()
+
+    async def _send(self, sink: Sink, items: list[Item]) -> None:
+        try:
+            receipt = await sink.send(items)
+        finally:
+            self.in_flight -= len(items)
+        self.last_receipt = asyncio.get_running_loop().time()
+        await self._apply(receipt)
+
+    async def _apply(self, receipt: Receipt) -> None:
+        for item, event_id in receipt.accepted:
+            self._packer.release(item.key)
+            sent = Outcome(
+                item.change, item.event, Fate.PUBLISHED, event_id, attempts=item.attempts + 1
+            )
+            self._settle(sent, item.ticket)
+        for item, reason in receipt.retry:
+            self._retry(item, reason)
+        for item, reason in receipt.rejected:
+            self._reject(item, reason)
+        await self.flush()
+
+    def _retry(self, item: Item, reason: str) -> None:
+        item.attempts += 1
+        self.tally.retried += 1
+        self._packer.put_back(item)
+        if item.attempts % RETRIES_BEFORE_WORD == 0:
+            self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
+        self._retries[item.key] = asyncio.get_running_loop().call_later(
+            retry_delay(item.attempts, self._rng), self._try_again, item.key
+        )
+
+    def _try_again(self, key: bytes) -> None:
+        del self._retries[key]
+        self._packer.release(key)
+        self._pump()
+
+    def _reject(self, item: Item, reason: str) -> None:
+        self._parked.add(item.key)
+        refused = Outcome(
+            item.change, item.event, Fate.PARKED, reason=reason, attempts=item.attempts + 1
+        )
+        self._letters.append((refused, item.ticket))
+        for later in self._packer.withdraw(item.key):
+            waits = Outcome(later.change, later.event, Fate.PARKED, reason=_BEHIND)
+            self._letters.append((waits, later.ticket))
+        self._packer.release(item.key)
+
+    def _settle(self, outcome: Outcome, ticket: Ticket) -> None:
+        if outcome.fate is not None:
+            self.tally.fates[outcome.fate] += 1
+        if outcome.fate is Fate.SKIPPED:
+            self.tally.skipped_by[outcome.reason or ""] += 1
+        ticket.settle()
+        self._observer.outcome(outcome)
+
+    def _letter(self, outcome: Outcome) -> DeadLetter:
+        change = outcome.change
+        try:
+            key = change.item_key
+        except UndecodableError:
+            key = bytes(change.record.dynamodb.keys)
+        return DeadLetter(
+            shard_id=change.shard_id,
+            sequence=change.sequence_number,
+            item_key=key,
+            reason=outcome.reason or "",
+            record=msgspec.json.encode(change.record),
+            event=msgspec.json.encode(outcome.event) if outcome.event is not None else None,
+            attempts=outcome.attempts,
+            parked_at=self._now(),
+            behind=outcome.reason == _BEHIND,
+        )

@@ -1,0 +1,381 @@
+"""The engine: discovers and reads shards, hands the records on, checkpoints.
+
+One event loop, no threads. Time comes from the loop and from `now`, chance from `rng`, so that a
+loop with a virtual clock and a seed gives the same run every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ddbrelay.errors import AwsRefused
+from ddbrelay.flow.capture import (
+    Ended,
+    Fault,
+    Gap,
+    Lineage,
+    NeedIterator,
+    NeedRecords,
+    Page,
+    Position,
+    Shard,
+    ShardReader,
+    StreamFault,
+    StreamSource,
+    Wait,
+    first_positions,
+)
+from ddbrelay.flow.change import Change, Origin
+from ddbrelay.flow.mapping import Mapper
+from ddbrelay.flow.sink import Sink, retry_delay
+from ddbrelay.flow.tracking import Frontier, Store, Tally
+from ddbrelay.relay.delivery import RETRIES_BEFORE_WORD, Delivery
+from ddbrelay.relay.outcome import Observer, Options
+from ddbrelay.relay.tasks import Tasks, cancel
+
+
+@dataclass(slots=True)
+class _Open:
+    """A shard that is being read; `last_time` is the write time of the last record read."""
+
+    shard: Shard
+    reader: ShardReader
+    frontier: Frontier
+    last_time: float | None = None
+
+
+class Relay:
+    """One run over one stream; `sink` None looks at what would be sent, and moves no checkpoint."""
+
+    def __init__(
+        self,
+        source: StreamSource,
+        mapper: Mapper,
+        sink: Sink | None,
+        store: Store,
+        origin: Origin,
+        observer: Observer,
+        options: Options | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._source, self._store = source, store
+        self._origin, self._observer = origin, observer
+        self._options = options or Options()
+        self._now, self._rng = now, rng or random.Random()
+        self._saves = sink is not None
+        self._tasks = Tasks(self._fail)
+        self._delivery = Delivery(
+            mapper, sink, store, observer, self._options, now, self._rng, self._tasks
+        )
+        self._lineage = Lineage()
+        self._positions: dict[str, Position] = {}
+        self._open: dict[str, _Open] = {}
+        self._readers: set[asyncio.Task[None]] = set()
+        self._childless: list[str] = []
+        self._fresh = False
+        self._disabled = False
+        self._saving = asyncio.Lock()
+        self._discover_now = asyncio.Event()
+        self._end = asyncio.Event()
+        self._error: BaseException | None = None
+        self._last_read = 0.0
+        self.read = 0
+        self.end_reason = ""
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the records so far."""
+        return self._delivery.tally
+
+    @property
+    def in_flight(self) -> int:
+        """Events that were sent and not answered yet."""
+        return self._delivery.in_flight
+
+    @property
+    def shards(self) -> int:
+        """Shards that are being read."""
+        return len(self._open)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest write that is not behind us yet; 0 when caught up."""
+        behind = [
+            self._now() - opened.last_time
+            for opened in self._open.values()
+            if opened.last_time is not None
+            and (len(opened.frontier) or not opened.reader.caught_up)
+        ]
+        return max(behind, default=0.0)
+
+    async def run(self, stop: asyncio.Event) -> Tally:
+        """Relay until `stop` is set, a bound of the options is reached, or the stream has ended.
+
+        `end_reason` says which: stopped, timeout, idle, max-records or ended. Raises the
+        DdbrelayError that ended the run early, after everything that was settled has been saved.
+        """
+        self._last_read = _loop_time()
+        spawn, options = self._tasks.spawn, self._options
+        watchers = [spawn(self._until(stop)), spawn(self._follow())]
+        if options.timeout is not None:
+            watchers.append(spawn(self._until_elapsed(options.timeout)))
+        if options.until_idle is not None:
+            watchers.append(spawn(self._until_idle(options.until_idle)))
+        if self._saves:
+            watchers.append(spawn(self._checkpoint()))
+        try:
+            await self._end.wait()
+        finally:
+            await cancel([*watchers, *self._readers])
+            await self._delivery.drain()
+            if self._saves and self._open:
+                await self._save([opened.frontier for opened in self._open.values()])
+        if self._error is not None:
+            raise self._error
+        return self.tally
+
+    # Ends
+
+    def _finish(self, reason: str) -> None:
+        if not self._end.is_set():
+            self.end_reason = reason
+            self._end.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._finish("error")
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._finish("stopped")
+
+    async def _until_elapsed(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._finish("timeout")
+
+    async def _until_idle(self, idle: float) -> None:
+        while True:
+            last = max(self._last_read, self._delivery.last_receipt)
+            left = idle - (_loop_time() - last)
+            caught_up = all(opened.reader.caught_up for opened in self._open.values())
+            seen = caught_up if self._open else self._lineage.exhausted
+            if left <= 0 and seen and not self._delivery.pending:
+                self._finish("idle")
+            await asyncio.sleep(max(left, 0.05))
+
+    # Discovery
+
+    async def _follow(self) -> None:
+        """List the shards, start those that are ready; again and again."""
+        await self._begin()
+        patience = 1.0
+        while True:
+            self._start_ready()
+            if self._disabled and self._lineage.exhausted:
+                self._finish("ended")
+            # A shard may end before its child is listed.
+            patience = patience * 2 if self._childless else 1.0
+            pause = self._options.discovery_interval
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(patience, pause) if self._childless else pause):
+                    await self._discover_now.wait()
+            self._discover_now.clear()
+            await self._discover()
+
+    async def _begin(self) -> None:
+        listed = await self._list_all()
+        stored = await self._store.load() if self._options.resume else {}
+        shards = list(self._lineage.shards.values())
+        if stored:
+            self._positions = stored
+            await self._forget_unlisted(listed)
+        else:
+            self._fresh = True
+            self._positions = first_positions(
+                shards,
+                self._options.start,
+                self._now(),
+                self._options.since,
+                disabled=self._disabled,
+            )
+        if self._saves:
+            await self._store.begin(self._positions.values())
+        await self._delivery.begin()
+        self._lineage = Lineage(self._positions.values())
+        self._lineage.learn(shards)
+        self._lineage.listing_complete(listed)
+
+    async def _discover(self) -> None:
+        for parent in self._childless:
+            try:
+                children = await self._source.shards(children_of=parent)
+            except StreamFault:
+                break
+            self._lineage.learn(children.shards)
+        parents = {shard.parent_id for shard in self._lineage.shards.values()}
+        if not self._childless or not parents.issuperset(self._childless):
+            await self._forget_unlisted(await self._list_all())
+            parents = {shard.parent_id for shard in self._lineage.shards.values()}
+        self._childless = [shard for shard in self._childless if shard not in parents]
+
+    async def _list_all(self) -> set[str]:
+        """Learn all pages of the listing; a page that fails is asked for again."""
+        listed: set[str] = set()
+        after: str | None = None
+        failures = 0
+        while True:
+            try:
+                page = await self._source.shards(after)
+            except StreamFault as fault:
+                if fault.fault is Fault.NOT_FOUND:
+                    raise AwsRefused(
+                        f"the stream {self._origin.stream_arn} no longer exists",
+                        "run it again to follow the table's present stream",
+                    ) from fault
+                failures += 1
+                self._report(failures, "list the shards", fault)
+                await asyncio.sleep(retry_delay(failures, self._rng, base=0.5))
+                continue
+            failures = 0
+            self._lineage.learn(page.shards)
+            self._disabled = page.disabled
+            listed.update(shard.id for shard in page.shards)
+            after = page.last_id
+            if after is None:
+                self._lineage.listing_complete(listed)
+                return listed
+
+    async def _forget_unlisted(self, listed: set[str]) -> None:
+        """Drop shards that AWS no longer lists; what was not read of them is lost."""
+        gone = [
+            position
+            for position in self._positions.values()
+            if position.shard_id not in listed and position.shard_id not in self._open
+        ]
+        for position in gone:
+            if not position.finished:
+                self._lost(Gap(position.shard_id, position.sequence, Fault.NOT_FOUND.value))
+            del self._positions[position.shard_id]
+        if gone and self._saves:
+            await self._store.forget([position.shard_id for position in gone])
+
+    def _start_ready(self) -> None:
+        for shard in self._lineage.ready():
+            position = self._positions.get(shard.id) or Position(shard.id, shard.parent_id)
+            self._positions[shard.id] = position
+            reader = ShardReader(
+                position, self._options.pace, self._rng, fresh=self._fresh, closed=shard.closed
+            )
+            opened = _Open(shard, reader, Frontier(position))
+            self._open[shard.id] = opened
+            task = self._tasks.spawn(self._read(opened))
+            self._readers.add(task)
+            task.add_done_callback(self._readers.discard)
+        self._fresh = False
+
+    # Reading
+
+    async def _read(self, opened: _Open) -> None:
+        reader, failures = opened.reader, 0
+        while True:
+            await self._delivery.room()
+            step = reader.step(self._now())
+            try:
+                match step:
+                    case Wait(until):
+                        await asyncio.sleep(max(until - self._now(), 0.001))
+                        continue
+                    case NeedIterator(kind, sequence, timestamp):
+                        iterator = await self._source.iterator(
+                            opened.shard.id, kind, sequence=sequence, timestamp=timestamp
+                        )
+                        reader.got_iterator(iterator, self._now())
+                        continue
+                    case NeedRecords(iterator):
+                        await self._take(opened, await self._source.records(iterator))
+                    case Ended():
+                        await self._finish_shard(opened)
+                        return
+                failures = 0
+            except StreamFault as fault:
+                failures += 1
+                self._report(failures, f"read shard {opened.shard.id}", fault)
+                gap = reader.failed(fault.fault, self._now())
+                if gap is not None:
+                    self._lost(gap)
+
+    async def _take(self, opened: _Open, page: Page) -> None:
+        bound = self._options.max_records
+        left = len(page.records) + 1 if bound is None else bound - self.read
+        if len(page.records) >= left:
+            # The iterator behind the page would jump over the records that are left out.
+            await self._hand_on(opened, Page(page.records[:left], None))
+            self._finish("max-records")
+            await asyncio.get_running_loop().create_future()
+        # Records first: the last page of a closed shard has some, and no next iterator.
+        await self._hand_on(opened, page)
+        opened.reader.got_page(page, self._now())
+
+    async def _hand_on(self, opened: _Open, page: Page) -> None:
+        self.read += len(page.records)
+        sequences = [record.sequence_number for record in page.records]
+        tickets = opened.frontier.read(sequences, page, self._now())
+        for record, ticket in zip(page.records, tickets, strict=True):
+            change = Change(record, opened.shard.id, self._origin)
+            if opened.reader.wants(record):
+                self._delivery.route(change, ticket)
+            else:
+                self._delivery.skip(change, ticket, "before the start")
+        if page.records:
+            self._last_read = _loop_time()
+            opened.last_time = page.records[-1].dynamodb.created_at
+            await self._delivery.flush()
+
+    async def _finish_shard(self, opened: _Open) -> None:
+        """Children wait until all records of their parent are settled, and that is stored."""
+        if len(opened.frontier):
+            settled = asyncio.Event()
+            opened.frontier.on_empty = settled.set
+            await settled.wait()
+        opened.frontier.finish()
+        self._positions[opened.shard.id] = opened.frontier.position
+        if self._saves:
+            await self._save([opened.frontier])
+        del self._open[opened.shard.id]
+        self._lineage.finish(opened.shard.id)
+        self._childless.append(opened.shard.id)
+        self._discover_now.set()
+
+    def _lost(self, gap: Gap) -> None:
+        self.tally.gaps.append(gap)
+        self._observer.gap(gap)
+
+    def _report(self, failures: int, doing: str, error: Exception) -> None:
+        if failures % RETRIES_BEFORE_WORD == 0:
+            self._observer.trouble(f"cannot {doing}, trying again: {error}")
+
+    # Checkpoints
+
+    async def _checkpoint(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.checkpoint_interval)
+            dirty = [opened.frontier for opened in self._open.values() if opened.frontier.dirty]
+            if dirty:
+                await self._save(dirty)
+
+    async def _save(self, frontiers: list[Frontier]) -> None:
+        async with self._saving:
+            for frontier in frontiers:
+                frontier.dirty = False
+            await self._store.save([frontier.position for frontier in frontiers])
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

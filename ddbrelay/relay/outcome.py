@@ -1,0 +1,63 @@
+"""What the engine is told, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ddbrelay.flow.capture import Gap, Pace, Start
+from ddbrelay.flow.change import Change
+from ddbrelay.flow.mapping import Event, Reject, Skip
+from ddbrelay.flow.tracking import Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one change; `fate` is None in a run that sends nothing.
+
+    `event_id` is the bus's id of a published event, `reason` says why one was skipped or parked.
+    """
+
+    change: Change
+    event: Event | None
+    fate: Fate | None
+    event_id: str | None = None
+    reason: str | None = None
+    attempts: int = 0
+
+
+class Observer(Protocol):
+    """Is told what happens, in the order in which it happens; must return at once."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A record has its fate."""
+
+    def gap(self, gap: Gap) -> None:
+        """Records were lost."""
+
+    def trouble(self, message: str) -> None:
+        """A call keeps failing; the run goes on trying."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run goes; times in seconds, None for no bound.
+
+    `resume` goes on from stored positions where there are any; without it, and on the very first
+    start, the run starts at `start` (for TIME at `since`). `wanted` narrows a replay.
+    """
+
+    start: Start = Start.TRIM_HORIZON
+    since: float | None = None
+    resume: bool = True
+    wanted: Callable[[Change, Event | Skip | Reject], bool] | None = None
+    max_records: int | None = None
+    until_idle: float | None = None
+    timeout: float | None = None
+    grace: float = 5.0
+    max_in_flight: int = 16
+    max_pending: int = 10_000
+    pace: Pace = field(default_factory=Pace)
+    discovery_interval: float = 30.0
+    checkpoint_interval: float = 1.0

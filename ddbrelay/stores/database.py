@@ -1,0 +1,150 @@
+"""The state file: an SQLite database, one for all consumers of a user.
+
+Write-ahead logging keeps a commit cheap and survives a kill at any instant; the file is made with
+the rights of its owner only, since dead letters hold items.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddbrelay.errors import StateError
+
+VERSION = 1
+_APPLICATION_ID = 0x64647231
+_LOCK_TIMEOUT = 5.0
+_SCHEMA = """
+CREATE TABLE positions (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    position BLOB NOT NULL,
+    saved_at REAL NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id)
+) WITHOUT ROWID;
+CREATE TABLE bookmarks (
+    name TEXT NOT NULL PRIMARY KEY,
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    positions BLOB NOT NULL,
+    saved_at REAL NOT NULL,
+    automatic INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE dead_letters (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    sequence TEXT NOT NULL,
+    item_key BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    record BLOB NOT NULL,
+    event BLOB,
+    attempts INTEGER NOT NULL,
+    parked_at REAL NOT NULL,
+    behind INTEGER NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id, sequence)
+) WITHOUT ROWID;
+CREATE INDEX dead_letters_by_key ON dead_letters (consumer, stream_arn, item_key);
+"""
+
+
+class Database:
+    """An open state file.
+
+    Raises StateError, on opening and in every `transaction`, when the file is locked by another
+    process for five seconds, damaged, no file of ours, written by a newer version, or cannot be
+    written.
+    """
+
+    def __init__(self, path: Path | str, *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
+        self.path = str(path)
+        with self._translated():
+            if self.path != ":memory:":
+                _make_private(Path(path))
+            self._connection = sqlite3.connect(
+                self.path, timeout=lock_timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        version = int(run("PRAGMA user_version").fetchone()[0])
+        application = int(run("PRAGMA application_id").fetchone()[0])
+        empty = not run("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        if application != _APPLICATION_ID and not empty:
+            raise StateError(
+                f"{self.path} is a database of another program", "choose another file with --state"
+            )
+        if version > VERSION:
+            raise StateError(
+                f"the state file {self.path} was written by a newer ddbrelay (format {version})",
+                "pip install --upgrade ddbrelay, or choose another file with --state",
+            )
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        if version < VERSION:
+            with self.transaction() as cursor:
+                # Another process may have made the tables while this one waited for the lock.
+                if not int(cursor.execute("PRAGMA user_version").fetchone()[0]):
+                    for statement in _SCHEMA.split(";"):
+                        cursor.execute(statement)
+                    cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                    cursor.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """All that is written inside is kept together, or nothing of it."""
+        with self._translated():
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Cursor]:
+        """A consistent look without taking the lock of a writer."""
+        with self._translated():
+            yield self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the file; it holds all that was committed."""
+        self._connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                raise StateError(
+                    f"the state file {self.path} is locked by another process",
+                    "wait for it to end, or choose another file with --state",
+                ) from error
+            raise StateError(f"the state file {self.path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"the state file {self.path} is damaged: {error}",
+                "move it away; the next run starts at the trim horizon and sends again",
+            ) from error
+        except OSError as error:
+            raise StateError(
+                f"the state file {self.path} cannot be used: {error.strerror}",
+                "choose another file with --state",
+            ) from error
+
+
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

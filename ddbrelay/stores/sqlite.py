@@ -1,0 +1,203 @@
+"""Positions, bookmarks and dead letters in the state file."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from ddbrelay.errors import ConfigError
+from ddbrelay.flow.capture import Position
+from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.stores.database import Database
+
+AUTOMATIC_KEPT = 20
+"""Bookmarks of this many last runs are kept for each consumer and stream."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """A named copy of a consumer's positions; `automatic` when a run saved it at its start."""
+
+    name: str
+    consumer: str
+    stream_arn: str
+    positions: list[Position]
+    saved_at: float
+    automatic: bool = False
+
+
+class SqliteStore:
+    """A `Store` for one consumer on one stream."""
+
+    def __init__(
+        self,
+        database: Database,
+        consumer: str,
+        stream_arn: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._of = (consumer, stream_arn)
+        self._now = now
+
+    async def load(self) -> dict[str, Position]:
+        return {p.shard_id: p for p in positions_of(self._database, *self._of)}
+
+    async def begin(self, positions: Iterable[Position]) -> None:
+        started = list(positions)
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        mark = Bookmark(
+            f"run-{moment:%Y%m%dT%H%M%S.%f}Z-{self._of[0]}"[:100],
+            *self._of,
+            started,
+            self._now(),
+            automatic=True,
+        )
+        with self._database.transaction() as cursor:
+            cursor.executemany(_SAVE, self._rows(started))
+            cursor.execute(_SAVE_BOOKMARK, _bookmark_row(mark))
+            cursor.execute(
+                "DELETE FROM bookmarks WHERE consumer = ? AND stream_arn = ? AND automatic"
+                " AND name NOT IN (SELECT name FROM bookmarks WHERE consumer = ?"
+                " AND stream_arn = ? AND automatic ORDER BY saved_at DESC LIMIT ?)",
+                (*self._of, *self._of, AUTOMATIC_KEPT),
+            )
+
+    async def save(self, positions: Iterable[Position]) -> None:
+        with self._database.transaction() as cursor:
+            cursor.executemany(_SAVE, self._rows(positions))
+
+    def _rows(self, positions: Iterable[Position]) -> list[tuple[str, str, str, bytes, float]]:
+        now = self._now()
+        return [(*self._of, p.shard_id, msgspec.json.encode(p), now) for p in positions]
+
+    async def forget(self, shard_ids: Iterable[str]) -> None:
+        with self._database.transaction() as cursor:
+            cursor.executemany(
+                "DELETE FROM positions WHERE consumer = ? AND stream_arn = ? AND shard_id = ?",
+                [(*self._of, shard_id) for shard_id in shard_ids],
+            )
+
+    async def park(self, letters: Iterable[DeadLetter]) -> None:
+        with self._database.transaction() as cursor:
+            cursor.executemany(
+                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *self._of,
+                        letter.shard_id,
+                        letter.sequence,
+                        letter.item_key,
+                        letter.reason,
+                        letter.record,
+                        letter.event,
+                        letter.attempts,
+                        letter.parked_at,
+                        letter.behind,
+                    )
+                    for letter in letters
+                ],
+            )
+
+    async def parked_keys(self) -> set[bytes]:
+        with self._database.reading() as cursor:
+            rows = cursor.execute(
+                "SELECT DISTINCT item_key FROM dead_letters WHERE consumer = ? AND stream_arn = ?",
+                self._of,
+            )
+            return {key for (key,) in rows}
+
+
+_SAVE = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
+_SAVE_BOOKMARK = "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def _bookmark_row(mark: Bookmark) -> tuple[str, str, str, bytes, float, bool]:
+    positions = msgspec.json.encode(mark.positions)
+    return mark.name, mark.consumer, mark.stream_arn, positions, mark.saved_at, mark.automatic
+
+
+def positions_of(database: Database, consumer: str, stream_arn: str) -> list[Position]:
+    """The live positions of a consumer on a stream."""
+    with database.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT position FROM positions WHERE consumer = ? AND stream_arn = ?"
+            " ORDER BY shard_id",
+            (consumer, stream_arn),
+        )
+        return [msgspec.json.decode(row, type=Position) for (row,) in rows]
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer that has positions on a stream."""
+
+    name: str
+    stream_arn: str
+    shards: int
+    saved_at: float
+    parked: int
+
+
+def consumers(database: Database) -> list[Consumer]:
+    """Every consumer and stream with positions, the latest first."""
+    with database.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT consumer, stream_arn, count(*), max(saved_at), (SELECT count(*)"
+            " FROM dead_letters d WHERE d.consumer = p.consumer AND d.stream_arn = p.stream_arn)"
+            " FROM positions p GROUP BY consumer, stream_arn ORDER BY max(saved_at) DESC"
+        )
+        return [Consumer(*row) for row in rows]
+
+
+class Bookmarks:
+    """Named copies of positions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> list[Bookmark]:
+        """Every bookmark, the latest first."""
+        with self._database.reading() as cursor:
+            rows = cursor.execute("SELECT * FROM bookmarks ORDER BY saved_at DESC, name")
+            return [_bookmark(row) for row in rows]
+
+    def get(self, name: str) -> Bookmark:
+        """The bookmark; ConfigError when there is none of this name."""
+        with self._database.reading() as cursor:
+            row = cursor.execute("SELECT * FROM bookmarks WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
+        return _bookmark(row)
+
+    def save(self, mark: Bookmark, *, replace: bool = False) -> None:
+        """Keep a bookmark; ConfigError when the name is taken and `replace` is not set."""
+        if not _NAME.fullmatch(mark.name):
+            raise ConfigError(
+                f'"{mark.name}" is no name for a bookmark',
+                "up to 100 letters, digits and . _ : -, a letter or digit first",
+            )
+        with self._database.transaction() as cursor:
+            taken = cursor.execute("SELECT 1 FROM bookmarks WHERE name = ?", (mark.name,))
+            if taken.fetchone() and not replace:
+                raise ConfigError(f'a bookmark "{mark.name}" exists already', "--force replaces it")
+            cursor.execute(_SAVE_BOOKMARK, _bookmark_row(mark))
+
+    def delete(self, name: str) -> None:
+        """Drop a bookmark; ConfigError when there is none of this name."""
+        with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM bookmarks WHERE name = ?", (name,))
+            if not cursor.rowcount:
+                raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
+
+
+def _bookmark(row: tuple[str, str, str, bytes, float, int]) -> Bookmark:
+    name, consumer, stream_arn, positions, saved_at, automatic = row
+    decoded = msgspec.json.decode(positions, type=list[Position])
+    return Bookmark(name, consumer, stream_arn, decoded, saved_at, bool(automatic))
