@@ -140,8 +140,8 @@ class Change:
     @cached_property
     def changed(self) -> list[str]:
         """Names of the top-level attributes that differ between the images, sorted."""
-        before = _typed_image(self.record.dynamodb.old_image)
-        after = _typed_image(self.record.dynamodb.new_image)
+        before = _typed_image(self.record.dynamodb.old_image) or {}
+        after = _typed_image(self.record.dynamodb.new_image) or {}
         names = before.keys() | after.keys()
         return sorted(name for name in names if before.get(name) != after.get(name))
 
@@ -153,19 +153,16 @@ def _decode(raw: msgspec.Raw) -> Any:
         raise UndecodableError(f"no JSON: {error}") from None
 
 
-def _typed_image(raw: msgspec.Raw | None) -> dict[str, Any]:
-    if raw is None:
-        return {}
-    image = _decode(raw)
-    if not isinstance(image, dict):
+def _typed_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
+    image = None if isinstance(raw, msgspec.UnsetType) else _decode(raw)
+    if image is not None and not isinstance(image, dict):
         raise UndecodableError("an image is not an object")
     return image
 
 
-def _plain_image(raw: msgspec.Raw | None) -> dict[str, Any] | None:
-    if raw is None:
-        return None
-    return {name: plain(value) for name, value in _typed_image(raw).items()}
+def _plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
+    image = _typed_image(raw)
+    return None if image is None else {name: plain(value) for name, value in image.items()}
 
 
 def plain(value: Any) -> Any:

@@ -191,9 +191,9 @@ class Relay:
 
     async def _begin(self) -> None:
         listed = await self._list_all()
-        stored = await self._store.load() if self._options.resume else {}
+        stored = await self._store.load()
         shards = list(self._lineage.shards.values())
-        if stored:
+        if stored and self._options.resume:
             self._positions = stored
             await self._forget_unlisted(listed)
         else:
@@ -206,6 +206,7 @@ class Relay:
                 disabled=self._disabled,
             )
         if self._saves:
+            await self._store.forget(stored.keys() - self._positions.keys())
             await self._store.begin(self._positions.values())
         await self._delivery.begin()
         self._lineage = Lineage(self._positions.values())

@@ -18,7 +18,7 @@ PAGE_RECORDS = 1000
 PAGE_BYTES = 1024 * 1024
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     """`userIdentity`: upper-case keys in GetRecords, lower-case ones in a Lambda event."""
 
     type_upper: str | None = msgspec.field(name="Type", default=None)
@@ -27,19 +27,23 @@ class Identity(msgspec.Struct, frozen=True):
     principal_lower: str | None = msgspec.field(name="principalId", default=None)
 
 
-class StreamRecord(msgspec.Struct, frozen=True):
+class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `dynamodb` part of a record; keys and images stay undecoded JSON."""
 
     sequence_number: str = msgspec.field(name="SequenceNumber")
     keys: msgspec.Raw = msgspec.field(name="Keys")
-    new_image: msgspec.Raw | None = msgspec.field(name="NewImage", default=None)
-    old_image: msgspec.Raw | None = msgspec.field(name="OldImage", default=None)
+    new_image: msgspec.Raw | msgspec.UnsetType = msgspec.field(
+        name="NewImage", default=msgspec.UNSET
+    )
+    old_image: msgspec.Raw | msgspec.UnsetType = msgspec.field(
+        name="OldImage", default=msgspec.UNSET
+    )
     created_at: float | None = msgspec.field(name="ApproximateCreationDateTime", default=None)
     size: int | None = msgspec.field(name="SizeBytes", default=None)
     view_type: str | None = msgspec.field(name="StreamViewType", default=None)
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One record as the stream gives it."""
 
     event_id: str = msgspec.field(name="eventID")

@@ -80,6 +80,7 @@ class ShardReader:
     _sequence: str | None = None
     _since: float | None = None
     _from_horizon: bool = False
+    _time_is_unproven: bool = False
     _pause: float = 0.0
     _until: float = 0.0
     _failures: int = 0
@@ -113,7 +114,9 @@ class ShardReader:
         aged = now - self._iterator_at >= ITERATOR_LIFETIME
         if self._iterator is not None and not (aged and self._renewable):
             return NeedRecords(self._iterator)
-        return self._iterator_to_ask_for()
+        ask = self._iterator_to_ask_for()
+        self._time_is_unproven = ask.kind is IteratorType.AT_TIMESTAMP
+        return ask
 
     @property
     def _renewable(self) -> bool:
@@ -140,11 +143,11 @@ class ShardReader:
         """GetShardIterator answered."""
         self._iterator, self._iterator_at = iterator, now
         self._iterator_is_stored = False
-        self._failures = 0
 
     def got_page(self, page: Page, now: float) -> None:
         """GetRecords answered; the records are the caller's to handle, before the end counts."""
         self._failures = 0
+        self._time_is_unproven = False
         self._iterator, self._iterator_at = page.next_iterator, now
         self._iterator_is_stored = False
         if page.records:
@@ -181,8 +184,11 @@ class ShardReader:
         if fault is Fault.EXPIRED:
             self._iterator = None
             return None
+        if fault is Fault.TRANSIENT and self._time_is_unproven and self._failures > 0:
+            # moto takes AT_TIMESTAMP and then fails on the iterator that it gave.
+            fault = Fault.REFUSED
         if fault is Fault.REFUSED and not self._from_horizon and self._sequence is None:
-            self._from_horizon = True
+            self._iterator, self._from_horizon = None, True
             self._since = float(int(self.position.start_time or 0.0))
             return None
         if fault is Fault.TRIMMED:

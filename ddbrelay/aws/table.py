@@ -1,0 +1,82 @@
+"""What must be there before a relay can run: the table with its stream, and the bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ddbrelay.aws.errors import DENIED, code_of, translate, translated
+from ddbrelay.aws.session import Aws
+from ddbrelay.errors import AwsRefused
+
+
+@dataclass(frozen=True)
+class TableStream:
+    """The latest stream of a table; a disabled one stays readable for 24 hours."""
+
+    table: str
+    arn: str
+    view_type: str
+    enabled: bool
+
+
+def stream_of(aws: Aws, table: str) -> TableStream:
+    """The table's stream; AwsRefused when the table, or its stream, does not exist.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_DescribeTable.html
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        with translated("describe the table"):
+            described = aws.client("dynamodb").describe_table(TableName=table)["Table"]
+    except AwsRefused as refused:
+        cause = refused.__cause__
+        if isinstance(cause, ClientError) and code_of(cause) == "ResourceNotFoundException":
+            raise AwsRefused(
+                f'table "{table}" does not exist ({_where(aws)})',
+                f"ddbrelay provision --table {table} makes it; or check --region and --profile",
+                code=refused.code,
+            ) from cause
+        raise
+    account = str(described["TableArn"]).split(":")[4]
+    arn = described.get("LatestStreamArn")
+    if not arn:
+        raise AwsRefused(
+            f'table "{table}" has no stream ({_where(aws)}, account {account})',
+            "ddbrelay provision --apply-changes turns on NEW_AND_OLD_IMAGES",
+        )
+    specification = described.get("StreamSpecification", {})
+    return TableStream(
+        table,
+        arn,
+        specification.get("StreamViewType", "unknown"),
+        bool(specification.get("StreamEnabled")),
+    )
+
+
+def check_bus(aws: Aws, bus: str) -> None:
+    """AwsRefused when the bus does not exist.
+
+    PutEvents may accept events for a bus that is not there, so it is asked before the first one.
+    Who may not ask is believed: publishing needs no right to describe.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        aws.client("events").describe_event_bus(Name=bus)
+    except ClientError as error:
+        if code_of(error) in DENIED:
+            return
+        if code_of(error) == "ResourceNotFoundException":
+            raise AwsRefused(
+                f'bus "{bus}" does not exist ({_where(aws)})',
+                "ddbrelay provision makes it; or name another with --bus",
+                code=code_of(error),
+            ) from error
+        raise translate(error, "describe the bus") from error
+    except BotoCoreError as error:
+        raise translate(error, "describe the bus") from error
+
+
+def _where(aws: Aws) -> str:
+    return f"{aws.region}, embedded AWS" if aws.local else aws.region

@@ -1,0 +1,126 @@
+"""What `tail`, `replay` and `demo` share: open everything, run the engine, judge the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddbrelay.cli.console import Console
+from ddbrelay.cli.render import gap_object, iso
+from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
+from ddbrelay.cli.signals import asyncio_stop
+from ddbrelay.errors import DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.flow.tracking import Fate, Tally
+from ddbrelay.relay import Options, Relay
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.session import Aws
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.flow.mapping import Mapper
+    from ddbrelay.flow.tracking import Store
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what it reads, how it maps, where it sends (`bus` None for nowhere)."""
+
+    aws: Aws
+    stream: TableStream
+    mapper: Mapper
+    bus: str | None
+    store: Store
+    options: Options
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended; `seconds` is its length."""
+
+    tally: Tally
+    reason: str
+    read: int
+    seconds: float
+
+
+async def relay(
+    job: Job, screen: Screen, stop: asyncio.Event, on_start: Callable[[Relay], None] | None = None
+) -> Ended:
+    """Run the engine over AWS until it ends; the screen is closed on every way out."""
+    from ddbrelay.aws.bus import AwsBus
+    from ddbrelay.aws.streams import AwsStream
+    from ddbrelay.aws.transport import Transport
+    from ddbrelay.flow.change import Origin
+
+    began = time.monotonic()
+    engine: Relay | None = None
+    follower: asyncio.Task[None] | None = None
+    try:
+        async with Transport(job.aws) as transport:
+            source = await AwsStream.open(transport, job.stream.arn)
+            sink = None if job.bus is None else await AwsBus.open(transport, job.bus)
+            origin = Origin(job.stream.table, job.stream.arn)
+            engine = Relay(source, job.mapper, sink, job.store, origin, screen, job.options)
+            if on_start is not None:
+                on_start(engine)
+            follower = asyncio.create_task(screen.follow(engine, stop))
+            tally = await engine.run(stop)
+    finally:
+        if follower is not None:
+            follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await follower
+        screen.close(engine)
+    return Ended(tally, engine.end_reason, engine.read, time.monotonic() - began)
+
+
+def run(job: Job, console: Console, title: str, details: str) -> Ended:
+    """Run until a signal, a bound or the end of the stream, on the screen that fits."""
+
+    async def main() -> Ended:
+        screen: Screen = (
+            LiveScreen(title, details) if console.live else LineScreen(console, job.bus)
+        )
+        with asyncio_stop() as stop:
+            return await relay(job, screen, stop)
+
+    return asyncio.run(main())
+
+
+def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
+    """The last object of `--output json`."""
+    tally = ended.tally
+    return {
+        "type": "summary",
+        "read": ended.read,
+        "published": tally[Fate.PUBLISHED],
+        "skipped": tally[Fate.SKIPPED],
+        "skippedBy": dict(tally.skipped_by),
+        "parked": tally[Fate.PARKED],
+        "lost": [gap_object(gap) for gap in tally.gaps],
+        "retried": tally.retried,
+        "seconds": round(ended.seconds, 3),
+        "end": ended.reason,
+        "at": iso(time.time()),
+        **more,
+    }
+
+
+def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
+    """Raise what the exit code must say; lost records weigh more than parked ones."""
+    tally = ended.tally
+    if tally.gaps:
+        raise DataLost(
+            f"records of {len(tally.gaps)} shard(s) were lost before they could be read",
+            "compare the table with what its consumers have; the run goes on behind the gap",
+        )
+    if tally[Fate.PARKED] and ended.reason != "stopped":
+        raise RecordsParked(
+            f"finished, but {tally[Fate.PARKED]:,} records are parked as dead letters",
+            "the reason stands with each of them above; later events of these items wait behind",
+        )
+    if ended.reason == "timeout" and timeout_is_a_failure:
+        raise ExpectationNotMet("the time-out came before the end that was asked for")

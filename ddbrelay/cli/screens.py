@@ -1,0 +1,110 @@
+"""The two ways to show a run while it goes: lines (or JSON objects), and the live view."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Protocol
+
+import click
+import msgspec
+
+from ddbrelay.cli.console import Console
+from ddbrelay.cli.render import gap_object, gap_text, outcome_line, outcome_object
+from ddbrelay.flow.capture import Gap
+from ddbrelay.relay import Observer, Outcome, Relay
+
+
+class Screen(Observer, Protocol):
+    """An observer that shows what it is told; `follow` runs beside the engine."""
+
+    async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
+        """Keep the screen fresh until cancelled; may set `stop`."""
+
+    def close(self, relay: Relay | None) -> None:
+        """Show what is left."""
+
+
+class LineScreen:
+    """One line, or one JSON object, for each outcome, written in batches."""
+
+    def __init__(self, console: Console, bus: str | None) -> None:
+        self._console, self._bus = console, bus
+        self._buffer: list[bytes] = []
+        self._written = asyncio.Event()
+        self._silent = console.quiet and not console.json
+        self.broken = False
+
+    def outcome(self, outcome: Outcome) -> None:
+        if self._silent:
+            return
+        if self._console.json:
+            self._put(msgspec.json.encode(outcome_object(outcome, self._bus)))
+        else:
+            self._put(outcome_line(outcome).encode())
+
+    def gap(self, gap: Gap) -> None:
+        if self._console.json:
+            self._put(msgspec.json.encode(gap_object(gap)))
+        click.echo(f"lost: {gap_text(gap)}", err=True)
+
+    def trouble(self, message: str) -> None:
+        self._console.words(message)
+
+    def _put(self, line: bytes) -> None:
+        self._buffer.append(line)
+        if len(self._buffer) == 1:
+            self._written.set()
+
+    async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
+        while not self.broken:
+            await self._written.wait()
+            self._written.clear()
+            self._flush()
+        stop.set()
+
+    def close(self, relay: Relay | None) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        lines, self._buffer = self._buffer, []
+        if not lines or self.broken:
+            return
+        try:
+            sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # `| head` has seen enough; what is in hand is still finished and saved.
+            self.broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class LiveScreen:
+    """The live view of a terminal."""
+
+    def __init__(self, title: str, details: str) -> None:
+        from rich.text import Text
+
+        from ddbrelay.cli.view import REFRESH, LiveView
+
+        self._refresh = REFRESH
+        header = Text(title, style="bold")
+        header.append(f"   {details}", style="dim not bold")
+        self._view = LiveView(header)
+        self._view.__enter__()
+        self.outcome = self._view.outcome
+        self.gap = self._view.gap
+        self.trouble = self._view.trouble
+
+    async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
+        while True:
+            self._view.draw(relay)
+            await asyncio.sleep(self._refresh)
+
+    def close(self, relay: Relay | None) -> None:
+        try:
+            if relay is not None:
+                self._view.draw(relay)
+        finally:
+            self._view.__exit__(None, None, None)

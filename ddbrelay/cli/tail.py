@@ -1,0 +1,207 @@
+"""`ddbrelay tail`: watch changes as events; with --forward, the relay itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.types import DURATION
+
+if TYPE_CHECKING:
+    from ddbrelay.cli.relaying import Ended
+    from ddbrelay.flow.capture import Position, Start
+    from ddbrelay.stores.database import Database
+
+
+@click.command("tail", cls=Command)
+@click.option("--forward", is_flag=True, help="publish each event and advance the checkpoint")
+@setting_options("start", "consumer", "entity", "source", "state")
+@click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
+@click.option("--until-idle", type=DURATION, help="stop when nothing came for this long")
+@click.option("--timeout", type=DURATION, help="stop after this long")
+@setting_options("grace", "max_in_flight")
+@pass_run
+def command(
+    run: Run,
+    forward: bool,
+    max_records: int | None,
+    until_idle: float | None,
+    timeout: float | None,
+) -> None:
+    """Follow a table's stream and show each change as the event it becomes.
+
+    Nothing is sent and no checkpoint moves without --forward. With it, each event is published to
+    the bus, at least once and in order per item, and a later run goes on after the last one.
+
+    --from takes checkpoint (the default; trim-horizon where there is none), trim-horizon, latest,
+    an ISO time, or an age such as 15m. A forwarding run that has a checkpoint never jumps to
+    latest: what came in between would be lost.
+
+    The time-out ends with code 6 when --max-records or --until-idle was asked for and not reached.
+
+    \b
+    Examples:
+      ddbrelay tail --table users
+      ddbrelay tail --table users --forward
+      ddbrelay tail --table users --forward --until-idle 5s --timeout 2m --output json
+    """
+    import asyncio
+
+    from ddbrelay.aws.table import check_bus, stream_of
+    from ddbrelay.cli import relaying
+    from ddbrelay.flow.capture import Pace
+    from ddbrelay.flow.mapping import CrudMapper
+    from ddbrelay.relay import Options
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.preview import FixedPositions
+    from ddbrelay.stores.sqlite import SqliteStore
+
+    settings = run.settings
+    table = run.require("table")
+    chosen = _start(run)
+    stream = stream_of(run.aws, table)
+    bus = settings.bus_name if forward else None
+    if bus is not None:
+        check_bus(run.aws, bus)
+    database = Database(settings.state_file)
+    try:
+        store = SqliteStore(database, settings.consumer, stream.arn)
+        stored = asyncio.run(store.load())
+        start, since, resume = _where(run, chosen, stored, forward)
+        if not stored and resume:
+            _refuse_recreated(database, settings.consumer, stream.arn)
+        if not stream.enabled:
+            run.console.words("the stream is disabled; what it still holds is read")
+        job = relaying.Job(
+            run.aws,
+            stream,
+            CrudMapper(table, entity=settings.entity, source=settings.event_source),
+            bus,
+            store if forward else FixedPositions(stored.values()),
+            Options(
+                start=start,
+                since=since,
+                resume=resume,
+                max_records=max_records,
+                until_idle=until_idle,
+                timeout=timeout,
+                grace=settings.grace,
+                max_in_flight=settings.max_in_flight,
+                pace=Pace(settings.poll_interval, settings.idle_interval),
+                discovery_interval=settings.discovery_interval,
+            ),
+        )
+        title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
+        details = (
+            f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
+            "   Ctrl-C stops cleanly"
+        )
+        ended = relaying.run(job, run.console, title, details)
+        after = asyncio.run(store.load()) if forward else {}
+    finally:
+        database.close()
+    _summary(run, ended, forward, after)
+    relaying.judge(ended, timeout_is_a_failure=max_records is not None or until_idle is not None)
+
+
+def _start(run: Run) -> tuple[Start | None, float | None]:
+    """The start that was asked for; None for the checkpoint."""
+    import time
+
+    from ddbrelay.config import parse_time
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.flow.capture import Start
+
+    text = run.settings.start
+    if text == "checkpoint":
+        return None, None
+    if text in {Start.TRIM_HORIZON.value, Start.LATEST.value}:
+        return Start(text), None
+    try:
+        return Start.TIME, parse_time(text, time.time())
+    except ValueError as error:
+        raise ConfigError(
+            f"--from: {error}", "checkpoint, trim-horizon, latest, an ISO time, or an age"
+        ) from None
+
+
+def _where(
+    run: Run,
+    chosen: tuple[Start | None, float | None],
+    stored: dict[str, Position],
+    forward: bool,
+) -> tuple[Start, float | None, bool]:
+    """The start, its time, and whether a stored checkpoint comes first."""
+    from ddbrelay.flow.capture import Start
+
+    start, since = chosen
+    if start is None:
+        return Start.TRIM_HORIZON, None, True
+    typed = run.config.origins["start"].startswith("flag")
+    if forward and stored and (start is Start.LATEST or not typed):
+        if typed:
+            run.console.words(
+                "going on from the checkpoint: latest would lose what came since (--consumer NAME "
+                "starts another one)"
+            )
+        return start, since, True
+    return start, since, forward and not typed
+
+
+def _refuse_recreated(database: Database, consumer: str, stream_arn: str) -> None:
+    """A checkpoint of an older stream says that its last records were perhaps never read."""
+    from ddbrelay.errors import DataLost
+    from ddbrelay.stores.sqlite import consumers
+
+    prefix = stream_arn.rpartition("/")[0] + "/"
+    for known in consumers(database):
+        if known.name == consumer and known.stream_arn.startswith(prefix):
+            raise DataLost(
+                f'the stream was re-created: consumer "{consumer}" stopped in '
+                f"{known.stream_arn.rpartition('/')[2]}, the table now has "
+                f"{stream_arn.rpartition('/')[2]}, and the rest of the old one was not read",
+                "--from trim-horizon starts with the new stream",
+            )
+
+
+def _from(stored: dict[str, Position], start: Start, since: float | None, resume: bool) -> str:
+    import time
+
+    if resume and stored:
+        return "the checkpoint"
+    if since is not None:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    return start.value
+
+
+def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Position]) -> None:
+    from ddbrelay.cli.relaying import summary_object
+    from ddbrelay.flow.tracking import Fate
+
+    console, tally = run.console, ended.tally
+    if console.json:
+        checkpoint = {p.shard_id: p.sequence for p in positions.values() if p.sequence}
+        console.object(
+            summary_object(
+                ended, forward=forward, consumer=run.settings.consumer, checkpoint=checkpoint
+            )
+        )
+        return
+    if not forward:
+        console.words(f"Saw {ended.read:,} changes in {ended.seconds:.1f} s. Nothing was sent.")
+        console.next_step("ddbrelay tail --forward")
+        return
+    rate = tally[Fate.PUBLISHED] / max(ended.seconds, 0.001)
+    words = f"Relayed {tally[Fate.PUBLISHED]:,} events in {ended.seconds:.1f} s ({rate:,.0f}/s)."
+    if tally[Fate.SKIPPED]:
+        words += f" Skipped {tally[Fate.SKIPPED]:,}."
+    if tally[Fate.PARKED]:
+        words += f" Parked {tally[Fate.PARKED]:,}."
+    last = [p.sequence for p in positions.values() if p.sequence and not p.finished]
+    if len(last) == 1:
+        words += f" Next start: after …{last[0][-8:]}."
+    elif last:
+        words += f" Next start: after the checkpoints of {len(last)} shards."
+    console.words(words)

@@ -1,0 +1,141 @@
+"""The live view: one row for each event, the newest at the bottom, status lines that stay."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from ddbrelay.cli.render import gap_text, key_text, telling
+from ddbrelay.flow.capture import Gap
+from ddbrelay.flow.tracking import Fate
+from ddbrelay.relay import Outcome
+
+if TYPE_CHECKING:
+    from ddbrelay.relay import Relay
+
+REFRESH = 0.1
+"""Seconds between two drawings."""
+_ROWS_A_REFRESH = 40
+_SPARKS = "▁▂▃▄▅▆▇█"
+_STYLES = {Fate.PUBLISHED: "green", Fate.SKIPPED: "yellow", Fate.PARKED: "red", None: ""}
+_MARKS = {Fate.PUBLISHED: "✔", Fate.SKIPPED: "–", Fate.PARKED: "✖", None: "·"}
+
+
+class LiveView:
+    """A context manager; `draw` is to be called every REFRESH seconds."""
+
+    def __init__(self, header: Text) -> None:
+        self._console = RichConsole(highlight=False, soft_wrap=False)
+        self._header = header
+        self._rows: list[Text] = []
+        self._hidden = 0
+        self._rates: deque[int] = deque(maxlen=10)
+        self._counted_at = time.monotonic()
+        self._counted = 0
+        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> LiveView:
+        self._console.print(self._header, overflow="ellipsis", no_wrap=True)
+        self._console.print()
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Remember a row until the next drawing."""
+        if len(self._rows) < _ROWS_A_REFRESH:
+            self._rows.append(row(outcome, self._console.width))
+        else:
+            self._hidden += 1
+
+    def gap(self, gap: Gap) -> None:
+        """A line of its own, that is never left out."""
+        self._rows.append(Text(f"✖ lost  {gap_text(gap)}", style="red"))
+
+    def trouble(self, message: str) -> None:
+        """A line of its own, that is never left out."""
+        self._rows.append(Text(f"  {message}", style="yellow"))
+
+    def draw(self, relay: Relay) -> None:
+        """Print the rows that came and redraw the status lines."""
+        rows, self._rows = self._rows, []
+        if self._hidden:
+            rows.append(Text(f"  … {self._hidden:,} more, too fast to show", style="dim"))
+            self._hidden = 0
+        if rows:
+            self._console.print(Group(*rows), overflow="ellipsis", no_wrap=True, crop=True)
+        self._live.update(self._status(relay), refresh=True)
+
+    def _status(self, relay: Relay) -> Text:
+        tally = relay.tally
+        elapsed = time.monotonic() - self._counted_at
+        if elapsed >= 1.0 or not self._rates:
+            self._rates.append(round((relay.read - self._counted) / max(elapsed, 0.001)))
+            self._counted, self._counted_at = relay.read, time.monotonic()
+        peak = max(self._rates) or 1
+        sparks = "".join(_SPARKS[rate * (len(_SPARKS) - 1) // peak] for rate in self._rates)
+        parked, lost = tally[Fate.PARKED], len(tally.gaps)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(f"\n{sparks:<10}", style="dim")
+        text.append(f"  {self._rates[-1]:,}/s   published {tally[Fate.PUBLISHED]:,}   ")
+        text.append(f"skipped {tally[Fate.SKIPPED]:,}   ")
+        text.append(f"parked {parked:,}", style="red" if parked else "")
+        text.append("   ")
+        text.append(f"lost {lost:,}", style="red" if lost else "")
+        shards = f"{relay.shards} shard{'' if relay.shards == 1 else 's'}"
+        text.append(
+            f"\nin flight {relay.in_flight}   lag {duration(relay.lag)}   {shards}", style="dim"
+        )
+        return text
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `3 m 20 s`, `2 h 5 m`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} m {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} m"
+
+
+def row(outcome: Outcome, width: int) -> Text:
+    """The cells that fit; the bus's event id goes first, then the words about the change."""
+    change, fate = outcome.change, outcome.fate
+    style = _STYLES[fate]
+    clock = time.strftime("%H:%M:%S", time.localtime(change.time)) if change.time else "--:--:--"
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(clock, style="dim")
+    text.append(f"  {change.event_name:<6}  ")
+    text.append(f"{_cut(key_text(change), 15):<15}  ", style="dim")
+    text.append(f"{_cut(outcome.event.detail_type if outcome.event else '–', 18):<18}  ")
+    reason = outcome.reason if fate in {Fate.SKIPPED, Fate.PARKED} else None
+    if reason:
+        assert fate is not None
+        text.append(f"{_MARKS[fate]} {fate.value}: {reason}", style=style)
+        return text
+    words = max(0, width - text.cell_len - 12)
+    text.append(f"{_cut(telling(outcome), min(words, 24)):<{min(words, 24)}}  ", style="dim")
+    text.append(_MARKS[fate], style=style)
+    if width >= 90 and outcome.event_id:
+        text.append(f" {outcome.event_id[:8]}", style="dim")
+    return text
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

@@ -1,0 +1,38 @@
+"""A store for runs that must not move the live checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ddbrelay.flow.capture import Position
+from ddbrelay.flow.tracking import DeadLetter, Store
+
+
+class FixedPositions:
+    """A `Store` that starts from given positions and forgets where the run came to.
+
+    Dead letters go to `store`; without one they are only shown.
+    """
+
+    def __init__(self, positions: Iterable[Position], store: Store | None = None) -> None:
+        self._positions = {position.shard_id: position for position in positions}
+        self._store = store
+
+    async def load(self) -> dict[str, Position]:
+        return dict(self._positions)
+
+    async def begin(self, positions: Iterable[Position]) -> None:
+        """The live checkpoint stays where it is."""
+
+    async def save(self, positions: Iterable[Position]) -> None:
+        """The live checkpoint stays where it is."""
+
+    async def forget(self, shard_ids: Iterable[str]) -> None:
+        """The live checkpoint stays where it is."""
+
+    async def park(self, letters: Iterable[DeadLetter]) -> None:
+        if self._store is not None:
+            await self._store.park(letters)
+
+    async def parked_keys(self) -> set[bytes]:
+        return await self._store.parked_keys() if self._store is not None else set()
