@@ -20,13 +20,17 @@ from ddbrelay.relay import Options, Relay
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.aws.table import TableStream
+    from ddbrelay.flow.capture import StreamSource
     from ddbrelay.flow.mapping import Mapper
     from ddbrelay.flow.tracking import Store
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what it reads, how it maps, where it sends (`bus` None for nowhere)."""
+    """One run: what it reads, how it maps, where it sends (`bus` None for nowhere).
+
+    `part` narrows the stream to some of its shards.
+    """
 
     aws: Aws
     stream: TableStream
@@ -34,6 +38,7 @@ class Job:
     bus: str | None
     store: Store
     options: Options
+    part: Callable[[StreamSource], StreamSource] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ async def relay(
     follower: asyncio.Task[None] | None = None
     try:
         async with Transport(job.aws) as transport:
-            source = await AwsStream.open(transport, job.stream.arn)
+            source: StreamSource = await AwsStream.open(transport, job.stream.arn)
+            if job.part is not None:
+                source = job.part(source)
             sink = None if job.bus is None else await AwsBus.open(transport, job.bus)
             origin = Origin(job.stream.table, job.stream.arn)
             engine = Relay(source, job.mapper, sink, job.store, origin, screen, job.options)

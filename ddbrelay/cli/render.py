@@ -33,10 +33,15 @@ def state(outcome: Outcome) -> str:
 
 def key_text(change: Change) -> str:
     """`id=7f3a91c2`, with a space between the parts of a composite key."""
+    return " ".join(f"{name}={value}" for name, value in key_parts(change).items()) or "?"
+
+
+def key_parts(change: Change) -> dict[str, str]:
+    """Each key attribute as text; empty when the keys cannot be read."""
     try:
-        return " ".join(f"{name}={_flat(value)}" for name, value in change.keys.items())
+        return {name: _flat(value) for name, value in change.keys.items()}
     except UndecodableError:
-        return "?"
+        return {}
 
 
 def _flat(value: object) -> str:
@@ -89,6 +94,7 @@ def _event_object(event: Event, bus: str | None) -> dict[str, Any]:
         "detail": msgspec.Raw(event.detail),
         "resources": event.resources,
         "time": iso(event.time),
+        "rule": event.rule,
     }
 
 

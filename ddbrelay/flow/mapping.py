@@ -17,16 +17,21 @@ from ddbrelay.flow.change import Change, UndecodableError
 MAX_DETAIL_TYPE = 128
 MAX_SOURCE = 256
 _VERBS = {"INSERT": "Created", "MODIFY": "Updated", "REMOVE": "Deleted"}
+_EXPIRED = "Expired"
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One PutEvents entry before it has a bus; `detail` is a JSON object, `time` epoch seconds."""
+    """One PutEvents entry before it has a bus; `detail` is a JSON object, `time` epoch seconds.
+
+    `rule` names what in the mapping made it; it is not sent.
+    """
 
     source: str
     detail_type: str
     detail: bytes
     resources: tuple[str, ...] = ()
     time: float | None = None
+    rule: str | None = None
 
     @property
     def size(self) -> int:
@@ -71,19 +76,17 @@ class CrudMapper:
     INSERT is `<Entity>Created`, MODIFY `<Entity>Updated`, REMOVE `<Entity>Deleted`, a delete by
     Time to Live `<Entity>Expired`. The detail is the new image (the old one for deletes), or the
     keys where the stream's view type leaves the image out. The stable id of the record follows the
-    stream's ARN in `resources`.
+    stream's ARN in `resources`. The rules are called created, updated, deleted and expired.
     """
 
     def __init__(self, table: str, *, entity: str | None = None, source: str | None = None) -> None:
         self.entity = entity or entity_of(table)
         self.source = source or f"ddbrelay.{table}"
-        self._detail_types = {name: self.entity + verb for name, verb in _VERBS.items()}
-        self._expired = f"{self.entity}Expired"
 
     def __call__(self, change: Change) -> Event | Skip | Reject:
         name = change.event_name
-        detail_type = self._detail_types.get(name)
-        if detail_type is None:
+        verb = _EXPIRED if change.ttl else _VERBS.get(name)
+        if verb is None:
             return Reject(f"unknown event name {name!r}")
         try:
             image = change.old if name == "REMOVE" else change.new
@@ -92,10 +95,11 @@ class CrudMapper:
             return Reject(f"cannot be read: {error}")
         event = Event(
             source=self.source,
-            detail_type=self._expired if change.ttl else detail_type,
+            detail_type=self.entity + verb,
             detail=detail,
             resources=(change.stream_arn, change.event_id),
             time=change.time,
+            rule=verb.lower(),
         )
         return refused(event) or event
 

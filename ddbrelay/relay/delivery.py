@@ -70,10 +70,6 @@ class Delivery:
             self._room.clear()
             await self._room.wait()
 
-    def skip(self, change: Change, ticket: Ticket, reason: str) -> None:
-        """No event for this record."""
-        self._settle(Outcome(change, None, Fate.SKIPPED, reason=reason), ticket)
-
     def route(self, change: Change, ticket: Ticket) -> None:
         """Map a change and queue, skip or mark for parking; `flush` must follow."""
         try:
@@ -86,7 +82,7 @@ class Delivery:
             ticket.settle()
             return
         if isinstance(result, Skip):
-            self.skip(change, ticket, result.reason)
+            self._settle(Outcome(change, None, Fate.SKIPPED, reason=result.reason), ticket)
             return
         event = result if isinstance(result, Event) else None
         reason = result.reason if isinstance(result, Reject) else None

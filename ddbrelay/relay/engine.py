@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ddbrelay.errors import AwsRefused
+from ddbrelay.errors import AwsRefused, DataLost
 from ddbrelay.flow.capture import (
     Ended,
     Fault,
@@ -41,12 +41,16 @@ from ddbrelay.relay.tasks import Tasks, cancel
 
 @dataclass(slots=True)
 class _Open:
-    """A shard that is being read; `last_time` is the write time of the last record read."""
+    """A shard that is being read; `last_time` is the write time of the last record read.
+
+    `passed` is set when only later records follow than were asked for.
+    """
 
     shard: Shard
     reader: ShardReader
     frontier: Frontier
     last_time: float | None = None
+    passed: bool = False
 
 
 class Relay:
@@ -164,8 +168,9 @@ class Relay:
         while True:
             last = max(self._last_read, self._delivery.last_receipt)
             left = idle - (_loop_time() - last)
-            caught_up = all(opened.reader.caught_up for opened in self._open.values())
-            seen = caught_up if self._open else self._lineage.exhausted
+            shards = self._open.values()
+            caught_up = all(opened.passed or opened.reader.caught_up for opened in shards)
+            seen = caught_up if shards else self._lineage.exhausted
             if left <= 0 and seen and not self._delivery.pending:
                 self._finish("idle")
             await asyncio.sleep(max(left, 0.05))
@@ -301,6 +306,8 @@ class Relay:
                         continue
                     case NeedRecords(iterator):
                         await self._take(opened, await self._source.records(iterator))
+                        if opened.passed:
+                            return
                     case Ended():
                         await self._finish_shard(opened)
                         return
@@ -321,8 +328,16 @@ class Relay:
             self._finish("max-records")
             await asyncio.get_running_loop().create_future()
         # Records first: the last page of a closed shard has some, and no next iterator.
-        await self._hand_on(opened, page)
+        await self._hand_on(opened, self._up_to_time(opened, page))
         opened.reader.got_page(page, self._now())
+
+    def _up_to_time(self, opened: _Open, page: Page) -> Page:
+        until = self._options.until_time
+        if until is None:
+            return page
+        records = [r for r in page.records if (r.dynamodb.created_at or 0.0) <= until]
+        opened.passed = len(records) < len(page.records)
+        return Page(records, None) if opened.passed else page
 
     async def _hand_on(self, opened: _Open, page: Page) -> None:
         self.read += len(page.records)
@@ -333,7 +348,7 @@ class Relay:
             if opened.reader.wants(record):
                 self._delivery.route(change, ticket)
             else:
-                self._delivery.skip(change, ticket, "before the start")
+                ticket.settle()
         if page.records:
             self._last_read = _loop_time()
             opened.last_time = page.records[-1].dynamodb.created_at
@@ -356,7 +371,14 @@ class Relay:
 
     def _lost(self, gap: Gap) -> None:
         self.tally.gaps.append(gap)
-        self._observer.gap(gap)
+        if not self._options.stop_on_gap:
+            self._observer.gap(gap)
+        else:
+            after = f" after {gap.after}" if gap.after else ""
+            raise DataLost(
+                f"the records of shard {gap.shard_id}{after} cannot be read any more: {gap.reason}",
+                "--since TIME, or --from with a later bookmark",
+            )
 
     def _report(self, failures: int, doing: str, error: Exception) -> None:
         if failures % RETRIES_BEFORE_WORD == 0:

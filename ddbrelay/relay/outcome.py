@@ -45,12 +45,16 @@ class Options:
     """How a run goes; times in seconds, None for no bound.
 
     `resume` goes on from stored positions where there are any; without it, and on the very first
-    start, the run starts at `start` (for TIME at `since`). `wanted` narrows a replay.
+    start, the run starts at `start` (for TIME at `since`). A shard is left at the first record
+    written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
+    it to some events.
     """
 
     start: Start = Start.TRIM_HORIZON
     since: float | None = None
     resume: bool = True
+    until_time: float | None = None
+    stop_on_gap: bool = False
     wanted: Callable[[Change, Event | Skip | Reject], bool] | None = None
     max_records: int | None = None
     until_idle: float | None = None

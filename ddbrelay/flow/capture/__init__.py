@@ -2,6 +2,7 @@
 
 from ddbrelay.flow.capture.lineage import Lineage, Position, Start, first_positions
 from ddbrelay.flow.capture.port import (
+    ITERATOR_LIFETIME,
     Fault,
     Identity,
     IteratorType,
@@ -24,6 +25,7 @@ from ddbrelay.flow.capture.reader import (
 )
 
 __all__ = [
+    "ITERATOR_LIFETIME",
     "Ended",
     "Fault",
     "Gap",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ddbrelay.flow.capture.lineage import Position, Start
 from ddbrelay.flow.capture.port import ITERATOR_LIFETIME, Fault, IteratorType, Page, Record
 
+_UNUSABLE = "the iterator is older than 15 minutes, or is not one of this stream"
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -180,7 +182,7 @@ class ShardReader:
             if self._renewable:
                 return None
             self.ended = True
-            return Gap(self.position.shard_id, None, fault.value)
+            return Gap(self.position.shard_id, None, _UNUSABLE)
         if fault is Fault.EXPIRED:
             self._iterator = None
             return None

@@ -1,0 +1,302 @@
+"""`ddbrelay positions`: what is kept of how far a consumer came, and named copies of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+
+if TYPE_CHECKING:
+    from ddbrelay.flow.capture import Position
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.sqlite import Bookmark
+
+_EPILOG = """\b
+Examples:
+  ddbrelay positions save before-deploy
+  ddbrelay positions show before-deploy
+  ddbrelay replay --from before-deploy
+  ddbrelay positions export before-deploy > positions.json
+"""
+
+
+@click.group("positions", cls=Group, epilog=_EPILOG)
+def command() -> None:
+    """Checkpoints of consumers, and bookmarks: named copies of them.
+
+    A checkpoint holds, for each shard, the last settled sequence number and the iterator behind it.
+    Every forwarding run saves a bookmark when it starts; the last 20 are kept.
+    """
+
+
+@contextmanager
+def _database(run: Run) -> Iterator[Database]:
+    from ddbrelay.stores.database import Database
+
+    database = Database(run.settings.state_file)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def live(run: Run, database: Database, name: str) -> Bookmark:
+    """The checkpoint of the consumer, as a bookmark of that name."""
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.stores.sqlite import Bookmark, consumers, positions_of
+
+    consumer, table = run.settings.consumer, run.settings.table
+    known = [
+        one
+        for one in consumers(database)
+        if one.name == consumer and (table is None or _table(one.stream_arn) == table)
+    ]
+    if not known:
+        of = f' on table "{table}"' if table else ""
+        raise ConfigError(
+            f'consumer "{consumer}" has no checkpoint{of}',
+            "ddbrelay tail --forward makes one; ddbrelay positions list shows what there is",
+        )
+    if len({_table(one.stream_arn) for one in known}) > 1:
+        tables = sorted({_table(one.stream_arn) for one in known})
+        raise ConfigError(
+            f'consumer "{consumer}" has checkpoints on several tables: {", ".join(tables)}',
+            "say which with --table",
+        )
+    latest = known[0]
+    positions = positions_of(database, consumer, latest.stream_arn)
+    return Bookmark(name, consumer, latest.stream_arn, positions, latest.saved_at)
+
+
+def _table(stream_arn: str) -> str:
+    return stream_arn.split("/")[1]
+
+
+@command.command("list")
+@setting_options("state")
+@pass_run
+def list_(run: Run) -> None:
+    """Show the checkpoints and the bookmarks.
+
+    \b
+    Example:
+      ddbrelay positions list --output json
+    """
+    from ddbrelay.cli.render import iso
+    from ddbrelay.stores.sqlite import Bookmarks, consumers
+
+    with _database(run) as database:
+        live, marks = consumers(database), Bookmarks(database).all()
+    if run.console.json:
+        for one in live:
+            run.console.object(
+                {
+                    "type": "checkpoint",
+                    "consumer": one.name,
+                    "table": _table(one.stream_arn),
+                    "streamArn": one.stream_arn,
+                    "shards": one.shards,
+                    "parked": one.parked,
+                    "savedAt": iso(one.saved_at),
+                }
+            )
+        for mark in marks:
+            run.console.object(_mark_object(mark))
+        return
+    if not live and not marks:
+        run.console.words("nothing is stored yet")
+        run.console.next_step("ddbrelay tail --forward")
+        return
+    rows = [
+        ("checkpoint", one.name, _table(one.stream_arn), one.shards, one.saved_at) for one in live
+    ]
+    rows += [
+        ("bookmark", m.name, _table(m.stream_arn), len(m.positions), m.saved_at) for m in marks
+    ]
+    wide = max(len(row[1]) for row in rows)
+    tables = max(len(row[2]) for row in rows)
+    for kind, name, table, shards, saved_at in rows:
+        plural = "shard" if shards == 1 else "shards"
+        run.console.data(
+            f"{kind:<10}  {name:<{wide}}  {table:<{tables}}  {shards} {plural:<6}  {iso(saved_at)}"
+        )
+
+
+def _mark_object(mark: Bookmark) -> dict[str, Any]:
+    from ddbrelay.cli.render import iso
+
+    return {
+        "type": "bookmark",
+        "name": mark.name,
+        "consumer": mark.consumer,
+        "table": _table(mark.stream_arn),
+        "streamArn": mark.stream_arn,
+        "shards": len(mark.positions),
+        "automatic": mark.automatic,
+        "savedAt": iso(mark.saved_at),
+    }
+
+
+def _position_object(position: Position) -> dict[str, Any]:
+    from ddbrelay.cli.render import iso
+
+    return {
+        "shardId": position.shard_id,
+        "parentShardId": position.parent_id,
+        "start": position.start.value,
+        "startTime": iso(position.start_time),
+        "sequenceNumber": position.sequence,
+        "iterator": position.iterator,
+        "iteratorAt": iso(position.iterator_at),
+        "finished": position.finished,
+    }
+
+
+@command.command("show")
+@click.argument("name", required=False)
+@setting_options("consumer", "state")
+@pass_run
+def show(run: Run, name: str | None) -> None:
+    """Show each shard of a bookmark; without a name, of the consumer's checkpoint.
+
+    \b
+    Example:
+      ddbrelay positions show before-deploy
+    """
+    from ddbrelay.cli.render import iso
+    from ddbrelay.stores.sqlite import Bookmarks
+
+    with _database(run) as database:
+        mark = Bookmarks(database).get(name) if name else live(run, database, "checkpoint")
+    if run.console.json:
+        kind = {} if name else {"type": "checkpoint"}
+        shards = [_position_object(position) for position in mark.positions]
+        run.console.object(_mark_object(mark) | kind | {"positions": shards})
+        return
+    run.console.data(f"consumer  {mark.consumer}")
+    run.console.data(f"stream    {mark.stream_arn}")
+    run.console.data(f"saved     {iso(mark.saved_at)}")
+    for position in mark.positions:
+        run.console.data(f"{position.shard_id}  {_state(position)}")
+
+
+def _state(position: Position) -> str:
+    from ddbrelay.flow.capture import ITERATOR_LIFETIME
+
+    if position.finished:
+        return "finished"
+    where = f"after {position.sequence}" if position.sequence else f"from {position.start.value}"
+    if position.iterator is None or position.iterator_at is None:
+        return where
+    age = time.time() - position.iterator_at
+    if age >= ITERATOR_LIFETIME:
+        return f"{where}  iterator expired"
+    return f"{where}  iterator good for {(ITERATOR_LIFETIME - age) / 60:.0f} min"
+
+
+@command.command("save")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="replace a bookmark of this name")
+@setting_options("consumer", "state")
+@pass_run
+def save(run: Run, name: str, force: bool) -> None:
+    """Keep a copy of the consumer's checkpoint under a name.
+
+    \b
+    Example:
+      ddbrelay positions save before-deploy
+    """
+    from dataclasses import replace
+
+    from ddbrelay.stores.sqlite import Bookmarks
+
+    with _database(run) as database:
+        mark = replace(live(run, database, name), saved_at=time.time())
+        Bookmarks(database).save(mark, replace=force)
+    _say_saved(run, mark)
+
+
+def _say_saved(run: Run, mark: Bookmark) -> None:
+    if run.console.json:
+        run.console.object(_mark_object(mark))
+        return
+    plural = "shard" if len(mark.positions) == 1 else "shards"
+    run.console.words(f'saved "{mark.name}", {len(mark.positions)} {plural}')
+    run.console.next_step(f"ddbrelay replay --from {mark.name}")
+
+
+@command.command("delete")
+@click.argument("name")
+@setting_options("state")
+@pass_run
+def delete(run: Run, name: str) -> None:
+    """Delete a bookmark.
+
+    \b
+    Example:
+      ddbrelay positions delete before-deploy
+    """
+    from ddbrelay.stores.sqlite import Bookmarks
+
+    with _database(run) as database:
+        Bookmarks(database).delete(name)
+    if run.console.json:
+        run.console.object({"type": "deleted", "name": name})
+    else:
+        run.console.words(f'deleted "{name}"')
+
+
+@command.command("export")
+@click.argument("name", required=False)
+@setting_options("consumer", "state")
+@pass_run
+def export(run: Run, name: str | None) -> None:
+    """Print a bookmark as JSON; without a name, the consumer's checkpoint.
+
+    \b
+    Example:
+      ddbrelay positions export before-deploy > positions.json
+    """
+    from ddbrelay.stores.exchange import dump
+    from ddbrelay.stores.sqlite import Bookmarks
+
+    with _database(run) as database:
+        mark = Bookmarks(database).get(name) if name else live(run, database, "checkpoint")
+    click.echo(dump(mark))
+
+
+@command.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--name", help="name of the bookmark (default: the one in the file)")
+@click.option("--force", is_flag=True, help="replace a bookmark of this name")
+@click.option("--checkpoint", is_flag=True, help="make it the checkpoint of its consumer as well")
+@setting_options("state")
+@pass_run
+def import_(run: Run, file: IO[bytes], name: str | None, force: bool, checkpoint: bool) -> None:
+    """Read a bookmark that export wrote (- for standard input).
+
+    \b
+    Examples:
+      ddbrelay positions import positions.json
+      ddbrelay positions import positions.json --checkpoint
+    """
+    import asyncio
+    from dataclasses import replace
+
+    from ddbrelay.stores.exchange import load
+    from ddbrelay.stores.sqlite import Bookmarks, SqliteStore
+
+    mark = load(file.read(), file.name)
+    if name:
+        mark = replace(mark, name=name)
+    with _database(run) as database:
+        Bookmarks(database).save(mark, replace=force)
+        if checkpoint:
+            store = SqliteStore(database, mark.consumer, mark.stream_arn)
+            asyncio.run(store.save(mark.positions))
+    _say_saved(run, mark)

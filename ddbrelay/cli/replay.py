@@ -1,0 +1,252 @@
+"""`ddbrelay replay`: send again from a stored position; the live checkpoint stays where it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.types import DURATION
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.cli.relaying import Ended
+    from ddbrelay.flow.capture import Position, Start, StreamSource
+    from ddbrelay.flow.change import Change
+    from ddbrelay.flow.mapping import Event, Reject, Skip
+    from ddbrelay.stores.database import Database
+
+_QUIET = 2.0
+"""Seconds without a record after which an open shard is taken to be read to its tip."""
+_CHOICES = "--from BOOKMARK, --iterator ITERATOR, --sequence SHARD:NUMBER or --since TIME"
+_ONE_SHARD = "iterator"
+
+
+class _Where(NamedTuple):
+    """Where a replay starts: stored positions, or a start for every shard."""
+
+    stream: TableStream
+    start: Start
+    positions: list[Position]
+    since: float | None = None
+    part: Callable[[StreamSource], StreamSource] | None = None
+
+
+@click.command("replay", cls=Command)
+@click.option("--from", "bookmark", metavar="BOOKMARK", help="a bookmark, or checkpoint")
+@click.option("--iterator", metavar="ITERATOR", help="a shard iterator, at most 15 minutes old")
+@click.option("--sequence", metavar="SHARD:NUMBER", help="a sequence number of one shard")
+@click.option("--since", metavar="TIME", help="an ISO time, or an age such as 2h")
+@click.option("--until", metavar="TIME", help="leave out what was written later (default: now)")
+@click.option("--key", "keys", metavar="NAME=VALUE", multiple=True, help="only items with this key")
+@click.option("--detail-type", "detail_types", metavar="TYPE", multiple=True, help="only these")
+@click.option("--rule", "rules", metavar="RULE", multiple=True, help="only events of these rules")
+@click.option("--forward", is_flag=True, help="publish the events; without it they are only shown")
+@click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
+@click.option("--timeout", type=DURATION, help="stop after this long, with code 6")
+@setting_options("consumer", "entity", "source", "state", "grace", "max_in_flight")
+@pass_run
+def command(
+    run: Run,
+    bookmark: str | None,
+    iterator: str | None,
+    sequence: str | None,
+    since: str | None,
+    until: str | None,
+    keys: tuple[str, ...],
+    detail_types: tuple[str, ...],
+    rules: tuple[str, ...],
+    forward: bool,
+    max_records: int | None,
+    timeout: float | None,
+) -> None:
+    """Show, and with --forward send again, what followed a stored position.
+
+    It ends with what was written before it began. The live checkpoint never moves. A position that
+    is older than the 24 hours a stream keeps is an error, with code 4.
+
+    \b
+    Examples:
+      ddbrelay replay --from before-deploy
+      ddbrelay replay --from before-deploy --key id=7f3a91c2 --forward
+      ddbrelay replay --since 2h --detail-type UserUpdated --forward
+    """
+    from ddbrelay.aws.table import check_bus
+    from ddbrelay.cli import relaying
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.flow.capture import Pace
+    from ddbrelay.flow.mapping import CrudMapper
+    from ddbrelay.relay import Options
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.preview import FixedPositions
+    from ddbrelay.stores.sqlite import SqliteStore
+
+    if sum(choice is not None for choice in (bookmark, iterator, sequence, since)) != 1:
+        raise ConfigError("say where to start, in one way", _CHOICES)
+    wanted = _filter(keys, detail_types, rules)
+    until_time = time.time() if until is None else _time("--until", until)
+    settings = run.settings
+    with closing(Database(settings.state_file)) as database:
+        if bookmark is not None:
+            where = _at_bookmark(run, database, bookmark)
+        elif iterator is not None:
+            where = _at_iterator(run, iterator)
+        elif sequence is not None:
+            where = _at_sequence(run, sequence)
+        else:
+            where = _at_time(run, since or "")
+        stream = where.stream
+        bus = (settings.bus or f"{stream.table}-bus") if forward else None
+        if bus is not None:
+            check_bus(run.aws, bus)
+        letters = SqliteStore(database, settings.consumer, stream.arn) if forward else None
+        job = relaying.Job(
+            run.aws,
+            stream,
+            CrudMapper(
+                stream.table,
+                entity=settings.entity,
+                source=settings.source or f"ddbrelay.{stream.table}",
+            ),
+            bus,
+            FixedPositions(where.positions, letters),
+            Options(
+                start=where.start,
+                since=where.since,
+                until_time=until_time,
+                stop_on_gap=True,
+                wanted=wanted,
+                max_records=max_records,
+                until_idle=_QUIET,
+                timeout=timeout,
+                grace=settings.grace,
+                max_in_flight=settings.max_in_flight,
+                pace=Pace(settings.poll_interval, settings.idle_interval),
+                discovery_interval=settings.discovery_interval,
+            ),
+            where.part,
+        )
+        title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
+        ended = relaying.run(job, run.console, title, "replay   the checkpoint does not move")
+    _summary(run, ended, forward)
+    relaying.judge(ended, timeout_is_a_failure=True)
+
+
+def _time(option: str, text: str) -> float:
+    from ddbrelay.config import parse_time
+    from ddbrelay.errors import ConfigError
+
+    try:
+        return parse_time(text, time.time())
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def _filter(
+    keys: Sequence[str], detail_types: Sequence[str], rules: Sequence[str]
+) -> Callable[[Change, Event | Skip | Reject], bool] | None:
+    """Whether an event is asked for; None when all are. Values of one kind are alternatives."""
+    from ddbrelay.cli.render import key_parts
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.flow.mapping import Event
+
+    pairs = [key.partition("=") for key in keys]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise ConfigError(f'--key: "{name}{equals}" is not NAME=VALUE', "--key id=7f3a91c2")
+    asked: dict[str, set[str]] = {}
+    for name, _, value in pairs:
+        asked.setdefault(name, set()).add(value)
+    if not (asked or detail_types or rules):
+        return None
+
+    def wanted(change: Change, result: Event | Skip | Reject) -> bool:
+        parts = key_parts(change) if asked else {}
+        if any(parts.get(name) not in values for name, values in asked.items()):
+            return False
+        if not isinstance(result, Event):
+            return not (detail_types or rules)
+        return (not detail_types or result.detail_type in detail_types) and (
+            not rules or result.rule in rules
+        )
+
+    return wanted
+
+
+def _stream(run: Run) -> TableStream:
+    from ddbrelay.aws.table import stream_of
+
+    return stream_of(run.aws, run.require("table"))
+
+
+def _at_bookmark(run: Run, database: Database, name: str) -> _Where:
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.cli.positions import live
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.flow.capture import Start
+    from ddbrelay.stores.sqlite import Bookmarks
+
+    mark = live(run, database, name) if name == "checkpoint" else Bookmarks(database).get(name)
+    table = mark.stream_arn.split("/")[1]
+    if run.settings.table not in {None, table}:
+        raise ConfigError(
+            f'bookmark "{name}" is of table "{table}", not of "{run.settings.table}"',
+            "ddbrelay positions list",
+        )
+    # Its own stream: the table may have a new one, and the old one is kept for 24 hours.
+    stream = TableStream(table, mark.stream_arn, "unknown", True)
+    return _Where(stream, Start.TRIM_HORIZON, mark.positions)
+
+
+def _at_iterator(run: Run, iterator: str) -> _Where:
+    from ddbrelay.flow.capture import Position, Start
+    from ddbrelay.relay.subset import OneIterator
+
+    position = Position(
+        _ONE_SHARD, start=Start.ITERATOR, iterator=iterator, iterator_at=time.time()
+    )
+    return _Where(
+        _stream(run), Start.ITERATOR, [position], None, lambda s: OneIterator(s, _ONE_SHARD)
+    )
+
+
+def _at_sequence(run: Run, text: str) -> _Where:
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.flow.capture import Position, Start
+    from ddbrelay.relay.subset import Subtree
+
+    shard, colon, number = text.rpartition(":")
+    if not colon or not shard or not (number.isascii() and number.isdigit()):
+        raise ConfigError(
+            f'--sequence: "{text}" is not SHARD:NUMBER', "ddbrelay positions show lists both"
+        )
+    position = Position(shard, start=Start.AT_SEQUENCE, start_sequence=number)
+    return _Where(_stream(run), Start.AT_SEQUENCE, [position], None, lambda s: Subtree(s, shard))
+
+
+def _at_time(run: Run, since: str) -> _Where:
+    from ddbrelay.flow.capture import Start
+
+    return _Where(_stream(run), Start.TIME, [], _time("--since", since))
+
+
+def _summary(run: Run, ended: Ended, forward: bool) -> None:
+    from ddbrelay.cli.relaying import summary_object
+    from ddbrelay.flow.tracking import Fate
+
+    console = run.console
+    if console.json:
+        console.object(summary_object(ended, forward=forward))
+        return
+    if forward:
+        sent = ended.tally[Fate.PUBLISHED]
+        console.words(f"Sent {sent:,} events again in {ended.seconds:.1f} s.")
+    else:
+        console.words(
+            f"Looked at {ended.read:,} records in {ended.seconds:.1f} s. Nothing was sent."
+        )
+        console.words("next: the same with --forward sends what is shown")

@@ -1,0 +1,49 @@
+"""A stream of which only a part is to be read."""
+
+from __future__ import annotations
+
+from ddbrelay.flow.capture import IteratorType, Page, Shard, ShardPage, StreamSource
+
+
+class Subtree:
+    """A `StreamSource` that lists one shard and its descendants, as if it had no parent."""
+
+    def __init__(self, source: StreamSource, root: str) -> None:
+        self._source, self._root = source, root
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        """The whole part in one page: a child may be listed before its parent."""
+        page = await self._source.shards(None, children_of)
+        listed = list(page.shards)
+        while page.last_id is not None:
+            page = await self._source.shards(page.last_id, children_of)
+            listed += page.shards
+        if children_of is not None:
+            return ShardPage(listed, None, page.disabled)
+        kept = {s.id: Shard(s.id, None, s.closed) for s in listed if s.id == self._root}
+        found = True
+        while found:
+            new = [s for s in listed if s.parent_id in kept and s.id not in kept]
+            kept |= {shard.id: shard for shard in new}
+            found = bool(new)
+        return ShardPage(list(kept.values()), None, page.disabled)
+
+    async def iterator(
+        self,
+        shard_id: str,
+        kind: IteratorType,
+        *,
+        sequence: str | None = None,
+        timestamp: float | None = None,
+    ) -> str:
+        return await self._source.iterator(shard_id, kind, sequence=sequence, timestamp=timestamp)
+
+    async def records(self, iterator: str) -> Page:
+        return await self._source.records(iterator)
+
+
+class OneIterator(Subtree):
+    """A `StreamSource` of the one shard that a given iterator belongs to, whatever its id."""
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        return ShardPage([] if children_of else [Shard(self._root)])

@@ -1,0 +1,55 @@
+"""Bookmarks as files: what `positions export` writes and `positions import` reads."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ddbrelay.errors import ConfigError
+from ddbrelay.flow.capture import Position
+from ddbrelay.stores.sqlite import Bookmark
+
+FORMAT = "ddbrelay-positions"
+VERSION = 1
+
+
+class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    format: str
+    version: int
+    name: str
+    consumer: str
+    stream_arn: str
+    saved_at: float
+    positions: list[Position]
+
+
+def dump(mark: Bookmark) -> bytes:
+    """The bookmark as indented JSON."""
+    file = _File(
+        FORMAT,
+        VERSION,
+        mark.name,
+        mark.consumer,
+        mark.stream_arn,
+        mark.saved_at,
+        mark.positions,
+    )
+    return msgspec.json.format(msgspec.json.encode(file), indent=2)
+
+
+def load(text: bytes, where: str) -> Bookmark:
+    """The bookmark in a file; ConfigError, with the path of what is wrong, when it is none."""
+    try:
+        head = msgspec.json.decode(text)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise ConfigError(
+                f"{where} holds no positions", "ddbrelay positions export writes them"
+            )
+        if head.get("version") != VERSION:
+            raise ConfigError(
+                f"{where} was written by a newer ddbrelay (format {head.get('version')})",
+                "pip install --upgrade ddbrelay",
+            )
+        file = msgspec.json.decode(text, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from None
+    return Bookmark(file.name, file.consumer, file.stream_arn, file.positions, file.saved_at)
