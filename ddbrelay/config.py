@@ -7,6 +7,7 @@ variable counts as absent, as the AWS CLI has it.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -22,45 +23,56 @@ FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
+_LONGEST = 36525 * 86400.0
 
 
 def parse_duration(text: str | float) -> float:
     """Seconds from `250ms`, `5s`, `15m`, `4h`, `1d` or a plain number of seconds.
 
-    Raises ValueError when the text is none of these.
+    Raises ValueError when the text is none of these, or more than a hundred years.
     """
     match = _DURATION.fullmatch(str(text).strip())
     if match is None:
         raise ValueError(f"{text!r} is not a duration such as 5, 250ms, 15m or 4h")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years")
+    return seconds
 
 
 def parse_time(text: str, now: float) -> float:
     """Epoch seconds from an ISO 8601 time (UTC where it names no zone) or an age such as `15m`.
 
-    Raises ValueError when the text is neither, or lies in the future.
+    Raises ValueError when the text is neither, lies in the future or before 1970.
     """
-    if _DURATION.fullmatch(text.strip()) and text.strip()[-1].isalpha():
-        return now - parse_duration(text)
+    text = text.strip()
+    if _DURATION.fullmatch(text) and text[-1].isalpha():
+        moment = now - parse_duration(text)
+    else:
+        moment = _parse_iso(text)
+    if moment > now:
+        raise ValueError(f"{text!r} lies in the future")
+    if moment < 0:
+        raise ValueError(f"{text!r} lies before 1970")
+    return moment
+
+
+def _parse_iso(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
             f"{text!r} is neither an ISO time such as 2026-11-23T10:31:00Z nor an age such as 15m"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment.timestamp() > now:
-        raise ValueError(f"{text!r} lies in the future")
-    return moment.timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def parse_bool(value: str | bool) -> bool:
+def parse_bool(value: object) -> bool:
     """True or False from TOML or from an environment variable; ValueError for anything else."""
     if isinstance(value, bool):
         return value
-    word = value.strip().lower()
+    word = value.strip().lower() if isinstance(value, str) else None
     if word in {"1", "true", "yes", "on"}:
         return True
     if word in {"0", "false", "no", "off"}:
@@ -69,8 +81,12 @@ def parse_bool(value: str | bool) -> bool:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("expected a text")
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    if not value.strip():
+        raise ValueError("the text is empty")
+    if not value.isprintable():
+        raise ValueError(f"{value!r} has characters that cannot be printed")
     return value
 
 
@@ -87,7 +103,11 @@ def _output(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(str(value))).expanduser()
+    path = Path(_text(value))
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value!r} names a home directory that is not known") from None
 
 
 def _state_dir() -> Path:
@@ -203,7 +223,7 @@ def find_file(directory: Path) -> Path | None:
     """`ddbrelay.toml` in the directory or the nearest one above it."""
     for folder in (directory, *directory.parents):
         candidate = folder / FILE_NAME
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     return None
 
@@ -220,7 +240,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     chosen = flags.get("config") or environ.get("DDBRELAY_CONFIG")
-    file = Path(chosen).expanduser() if chosen else find_file(directory or Path.cwd())
+    file = Path(chosen).expanduser() if chosen else find_file(directory or _working_directory())
     in_file = _read(file) if file else {}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -228,7 +248,8 @@ def load(
         name, toml = setting.name, str(setting.metadata["toml"])
         variable = env_name(name)
         if flags.get(name) is not None:
-            raw, origin, place = flags[name], "flag", f"--{flag_name(name)}"
+            raw, origin = flags[name], "flag"
+            place = f"--{'no-' if raw is False else ''}{flag_name(name)}"
         elif environ.get(variable):
             raw, origin, place = environ[variable], "environment", variable
         elif toml in in_file:
@@ -244,6 +265,64 @@ def load(
         if origin == "file" and isinstance(values[name], Path) and file is not None:
             values[name] = file.parent / values[name]
     return Config(Settings(**values), origins, file)
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """Every setting by field name, with the defaults that follow from other settings filled in."""
+    named = settings.table is not None
+    derived = {
+        "bus": settings.bus_name,
+        "source": settings.event_source if named else settings.source,
+        "state": settings.state_file,
+    }
+    return {s.name: derived.get(s.name, getattr(settings, s.name)) for s in fields(Settings)}
+
+
+def render(given: Mapping[str, Any]) -> str:
+    """The text of a `ddbrelay.toml` that sets `given`, by field name, and explains every key.
+
+    Keys at their defaults are commented out; an empty text stands for no default.
+    """
+    settings, defaults = Settings(**given), Settings()
+    values = effective(settings)
+    lines = [
+        "# Settings of ddbrelay. Flags win over DDBRELAY_... variables, which win over this file.",
+        "# A key behind a # has the value shown; `ddbrelay config show` tells what is in force.",
+    ]
+    section = ""
+    # TOML has no way back out of a section: keys without one come first.
+    for setting in sorted(fields(Settings), key=lambda s: "." in s.metadata["toml"]):
+        folder, _, key = str(setting.metadata["toml"]).rpartition(".")
+        if folder != section:
+            section = folder
+            lines += ["", f"[{section}]"]
+        else:
+            lines.append("")
+        changed = getattr(settings, setting.name) != getattr(defaults, setting.name)
+        lines += [
+            f"# {setting.metadata['help']}",
+            f"{'' if changed else '#'}{key} = {_toml_value(values[setting.name])}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f'"{value:.3f}'.rstrip("0").rstrip(".") + 's"'
+    if isinstance(value, Path):
+        home = Path(os.path.expanduser("~"))
+        value = f"~/{value.relative_to(home)}" if value.is_relative_to(home) else str(value)
+    # What JSON escapes in a printable text, TOML reads the same way.
+    return json.dumps(value or "", ensure_ascii=False)
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists", "cd to another one") from None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import EntryResult, Receipt, receipt_of
 
+_INVALID = frozenset({"SerializationException", "ValidationException"})
+_TOO_LARGE = 413
+
 
 class _Result(msgspec.Struct):
     event_id: str | None = msgspec.field(name="EventId", default=None)
@@ -71,9 +74,10 @@ class AwsBus:
             raise AwsRefused(
                 f'bus "{self._bus}" does not exist', "ddbrelay provision makes it", code=error.code
             ) from error
-        transient = error.code in THROTTLED or error.status >= 500
-        if transient:
+        if error.code in THROTTLED or error.status >= 500:
             return Receipt(retry=[(item, str(error)) for item in items])
+        if error.code not in _INVALID and error.status != _TOO_LARGE:
+            raise from_code(error.code, error.message, f"publish to bus {self._bus}") from error
         if len(items) == 1:
             return Receipt(rejected=[(items[0], str(error))])
         # The request was refused whole for one of its entries: find out which.

@@ -43,7 +43,7 @@ class Aws:
             core.set_config_variable("profile", settings.profile)
         self.session = boto3.Session(
             botocore_session=core,
-            region_name=settings.region or (LOCAL_REGION if settings.local else None),
+            region_name=settings.region or _region(settings.local),
             **(
                 {"aws_access_key_id": _DUMMY, "aws_secret_access_key": _DUMMY}
                 if settings.local
@@ -56,6 +56,7 @@ class Aws:
                 "--region eu-west-1, AWS_REGION, or a region in the profile",
             )
         self.region: str = self.session.region_name
+        self.ca_bundle: str | None = core.get_config_variable("ca_bundle")
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
@@ -85,6 +86,11 @@ class Aws:
 NO_CREDENTIALS_HINT = (
     "--profile NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --local for the embedded AWS"
 )
+
+
+def _region(local: bool) -> str | None:
+    # boto3 by itself knows only AWS_DEFAULT_REGION; the other SDKs and the AWS CLI know both.
+    return LOCAL_REGION if local else os.environ.get("AWS_REGION") or None
 
 
 def _local_endpoint(settings: Settings) -> str:
@@ -121,4 +127,5 @@ def _isolated() -> botocore.session.Session:
 
 def _refuse_other_hosts(**event: Any) -> None:
     request = event["request"]
-    assert is_loopback(request.url), f"--local must not reach {request.url}"
+    if not is_loopback(request.url):
+        raise ConfigError(f"--local must not reach {request.url}")

@@ -7,21 +7,22 @@ https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.utils import get_environ_proxies
 
 from ddbrelay import __version__
 from ddbrelay.aws.session import Aws, is_loopback
+from ddbrelay.errors import ConfigError
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
@@ -56,14 +57,14 @@ class Transport:
 
     async def __aenter__(self) -> Transport:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(self._aws)),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=ssl.create_default_context(cafile=self._aws.ca_bundle)
+            ),
             timeout=aiohttp.ClientTimeout(
                 total=READ_TIMEOUT + CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
             ),
-            auto_decompress=True,
-            # Proxy variables are for the way to AWS, not for an emulator on this machine.
-            trust_env=not self._aws.local,
-            raise_for_status=False,
+            # It would also read ~/.netrc, and send what stands there beside our signature.
+            trust_env=False,
         )
         return self
 
@@ -81,12 +82,15 @@ class Transport:
         client = await asyncio.to_thread(self._aws.client, name)
         return Service(self, self._aws, client)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], proxy: str | None = None
+    ) -> tuple[int, bytes]:
         """Status and body of the answer; NoAnswerError when there is none."""
         assert self._http is not None, "the transport is not open"
-        assert not self._aws.local or is_loopback(url), f"--local must not reach {url}"
+        if self._aws.local and not is_loopback(url):
+            raise ConfigError(f"--local must not reach {url}")
         try:
-            async with self._http.post(url, data=body, headers=headers) as response:
+            async with self._http.post(url, data=body, headers=headers, proxy=proxy) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
@@ -102,12 +106,15 @@ class Service:
         self._target: str = model.metadata["targetPrefix"]
         self._content_type = f"application/x-amz-json-{model.metadata['jsonVersion']}"
         self._urls: dict[str, str] = {}
+        self._proxies: dict[str, str | None] = {}
 
     async def resolve(self, operation: str, **parameters: Any) -> None:
         """Ask boto3 where it would send this call, and send ours there from now on."""
-        self._urls[operation] = await asyncio.to_thread(
-            _endpoint, self._client, operation, parameters
-        )
+        url = await asyncio.to_thread(_endpoint, self._client, operation, parameters)
+        self._urls[operation] = url
+        # Proxy variables are for the way to AWS, not for an emulator on this machine.
+        proxies = {} if self._aws.local else get_environ_proxies(url)
+        self._proxies[operation] = proxies.get(urlsplit(url).scheme)
 
     async def call(self, operation: str, body: bytes) -> bytes:
         """The body of the answer.
@@ -132,7 +139,8 @@ class Service:
         else:
             frozen = credentials.get_frozen_credentials()
         SigV4Auth(frozen, self._signing_name, self._aws.region).add_auth(request)
-        status, answer = await self._transport.post(url, body, dict(request.headers.items()))
+        headers = dict(request.headers.items())
+        status, answer = await self._transport.post(url, body, headers, self._proxies[operation])
         if status != 200:
             raise _refusal(status, answer)
         return answer
@@ -174,13 +182,3 @@ class _Empty:
 
     def stream(self, *_: Any, **__: Any) -> list[bytes]:
         return [b"{}"]
-
-
-@lru_cache(maxsize=1)
-def _tls_of(bundle: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=bundle)
-
-
-def _tls(aws: Aws) -> ssl.SSLContext:
-    bundle = None if aws.local else aws.session._session.get_config_variable("ca_bundle")
-    return _tls_of(bundle or os.environ.get("REQUESTS_CA_BUNDLE"))

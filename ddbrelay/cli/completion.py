@@ -6,19 +6,20 @@ import click
 
 from ddbrelay.cli.options import Command
 
-_WHERE = {
-    "bash": 'eval "$(ddbrelay completion bash)"  in ~/.bashrc',
-    "zsh": 'eval "$(ddbrelay completion zsh)"  in ~/.zshrc',
-    "fish": "ddbrelay completion fish | source  in ~/.config/fish/config.fish",
-}
+_SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(
-    "completion", cls=Command, epilog="\b\n" + "\n".join(f"{v}" for v in _WHERE.values())
-)
-@click.argument("shell", type=click.Choice(list(_WHERE)))
+@click.command("completion", cls=Command)
+@click.argument("shell", type=click.Choice(_SHELLS))
 def command(shell: str) -> None:
-    """Print the completion script for a shell."""
+    """Print the completion script for a shell.
+
+    \b
+    Examples:
+      eval "$(ddbrelay completion bash)"       in ~/.bashrc
+      eval "$(ddbrelay completion zsh)"        in ~/.zshrc
+      ddbrelay completion fish | source        in ~/.config/fish/config.fish
+    """
     from click.shell_completion import get_completion_class
 
     from ddbrelay.cli.main import cli

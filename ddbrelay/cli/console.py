@@ -41,6 +41,11 @@ class Console:
         """Whether the terminal may be redrawn."""
         return self.output == "rich" and not self.quiet and sys.stdout.isatty()
 
+    @property
+    def colour(self) -> bool:
+        """Whether a line of result may carry colour."""
+        return self.output == "rich" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
     def data(self, line: str) -> None:
         """A line of result on stdout; suppressed by -q."""
         if not self.quiet:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
+import select
+import signal
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
-from ddbrelay import __version__
-from ddbrelay.cli.options import Run, global_options, print_global_help
-from ddbrelay.errors import INTERRUPTED, DdbrelayError
+from ddbrelay.cli.options import Run, Suggesting, global_options, print_global_help
+from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
 
 COMMANDS = {
     "demo": "demo",
@@ -32,7 +36,7 @@ COMMANDS = {
 """Command -> module of this package that defines it as `command`, in the order of the help."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Suggesting):
     """Imports a command's module when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -45,6 +49,14 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _broken_pipe_explained():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _broken_pipe_explained():
+            return super().invoke(ctx)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
         print_global_help(ctx, formatter, self.get_params(ctx))
@@ -56,7 +68,6 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=False,
 )
-@click.version_option(__version__, message="ddbrelay %(version)s")
 def cli() -> None:
     """Relay DynamoDB stream changes to EventBridge as business events.
 
@@ -73,6 +84,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the design's codes; never a traceback without -vv."""
     run = Run()
+    # SIGTERM unwinds as Ctrl-C does, so that what a command cleans up is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = cli.main(args=arguments, prog_name="ddbrelay", standalone_mode=False, obj=run)
         sys.exit(result if isinstance(result, int) else 0)
@@ -80,15 +93,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        _say(error.format_message(), _usage_hint(error))
-        sys.exit(error.exit_code)
+        _say(*_usage(error))
+        sys.exit(2)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python would complain again when it flushes.
+    except _ReaderLeft:
+        # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
@@ -100,6 +113,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.exit(1)
         _say(known.message, known.hint)
         sys.exit(known.exit_code)
+
+
+class _ReaderLeft(Exception):
+    """Whoever reads our output (head, less) has seen enough."""
+
+
+@contextmanager
+def _broken_pipe_explained() -> Iterator[None]:
+    # click ends silently with 1 on any broken pipe, also on that of a connection.
+    try:
+        yield
+    except BrokenPipeError as error:
+        stdout = select.poll()
+        stdout.register(sys.stdout.fileno(), 0)
+        if stdout.poll(0):
+            raise _ReaderLeft from None
+        raise AwsRefused(f"a connection broke: {error}") from error
 
 
 def _known(error: Exception) -> DdbrelayError | None:
@@ -126,14 +156,21 @@ def _explain(error: Exception, verbosity: int) -> None:
             cause = cause.__cause__ or cause.__context__
 
 
-def _usage_hint(error: click.ClickException) -> str | None:
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    """What was wrong with the words on the command line, and what to do."""
+    path = "ddbrelay"
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{error.ctx.command_path} --help"
-    return None
+        path = error.ctx.command_path
+    if isinstance(error, click.NoSuchOption):
+        close = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"{path} --help"
+        return f'no option "{error.option_name}"', hint
+    return error.format_message(), f"{path} --help"
 
 
 def _say(message: str, hint: str | None = None) -> None:
-    click.echo(click.style("error: ", fg="red") + message, err=True)
+    colour = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style("error: ", fg="red") + message, err=True, color=colour)
     if hint:
         click.echo(f"  hint: {hint}", err=True)
 

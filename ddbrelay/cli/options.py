@@ -6,12 +6,15 @@ file and `Settings`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ddbrelay import __version__
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -34,6 +37,7 @@ _METAVARS = {
     "grace": "SECONDS",
     "max_in_flight": "N",
 }
+_OPPOSITES = {"quiet": "verbose", "verbose": "quiet"}
 
 
 @dataclass
@@ -92,8 +96,18 @@ pass_run = click.make_pass_decorator(Run)
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     # A count that was not given is 0, a flag with two sides that was not given is None.
     absent = value is None or (value == 0 and value is not False)
-    if not absent and param.name is not None and not ctx.resilient_parsing:
-        ctx.ensure_object(Run).flags[param.name] = value
+    if absent or param.name is None or ctx.resilient_parsing:
+        return
+    flags = ctx.ensure_object(Run).flags
+    flags[param.name] = value
+    if param.name in _OPPOSITES:
+        flags.pop(_OPPOSITES[param.name], None)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"ddbrelay {__version__}")
+        ctx.exit()
 
 
 class GlobalOption(click.Option):
@@ -110,13 +124,14 @@ def _option(name: str) -> click.Option:
 
     setting = next(s for s in fields(Settings) if s.name == name)
     flag = f"--{flag_name(name)}"
+    help_text = f"{setting.metadata['help']}  [{env_name(name)}]"
     if isinstance(setting.default, bool):
-        return GlobalOption(f"{flag}/--no-{flag_name(name)}", name, help=setting.metadata["help"])
+        return GlobalOption(f"{flag}/--no-{flag_name(name)}", name, help=help_text)
     return GlobalOption(
         flag,
         name,
         metavar=_METAVARS.get(name),
-        help=f"{setting.metadata['help']}  [{env_name(name)}]",
+        help=help_text,
         **({"shell_complete": _complete_outputs} if name == "output" else {}),
     )
 
@@ -134,6 +149,14 @@ def global_options() -> list[click.Option]:
         *(_option(name) for name in GLOBAL),
         GlobalOption("-v", "--verbose", count=True, help="say more; -vv shows tracebacks"),
         GlobalOption("-q", "--quiet", is_flag=True, flag_value=True, help="print errors only"),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_version,
+            help="print the version and exit",
+        ),
     ]
 
 
@@ -168,10 +191,41 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Suggesting(click.Group):
+    """A group that names the nearest command when it is given one that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        names = self.list_commands(ctx)
+        if word not in names and not word.startswith("-") and not ctx.resilient_parsing:
+            from ddbrelay.errors import ConfigError
+
+            close = difflib.get_close_matches(word, names, n=1)
+            raise ConfigError(
+                f'no command "{word}"',
+                f'did you mean "{close[0]}"?' if close else f"{ctx.command_path} --help",
+            )
+        return super().resolve_command(ctx, args)
+
+
+class Group(Suggesting):
     """A command with commands of its own (`positions list`)."""
 
     command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._global = global_options()
+        self.params = [*self.params, *self._global]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        _write_options(
+            ctx, formatter, "Options", [p for p in self.get_params(ctx) if p not in self._global]
+        )
+        print_global_help(ctx, formatter, self._global)
 
 
 def print_global_help(

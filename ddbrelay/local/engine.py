@@ -18,6 +18,9 @@ class Engine(Protocol):
     name: str
     port: int
 
+    def alive(self) -> bool:
+        """Whether it still runs; False when it ended by itself."""
+
     def stop(self) -> None:
         """End it and free its port."""
 

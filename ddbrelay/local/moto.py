@@ -7,9 +7,15 @@ that it accepts is proof of what AWS accepts.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ddbrelay.errors import ConfigError
+
+_POLL = 0.05
 
 
 class Moto:
@@ -19,6 +25,7 @@ class Moto:
 
     def __init__(self, port: int = 0) -> None:
         try:
+            from moto.core.base_backend import AccountSpecificBackend
             from moto.moto_server.werkzeug_app import (
                 DomainDispatcherApplication,
                 create_backend_app,
@@ -29,20 +36,24 @@ class Moto:
                 f"the embedded AWS is not installed ({error.name or error} is missing)",
                 "pip install 'ddbrelay[local]'",
             ) from None
+        # moto lists the regions with a boto3 session of its own, made once at the first request:
+        # it fails where AWS_PROFILE names a profile that does not exist.
+        with _without_aws_variables():
+            AccountSpecificBackend.get_session().get_available_regions("dynamodb")
         # A line for every request is noise, and werkzeug writes it to stderr unasked.
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         app = DomainDispatcherApplication(create_backend_app)
-        try:
-            self._server = make_server("127.0.0.1", port, app, threaded=True)
-        except (OSError, SystemExit) as error:
-            raise ConfigError(
-                f"port {port} of 127.0.0.1 cannot be used: {error}", "choose another --port"
-            ) from None
-        self.port = int(self._server.server_port)
+        # Where werkzeug binds by itself, it answers a port in use by printing and exiting.
+        with _listening(port) as listener:
+            self._server = make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno())
+        self.port = int(self._server.port)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="embedded-aws", daemon=True
+            target=self._server.serve_forever, args=(_POLL,), name="embedded-aws", daemon=True
         )
         self._thread.start()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -52,3 +63,22 @@ class Moto:
 
         # moto keeps its tables in the process, not in the server.
         reset_model_data()
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError as error:
+        raise ConfigError(
+            f"port {port} of 127.0.0.1 cannot be used: {os.strerror(error.errno or 0)}",
+            "choose another --port",
+        ) from None
+
+
+@contextmanager
+def _without_aws_variables() -> Iterator[None]:
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -222,7 +222,8 @@ class Relay:
         for parent in self._childless:
             try:
                 children = await self._source.shards(children_of=parent)
-            except StreamFault:
+            except (StreamFault, AwsRefused):
+                # Not every endpoint knows the filter; the full listing says what is wrong.
                 break
             self._lineage.learn(children.shards)
         parents = {shard.parent_id for shard in self._lineage.shards.values()}

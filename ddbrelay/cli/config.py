@@ -1,0 +1,64 @@
+"""`ddbrelay config`: what is in force, and why."""
+
+from __future__ import annotations
+
+import click
+
+from ddbrelay.cli.options import Group, Run, pass_run
+
+
+@click.group("config", cls=Group)
+def command() -> None:
+    """Show the settings that are in force.
+
+    \b
+    Examples:
+      ddbrelay config show
+    """
+
+
+@command.command("show")
+@pass_run
+def show(run: Run) -> None:
+    """Print each setting, its value and where it came from.
+
+    Flags win over DDBRELAY_… variables, which win over ddbrelay.toml, which wins over defaults.
+
+    \b
+    Examples:
+      ddbrelay config show
+      DDBRELAY_TABLE=users ddbrelay config show --region eu-west-1
+      ddbrelay config show --output json
+    """
+    from pathlib import Path
+
+    from ddbrelay.config import effective, toml_key
+
+    config, console = run.config, run.console
+    values = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in effective(config.settings).items()
+    }
+    if console.json:
+        settings = {
+            toml_key(name): {"value": value, "origin": config.origins[name]}
+            for name, value in values.items()
+        }
+        console.object({"file": str(config.file) if config.file else None, "settings": settings})
+        return
+    rows = [(toml_key(name), _shown(value), config.origins[name]) for name, value in values.items()]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for key, value, origin in rows:
+        line = f"{key:<{first}}  {value:<{second}}  {origin}"
+        dim = console.colour and origin == "default"
+        console.data(click.style(line, dim=True) if dim else line)
+    if config.file is None:
+        console.next_step("ddbrelay init")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:g}s"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,77 @@
+"""`ddbrelay teardown`: delete what provision made."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run
+
+if TYPE_CHECKING:
+    from ddbrelay.infra.plan import Step
+
+_EPILOG = """\b
+Examples:
+  ddbrelay teardown --table users --dry-run
+  ddbrelay teardown --table users
+  ddbrelay --local teardown --table users --yes
+
+\b
+It deletes what carries the tags ddbrelay:managed-by = ddbrelay and ddbrelay:table = the table,
+data included, and leaves everything else. It can be repeated.
+"""
+
+
+@click.command("teardown", cls=Command, epilog=_EPILOG)
+@click.option("--yes", is_flag=True, help="do not ask")
+@click.option("--dry-run", is_flag=True, help="show what would be deleted and delete nothing")
+@pass_run
+def command(run: Run, yes: bool, dry_run: bool) -> None:
+    """Delete what provision made: archive, rule, queue, bus, table."""
+    from ddbrelay.cli.provision import Rows, lines, summary
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.infra.plan import Wanted
+    from ddbrelay.infra.teardown import teardown
+
+    table = run.require("table")
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise ConfigError(
+            f"teardown of {table} needs a yes, and there is no terminal to ask at",
+            "--yes deletes without asking, --dry-run shows what would be deleted",
+        )
+    console = run.console
+    rows = Rows(console)
+
+    def ask(plan: tuple[Step, ...]) -> None:
+        # The question must be seen under -q and --output json too.
+        click.echo(lines(plan), err=True)
+        doomed = sum(step.state == "would-delete" for step in plan)
+        if not click.confirm(f"Delete these {doomed}, with the data in them?", err=True):
+            console.words("nothing was deleted")
+            raise click.exceptions.Exit(0)
+
+    started = time.monotonic()
+    steps = teardown(
+        run.aws,
+        Wanted.from_settings(run.settings),
+        dry_run=dry_run,
+        confirm=None if yes else ask,
+        on_step=rows.show,
+    )
+    seconds = time.monotonic() - started
+    if console.json:
+        console.object(summary(steps, dry_run=dry_run, seconds=seconds))
+        return
+    deleted = sum(step.state == "deleted" for step in steps)
+    planned = sum(step.state == "would-delete" for step in steps)
+    if deleted:
+        console.words(f"deleted {deleted} in {seconds:.1f} s")
+    elif planned:
+        console.words(
+            f"nothing was deleted: {planned} to delete · next: the same without --dry-run"
+        )
+    else:
+        console.words(f"nothing is left of what provision made for {table}")

@@ -1,0 +1,90 @@
+"""Lock files: what the kernel says about who is alive.
+
+A pid alone proves nothing, because pids are used again. A lock taken with flock(2) is freed by the
+kernel when its holder dies, kill -9 included, so a pid that stands in a locked file is its holder.
+Lock files are never removed: a second process could lock a file that no longer has a name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddbrelay.errors import ConfigError
+
+
+@contextmanager
+def mutex(path: Path, timeout: float, busy: str) -> Iterator[None]:
+    """Hold the lock for the block; ConfigError `busy` when it is not free within `timeout` s."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise ConfigError(busy, "wait for it, or end it")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Lifetime:
+    """The lock that a process keeps for as long as it lives, with its pid inside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self) -> bool:
+        """Take it for the rest of this process's life; False when another one has it."""
+        with self._examining():
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            if not _locked(descriptor, fcntl.LOCK_EX):
+                os.close(descriptor)
+                return False
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+        return True
+
+    def holder(self) -> int | None:
+        """The pid of the process that has it, None when nobody has."""
+        if not self._path.exists():
+            return None
+        with self._examining():
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                if _locked(descriptor, fcntl.LOCK_SH):
+                    return None
+                return int(os.read(descriptor, 20))
+            finally:
+                os.close(descriptor)
+
+    def while_free(self, act: Callable[[], None]) -> None:
+        """Call `act` if nobody has the lock; nobody can take it meanwhile."""
+        if not self._path.exists():
+            return
+        with self._examining():
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                if _locked(descriptor, fcntl.LOCK_SH):
+                    act()
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def _examining(self) -> Iterator[None]:
+        # Without it, looking whether the lock is taken would get in the way of taking it, and a
+        # pid could be read that the new holder has not replaced yet.
+        with mutex(self._path.with_suffix(".guard"), 5.0, f"{self._path} is in use"):
+            yield
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
