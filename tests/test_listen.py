@@ -447,7 +447,7 @@ def test_a_timeout_without_an_expectation_is_success(cli: Cli, queue: str) -> No
     where, count, following = done.stderr.splitlines()
     assert where.startswith("listening: queue ddbrelay-")
     assert re.fullmatch(r"0 events received in 0\.\d s", count)
-    assert following == "next: ddbrelay tail --forward"
+    assert following == "next: ddbrelay --local tail --forward"
 
 
 def test_piped_lines_have_time_type_source_key_and_id(

@@ -149,16 +149,16 @@ def test_json_has_an_object_for_each_thing_and_a_summary_with_every_address(
         ("resource", kind, "created") for kind in ("table", "bus", "queue", "rule", "archive")
     ]
     assert all(set(r) == {"type", "kind", "name", "state", "arn", "detail"} for r in resources)
-    arns = {f"{r['kind']}_arn": r["arn"] for r in resources}
+    arns = {f"{r['kind']}Arn": r["arn"] for r in resources}
     table = aws.client("dynamodb").describe_table(TableName=name)["Table"]
     url = aws.client("sqs").get_queue_url(QueueName=f"ddbrelay-{name}")["QueueUrl"]
     assert summary.pop("seconds") > 0
     assert summary == arns | {
         "type": "summary",
-        "dry_run": False,
+        "dryRun": False,
         "counts": {"created": 5},
-        "stream_arn": table["LatestStreamArn"],
-        "queue_url": url,
+        "streamArn": table["LatestStreamArn"],
+        "queueUrl": url,
     }
 
 
@@ -219,14 +219,14 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Cli, aws: Aws, name: s
     )
     *resources, summary = cli.json("provision", "--dry-run")
     assert {r["arn"] for r in resources} == {None}
-    assert (summary["dry_run"], summary["stream_arn"], summary["queue_url"]) == (True, None, None)
+    assert (summary["dryRun"], summary["streamArn"], summary["queueUrl"]) == (True, None, None)
 
 
 def test_two_runs_at_once_both_end_well(cli: Cli, aws: Aws, name: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         runs = [*pool.map(lambda _: cli.json("provision"), range(2))]
     assert {r["state"] for run in runs for r in run[:-1]} <= {"created", "exists"}
-    assert runs[0][-1]["stream_arn"] == runs[1][-1]["stream_arn"]
+    assert runs[0][-1]["streamArn"] == runs[1][-1]["streamArn"]
     assert {r["state"] for r in cli.json("provision")[:-1]} == {"exists"}
 
 

@@ -329,6 +329,6 @@ def test_json_has_an_object_for_each_thing_and_a_summary(cli: Cli, aws: Aws, nam
     assert summary.pop("seconds") > 0
     assert summary == {
         "type": "summary",
-        "dry_run": False,
+        "dryRun": False,
         "counts": {"deleted": 3, "left": 1},
     }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
+from ddbrelay.cli.text import iso, one_word, printable
+from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -18,15 +20,6 @@ _POLL = 1.0
 """Seconds of one long poll, and so the longest that a stop has to wait."""
 _PAUSE = 0.1
 _REMEMBERED = 100_000
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    from ddbrelay.config import parse_duration
-
-    try:
-        return None if value is None else parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @dataclass
@@ -62,7 +55,7 @@ class _Tally:
 @click.option("--queue", metavar="NAME|URL", help="read this queue  [default: the table's]")
 @click.option("--all", "everything", is_flag=True, help="every event of the bus, of any source")
 @click.option("--max-events", type=click.IntRange(min=1), metavar="N", help="stop after N events")
-@click.option("--timeout", metavar="DURATION", callback=_duration, help="stop after 30s, 5m, …")
+@click.option("--timeout", type=DURATION, help="stop after 30s, 5m, …")
 @click.option(
     "--expect",
     type=click.IntRange(min=1),
@@ -118,7 +111,7 @@ def command(
                 if not batch and left < _POLL:
                     stop.wait(min(_PAUSE, left))
             seconds = time.monotonic() - started
-        _sum_up(run.console, tally, expect, listener, seconds)
+        _sum_up(run, tally, expect, listener, seconds)
     if expect is not None and tally.distinct < expect:
         raise ExpectationNotMet(
             f"{tally.distinct} of {expect} expected events came in {seconds:.1f} s "
@@ -181,18 +174,18 @@ def _show(console: Console, received: Received, repeated: bool) -> None:
     if not received.event:
         import json
 
-        console.data(f"{_iso(received.received_at)} not-an-event {json.dumps(received.body)}")
+        console.data(f"{iso(received.received_at)} not-an-event {json.dumps(received.body)}")
         return
     kind, source, key, number = _columns(received.event)
-    time = str(received.event.get("time") or _iso(received.received_at))
+    time = str(received.event.get("time") or iso(received.received_at))
     words = [time, kind, source, key, number, *(["repeated"] if repeated else [])]
-    console.data(" ".join(_word(word) for word in words))
+    console.data(" ".join(one_word(word) for word in words))
 
 
 def _object(received: Received, repeated: bool) -> dict[str, Any]:
     import msgspec
 
-    moment = _iso(received.received_at)
+    moment = iso(received.received_at)
     if not received.event:
         return {"type": "message", "body": received.body, "receivedAt": moment}
     # The text as it came keeps every digit; a line break is only ever between its tokens.
@@ -219,9 +212,9 @@ def _rich(received: Received, repeated: bool) -> str:
         moment = datetime.fromtimestamp(received.received_at)
     clock = moment.strftime("%H:%M:%S")
     if not received.event:
-        line = Text.assemble((clock, "dim"), ("  not an event  ", "red"), _plain(received.body))
+        line = Text.assemble((clock, "dim"), ("  not an event  ", "red"), printable(received.body))
     else:
-        kind, source, key, number = (_plain(column) for column in _columns(received.event))
+        kind, source, key, number = (printable(column) for column in _columns(received.event))
         spare = shutil.get_terminal_size().columns - 80
         wide = max(0, min(spare // 2, 20))
         line = Text(clock, "dim")
@@ -254,29 +247,11 @@ def _key(detail: Any) -> str:
     return "-"
 
 
-def _iso(moment: float) -> str:
-    from datetime import UTC, datetime
-
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
-def _plain(text: str) -> str:
-    """Without what would move the cursor: a message is a stranger's text."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _word(text: str) -> str:
-    """One word of a line: quoted as in JSON where it has spaces or control characters."""
-    import json
-
-    return text if text.isprintable() and " " not in text else json.dumps(text)
-
-
 def _sum_up(
-    console: Console, tally: _Tally, expect: int | None, listener: Listener, seconds: float
+    run: Run, tally: _Tally, expect: int | None, listener: Listener, seconds: float
 ) -> None:
     repeated = tally.events - tally.distinct
+    console = run.console
     if console.json:
         console.object(
             {
@@ -299,4 +274,4 @@ def _sum_up(
         + (f" ({', '.join(also)})" if also else "")
     )
     if not tally.printed and expect is None:
-        console.next_step("ddbrelay tail --forward")
+        run.next_step("tail --forward")

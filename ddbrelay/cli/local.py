@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Group, Run, pass_run
+from ddbrelay.cli.text import iso
 from ddbrelay.local.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _object(found: Running) -> dict[str, Any]:
         "engine": found.engine,
         "pid": found.pid,
         "port": found.port,
-        "started_at": _iso(found.started_at),
+        "startedAt": iso(found.started_at),
         "log": str(found.log) if found.log else None,
     }
 
@@ -158,14 +159,8 @@ def _show(run: Run, found: Running) -> None:
         "url": found.url,
         "engine": found.engine,
         "pid": found.pid,
-        "since": _iso(found.started_at),
+        "since": iso(found.started_at),
         "log": found.log or "its terminal",
     }
     for name, value in rows.items():
         run.console.data(f"  {name:<8}{value}")
-
-
-def _iso(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,7 @@ file and `Settings`.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -37,6 +38,7 @@ _METAVARS = {
     "grace": "SECONDS",
     "max_in_flight": "N",
 }
+_CARRIED = ("config", "profile", "region", "endpoint_url", "table", "bus")
 _OPPOSITES = {"quiet": "verbose", "verbose": "quiet"}
 
 
@@ -88,6 +90,19 @@ class Run:
                 f"--{flag_name(name)}, {env_name(name)}, or {toml_key(name)} in ddbrelay.toml",
             )
         return str(value)
+
+    def again(self, command: str) -> str:
+        """A command to type next, with what this one was told about where to work."""
+        first, *rest = shlex.split(command)
+        words = ["ddbrelay", *(["--local"] if self.settings.local else []), first]
+        for name in _CARRIED:
+            if self.flags.get(name) is not None:
+                words += [f"--{name.replace('_', '-')}", str(self.flags[name])]
+        return shlex.join([*words, *rest])
+
+    def next_step(self, command: str) -> None:
+        """Say what to type next: `run.next_step("tail --forward")`."""
+        self.console.next_step(self.again(command))
 
 
 pass_run = click.make_pass_decorator(Run)

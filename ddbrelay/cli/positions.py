@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+from ddbrelay.cli.text import iso
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position
@@ -87,7 +88,6 @@ def list_(run: Run) -> None:
     Example:
       ddbrelay positions list --output json
     """
-    from ddbrelay.cli.render import iso
     from ddbrelay.stores.sqlite import Bookmarks, consumers
 
     with _database(run) as database:
@@ -110,7 +110,7 @@ def list_(run: Run) -> None:
         return
     if not live and not marks:
         run.console.words("nothing is stored yet")
-        run.console.next_step("ddbrelay tail --forward")
+        run.next_step("tail --forward")
         return
     rows = [
         ("checkpoint", one.name, _table(one.stream_arn), one.shards, one.saved_at) for one in live
@@ -128,7 +128,6 @@ def list_(run: Run) -> None:
 
 
 def _mark_object(mark: Bookmark) -> dict[str, Any]:
-    from ddbrelay.cli.render import iso
 
     return {
         "type": "bookmark",
@@ -143,16 +142,15 @@ def _mark_object(mark: Bookmark) -> dict[str, Any]:
 
 
 def _position_object(position: Position) -> dict[str, Any]:
-    from ddbrelay.cli.render import iso
 
     return {
         "shardId": position.shard_id,
         "parentShardId": position.parent_id,
         "start": position.start.value,
-        "startTime": iso(position.start_time),
+        "startTime": None if position.start_time is None else iso(position.start_time),
         "sequenceNumber": position.sequence,
         "iterator": position.iterator,
-        "iteratorAt": iso(position.iterator_at),
+        "iteratorAt": None if position.iterator_at is None else iso(position.iterator_at),
         "finished": position.finished,
     }
 
@@ -168,7 +166,6 @@ def show(run: Run, name: str | None) -> None:
     Example:
       ddbrelay positions show before-deploy
     """
-    from ddbrelay.cli.render import iso
     from ddbrelay.stores.sqlite import Bookmarks
 
     with _database(run) as database:
@@ -227,7 +224,7 @@ def _say_saved(run: Run, mark: Bookmark) -> None:
         return
     plural = "shard" if len(mark.positions) == 1 else "shards"
     run.console.words(f'saved "{mark.name}", {len(mark.positions)} {plural}')
-    run.console.next_step(f"ddbrelay replay --from {mark.name}")
+    run.next_step(f"replay --from {mark.name}")
 
 
 @command.command("delete")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 import time
 from collections import Counter
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.infra.plan import Provisioned, Step
 
-_CARRIED = ("profile", "region", "endpoint_url", "table")
 _STYLES = {
     "created": "green",
     "updated": "green",
@@ -154,7 +152,7 @@ def summary(steps: Sequence[Step], *, dry_run: bool, seconds: float) -> dict[str
     """The last JSON object; `counts` is how many things came to each state."""
     return {
         "type": "summary",
-        "dry_run": dry_run,
+        "dryRun": dry_run,
         "counts": dict(Counter(step.state for step in steps)),
         "seconds": round(seconds, 3),
     }
@@ -194,8 +192,15 @@ def _styled(line: str, step: Step, part: str) -> Text:
 
 
 def _addresses(done: Provisioned) -> dict[str, str | None]:
-    names = ("table_arn", "stream_arn", "bus_arn", "rule_arn", "queue_arn", "queue_url")
-    return {name: getattr(done, name) or None for name in (*names, "archive_arn")}
+    return {
+        "tableArn": done.table_arn or None,
+        "streamArn": done.stream_arn or None,
+        "busArn": done.bus_arn or None,
+        "ruleArn": done.rule_arn or None,
+        "queueArn": done.queue_arn or None,
+        "queueUrl": done.queue_url or None,
+        "archiveArn": done.archive_arn or None,
+    }
 
 
 def _last_words(run: Run, done: Provisioned, dry_run: bool, seconds: float) -> str:
@@ -204,12 +209,4 @@ def _last_words(run: Run, done: Provisioned, dry_run: bool, seconds: float) -> s
         plan = f"{counts['would-create']} to create, {counts['would-update']} to change"
         return f"nothing was written: {plan} · next: the same without --dry-run"
     state = "ready" if done.changed else "nothing to change, all of it exists: ready"
-    return f"{state} in {seconds:.1f} s · next: {_next_command(run)}"
-
-
-def _next_command(run: Run) -> str:
-    words = ["ddbrelay", *(["--local"] if run.settings.local else []), "seed"]
-    for name in _CARRIED:
-        if run.flags.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(run.flags[name])]
-    return shlex.join([*words, "--count", "100"])
+    return f"{state} in {seconds:.1f} s · next: {run.again('seed --count 100')}"

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.render import gap_object, iso
+from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
+from ddbrelay.cli.text import iso
 from ddbrelay.errors import DataLost, ExpectationNotMet, RecordsParked
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.relay import Options, Relay

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from ddbrelay.cli.text import iso, one_word, printable
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping import Event
@@ -17,13 +17,8 @@ from ddbrelay.relay import Outcome
 _TELLING = ("username", "name", "title", "email", "status")
 
 
-def iso(epoch: float | None) -> str | None:
-    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
-    if epoch is None:
-        return None
-    moment = datetime.fromtimestamp(epoch, UTC)
-    precision = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+def _time(epoch: float | None) -> str | None:
+    return None if epoch is None else iso(epoch)
 
 
 def state(outcome: Outcome) -> str:
@@ -33,7 +28,8 @@ def state(outcome: Outcome) -> str:
 
 def key_text(change: Change) -> str:
     """`id=7f3a91c2`, with a space between the parts of a composite key."""
-    return " ".join(f"{name}={value}" for name, value in key_parts(change).items()) or "?"
+    parts = key_parts(change).items()
+    return " ".join(f"{printable(name)}={one_word(value)}" for name, value in parts) or "?"
 
 
 def key_parts(change: Change) -> dict[str, str]:
@@ -67,7 +63,7 @@ def _change_object(change: Change) -> dict[str, Any]:
     known: dict[str, Any] = {
         "eventID": change.event_id,
         "eventName": change.event_name,
-        "time": iso(change.time),
+        "time": _time(change.time),
         "sequenceNumber": change.sequence_number,
         "shardId": change.shard_id,
         "table": change.table,
@@ -93,7 +89,7 @@ def _event_object(event: Event, bus: str | None) -> dict[str, Any]:
         "detailType": event.detail_type,
         "detail": msgspec.Raw(event.detail),
         "resources": event.resources,
-        "time": iso(event.time),
+        "time": _time(event.time),
         "rule": event.rule,
     }
 
@@ -107,16 +103,16 @@ def outcome_line(outcome: Outcome) -> str:
     """One line without colour."""
     change = outcome.change
     words = [
-        iso(change.time) or "-",
+        _time(change.time) or "-",
         change.event_name,
         key_text(change),
-        outcome.event.detail_type if outcome.event else "-",
+        one_word(outcome.event.detail_type) if outcome.event else "-",
         state(outcome),
     ]
     if outcome.event_id:
         words.append(outcome.event_id)
     if outcome.reason:
-        words.append(f"({outcome.reason})")
+        words.append(f"({printable(outcome.reason)})")
     return " ".join(words)
 
 
@@ -135,9 +131,9 @@ def telling(outcome: Outcome) -> str:
         if change.ttl:
             return "ttl"
         if change.event_name == "MODIFY":
-            return ", ".join(change.changed)
+            return printable(", ".join(change.changed))
         image: Mapping[str, Any] = change.new or change.old or {}
     except UndecodableError:
         return ""
     found = (image[name] for name in _TELLING if isinstance(image.get(name), str))
-    return next(found, "")
+    return printable(next(found, ""))

@@ -82,7 +82,7 @@ def command(
         if stop.is_set():
             run.console.words(f"interrupted; every write above is in table {table}")
             return INTERRUPTED
-    run.console.next_step("ddbrelay tail --forward")
+    run.next_step("tail --forward")
     return 0
 
 

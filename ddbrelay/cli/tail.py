@@ -191,7 +191,7 @@ def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Positio
         return
     if not forward:
         console.words(f"Saw {ended.read:,} changes in {ended.seconds:.1f} s. Nothing was sent.")
-        console.next_step("ddbrelay tail --forward")
+        run.next_step("tail --forward")
         return
     rate = tally[Fate.PUBLISHED] / max(ended.seconds, 0.001)
     words = f"Relayed {tally[Fate.PUBLISHED]:,} events in {ended.seconds:.1f} s ({rate:,.0f}/s)."

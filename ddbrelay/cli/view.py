@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ddbrelay.cli.render import gap_text, key_text, telling
+from ddbrelay.cli.text import printable
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.relay import Outcome
@@ -123,11 +124,11 @@ def row(outcome: Outcome, width: int) -> Text:
     text.append(clock, style="dim")
     text.append(f"  {change.event_name:<6}  ")
     text.append(f"{_cut(key_text(change), 15):<15}  ", style="dim")
-    text.append(f"{_cut(outcome.event.detail_type if outcome.event else '–', 18):<18}  ")
+    text.append(f"{_cut(printable(outcome.event.detail_type) if outcome.event else '–', 18):<18}  ")
     reason = outcome.reason if fate in {Fate.SKIPPED, Fate.PARKED} else None
     if reason:
         assert fate is not None
-        text.append(f"{_MARKS[fate]} {fate.value}: {reason}", style=style)
+        text.append(f"{_MARKS[fate]} {fate.value}: {printable(reason)}", style=style)
         return text
     words = max(0, width - text.cell_len - 12)
     text.append(f"{_cut(telling(outcome), min(words, 24)):<{min(words, 24)}}  ", style="dim")

@@ -1,0 +1,25 @@
+"""Texts that are safe and even wherever they are printed; light to import."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+
+def iso(epoch: float) -> str:
+    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
+    moment = datetime.fromtimestamp(epoch, UTC)
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def printable(text: str) -> str:
+    """Without what would move the cursor: keys and messages are strangers' texts."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_word(text: str) -> str:
+    """One word of a line: quoted as in JSON where it has spaces or control characters."""
+    return text if text.isprintable() and " " not in text and text else json.dumps(text)
