@@ -251,10 +251,7 @@ def _report(console: Console, account: Account, seconds: float) -> None:
             f"{changes:,} changes, {events:,} events, none missing, in {seconds:.1f} s"
             " · no AWS account was touched"
         )
-        console.words(
-            "next: ddbrelay local start, then the same steps one by one: "
-            f"ddbrelay --local provision --table {TABLE}"
-        )
+        console.next_step(f"ddbrelay local start, then ddbrelay --local provision --table {TABLE}")
 
 
 def _summary(

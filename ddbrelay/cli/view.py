@@ -38,7 +38,7 @@ class LiveView:
         self._rows: list[Text] = []
         self._hidden = 0
         self._rates: deque[int] = deque(maxlen=10)
-        self._counted_at = time.monotonic()
+        self._began = self._counted_at = time.monotonic()
         self._counted = 0
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
 
@@ -83,16 +83,13 @@ class LiveView:
 
     def _status(self, relay: Relay) -> Text:
         tally = relay.tally
-        elapsed = time.monotonic() - self._counted_at
-        if elapsed >= 1.0 or not self._rates:
-            self._rates.append(round((relay.read - self._counted) / max(elapsed, 0.001)))
-            self._counted, self._counted_at = relay.read, time.monotonic()
-        peak = max(self._rates) or 1
-        sparks = "".join(_SPARKS[rate * (len(_SPARKS) - 1) // peak] for rate in self._rates)
+        rate = self._rate(relay.read)
+        peak = max(self._rates, default=0) or 1
+        sparks = "".join(_SPARKS[one * (len(_SPARKS) - 1) // peak] for one in self._rates)
         parked, lost = tally[Fate.PARKED], len(tally.gaps)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"\n{sparks:<10}", style="dim")
-        text.append(f"  {self._rates[-1]:,}/s   published {tally[Fate.PUBLISHED]:,}   ")
+        text.append(f"  {rate:,}/s   published {tally[Fate.PUBLISHED]:,}   ")
         text.append(f"skipped {tally[Fate.SKIPPED]:,}   ")
         text.append(f"parked {parked:,}", style="red" if parked else "")
         text.append("   ")
@@ -102,6 +99,15 @@ class LiveView:
             f"\nin flight {relay.in_flight}   lag {duration(relay.lag)}   {shards}", style="dim"
         )
         return text
+
+    def _rate(self, read: int) -> int:
+        """Records a second, measured once a second; before that since the start."""
+        now = time.monotonic()
+        elapsed = now - self._counted_at
+        if elapsed >= 1.0:
+            self._rates.append(round((read - self._counted) / elapsed))
+            self._counted, self._counted_at = read, now
+        return self._rates[-1] if self._rates else round(read / max(now - self._began, 0.1))
 
 
 def duration(seconds: float) -> str:
@@ -123,7 +129,8 @@ def row(outcome: Outcome, width: int) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(clock, style="dim")
     text.append(f"  {change.event_name:<6}  ")
-    text.append(f"{_cut(key_text(change), 15):<15}  ", style="dim")
+    wide = 15 + max(0, min(width - 100, 24))
+    text.append(f"{_cut(key_text(change), wide):<{wide}}  ", style="dim")
     text.append(f"{_cut(printable(outcome.event.detail_type) if outcome.event else '–', 18):<18}  ")
     reason = outcome.reason if fate in {Fate.SKIPPED, Fate.PARKED} else None
     if reason:

@@ -19,6 +19,17 @@ from ddbrelay.flow.capture import Page, Record
 
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_FORMS: dict[str, type] = {
+    "S": str,
+    "N": str,
+    "B": str,
+    "BOOL": bool,
+    "M": dict,
+    "L": list,
+    "SS": list,
+    "NS": list,
+    "BS": list,
+}
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -114,7 +125,9 @@ class Change:
     @cached_property
     def typed_keys(self) -> dict[str, dict[str, Any]]:
         """The key attributes with DynamoDB's types, sorted by name."""
-        keys = _decode(self.record.dynamodb.keys)
+        keys = _typed_image(self.record.dynamodb.keys)
+        if keys is None:
+            raise UndecodableError("there are no keys")
         return {name: keys[name] for name in sorted(keys)}
 
     @cached_property
@@ -174,6 +187,13 @@ def plain(value: Any) -> Any:
     if not isinstance(value, dict) or len(value) != 1:
         raise UndecodableError(f"not an attribute value: {str(value)[:80]}")
     ((kind, inner),) = value.items()
+    if kind == "NULL":
+        return None
+    form = _FORMS.get(kind)
+    if form is None:
+        raise UndecodableError(f"unknown attribute type {kind!r}")
+    if type(inner) is not form:
+        raise UndecodableError(f"not an attribute value: {str(value)[:80]}")
     if kind in {"S", "B", "BOOL"}:
         return inner
     if kind == "N":
@@ -182,13 +202,9 @@ def plain(value: Any) -> Any:
         return {name: plain(item) for name, item in inner.items()}
     if kind == "L":
         return [plain(item) for item in inner]
-    if kind in {"SS", "BS"}:
-        return list(inner)
     if kind == "NS":
         return [_number(item) for item in inner]
-    if kind == "NULL":
-        return None
-    raise UndecodableError(f"unknown attribute type {kind!r}")
+    return list(inner)
 
 
 def _number(text: Any) -> int | str | msgspec.Raw:

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from ddbrelay.errors import StateError
 
 VERSION = 1
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
+_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE positions (
     consumer TEXT NOT NULL,
@@ -107,10 +110,12 @@ class Database:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
+                cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                # SQLite rolls back by itself on some errors, a full disk among them.
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:
@@ -133,7 +138,7 @@ class Database:
                     "wait for it to end, or choose another file with --state",
                 ) from error
             raise StateError(f"the state file {self.path} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
             raise StateError(
                 f"the state file {self.path} is damaged: {error}",
                 "move it away; the next run starts at the trim horizon and sends again",
@@ -147,4 +152,11 @@ class Database:
 
 def _make_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        head = os.read(handle, len(_MAGIC))
+    finally:
+        os.close(handle)
+    if head not in {b"", _MAGIC}:
+        # SQLite takes a file of a few bytes for an empty one, and would write over it.
+        raise sqlite3.DatabaseError("file is not a database")

@@ -172,9 +172,9 @@ class Bookmarks:
         """The bookmark; ConfigError when there is none of this name."""
         with self._database.reading() as cursor:
             row = cursor.execute("SELECT * FROM bookmarks WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
-        return _bookmark(row)
+            if row is None:
+                raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
+            return _bookmark(row)
 
     def save(self, mark: Bookmark, *, replace: bool = False) -> None:
         """Keep a bookmark; ConfigError when the name is taken and `replace` is not set."""

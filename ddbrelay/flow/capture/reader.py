@@ -118,6 +118,9 @@ class ShardReader:
             return NeedRecords(self._iterator)
         ask = self._iterator_to_ask_for()
         self._time_is_unproven = ask.kind is IteratorType.AT_TIMESTAMP
+        if ask.kind is IteratorType.LATEST:
+            # A second LATEST would jump over whatever came since the first.
+            self.fresh = False
         return ask
 
     @property
@@ -132,14 +135,12 @@ class ShardReader:
             return NeedIterator(IteratorType.TRIM_HORIZON)
         if start.start is Start.AT_SEQUENCE:
             return NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=start.start_sequence)
-        if start.start is Start.LATEST and not self._latest_was_used:
+        if start.start is Start.LATEST and self.fresh:
             return NeedIterator(IteratorType.LATEST)
-        return NeedIterator(IteratorType.AT_TIMESTAMP, timestamp=start.start_time)
-
-    @property
-    def _latest_was_used(self) -> bool:
-        # A second LATEST would jump over whatever came since the first.
-        return not self.fresh or self._iterator_at > 0.0
+        # Records carry whole seconds: asked for a fraction, AWS may leave out its own second.
+        return NeedIterator(
+            IteratorType.AT_TIMESTAMP, timestamp=float(int(start.start_time or 0.0))
+        )
 
     def got_iterator(self, iterator: str, now: float) -> None:
         """GetShardIterator answered."""
@@ -166,7 +167,7 @@ class ShardReader:
         else:
             grown = max(self._pause, self.pace.after_records / 2) * 2
             self._pause = min(grown, self.pace.idle)
-        self.caught_up = not page.records
+        self.caught_up = not page.records and not self.closed
         self._until = now + self._pause
 
     def wants(self, record: Record) -> bool:
@@ -185,6 +186,9 @@ class ShardReader:
             return Gap(self.position.shard_id, None, _UNUSABLE)
         if fault is Fault.EXPIRED:
             self._iterator = None
+            self._failures += 1
+            if self._failures > 1:
+                self._back_off(now)
             return None
         if fault is Fault.TRANSIENT and self._time_is_unproven and self._failures > 0:
             # moto takes AT_TIMESTAMP and then fails on the iterator that it gave.
@@ -199,9 +203,12 @@ class ShardReader:
             self.ended = True
             return Gap(self.position.shard_id, self._sequence, fault.value)
         self._failures += 1
-        ceiling = min(self.pace.retry_cap, self.pace.retry_base * 2.0**self._failures)
-        self._until = now + self.rng.uniform(ceiling / 2, ceiling)
+        self._back_off(now)
         return None
+
+    def _back_off(self, now: float) -> None:
+        ceiling = min(self.pace.retry_cap, self.pace.retry_base * 2.0 ** min(self._failures, 30))
+        self._until = now + self.rng.uniform(ceiling / 2, ceiling)
 
     def _trimmed(self) -> Gap | None:
         if self._iterator is not None and self._sequence is not None:
