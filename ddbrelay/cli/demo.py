@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -142,7 +143,7 @@ async def _show(console: Console, aws: Aws, count: int) -> Account:
         done = asyncio.Event()
         work = [
             asyncio.create_task(_relay(console, aws, wanted, account, done)),
-            asyncio.create_task(_seed(aws, count, account)),
+            asyncio.create_task(_seed(aws, count, account, done)),
             asyncio.create_task(_receive(aws, wanted, account, done)),
             asyncio.create_task(_until_complete(account, stop, done)),
         ]
@@ -156,20 +157,31 @@ async def _show(console: Console, aws: Aws, count: int) -> Account:
     return account
 
 
-async def _seed(aws: Aws, count: int, account: Account) -> None:
+async def _seed(aws: Aws, count: int, account: Account, done: asyncio.Event) -> None:
     from ddbrelay.infra.seed import seed
 
-    await asyncio.to_thread(
-        seed,
-        aws,
-        TABLE,
-        count=count,
-        updates=_UPDATES,
-        deletes=_DELETES,
-        rate=_WATCHABLE_RATE if count <= _WATCHABLE_COUNT else None,
-        on_write=account.write,
-    )
-    account.seeded = True
+    halt = threading.Event()
+
+    async def halt_when_done() -> None:
+        await done.wait()
+        halt.set()
+
+    watcher = asyncio.create_task(halt_when_done())
+    try:
+        await asyncio.to_thread(
+            seed,
+            aws,
+            TABLE,
+            count=count,
+            updates=_UPDATES,
+            deletes=_DELETES,
+            rate=_WATCHABLE_RATE if count <= _WATCHABLE_COUNT else None,
+            on_write=account.write,
+            stop=halt,
+        )
+    finally:
+        watcher.cancel()
+    account.seeded = not halt.is_set()
 
 
 async def _relay(

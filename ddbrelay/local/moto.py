@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +26,10 @@ class Moto:
 
     def __init__(self, port: int = 0) -> None:
         try:
+            # With a part of the extra missing, moto warns before the import of that part fails.
+            warnings.filterwarnings("ignore", message="When using MotoServer")
             from moto.core.base_backend import AccountSpecificBackend
+            from moto.core.utils import service_name_from_moto_package_name
             from moto.moto_server.werkzeug_app import (
                 DomainDispatcherApplication,
                 create_backend_app,
@@ -40,6 +44,8 @@ class Moto:
         # it fails where AWS_PROFILE names a profile that does not exist.
         with _without_aws_variables():
             AccountSpecificBackend.get_session().get_available_regions("dynamodb")
+            for package in ("core", "dynamodb", "dynamodbstreams", "events", "sqs"):
+                service_name_from_moto_package_name(package)
         # A line for every request is noise, and werkzeug writes it to stderr unasked.
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         app = DomainDispatcherApplication(create_backend_app)
