@@ -49,7 +49,10 @@ class AwsBus:
             return Receipt(retry=[(item, str(error)) for item in items])
         except WireError as error:
             return await self._refused(items, error)
-        results = msgspec.json.decode(body, type=_PutEventsOutput).entries
+        try:
+            results = msgspec.json.decode(body, type=_PutEventsOutput).entries
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            results = []
         if len(results) != len(items):
             return Receipt(retry=[(item, "an incomplete answer") for item in items])
         return receipt_of(items, [EntryResult(r.event_id, r.code, r.message) for r in results])

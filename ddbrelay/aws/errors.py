@@ -39,16 +39,28 @@ BAD_CREDENTIALS = frozenset(
 )
 THROTTLED = frozenset(
     {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "HTTP 408",
+        "HTTP 429",
         "LimitExceededException",
+        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
         "ThrottledException",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
+        "TransactionInProgressException",
     }
 )
+"""Codes after which the same call may succeed a little later, as botocore has them, and what a
+proxy answers where AWS would."""
 
 
 def code_of(error: Exception) -> str | None:
@@ -81,22 +93,23 @@ def translate(error: Exception, doing: str) -> DdbrelayError:
     if isinstance(error, boto.ClientError):
         body = error.response.get("Error", {})
         return from_code(str(body.get("Code", "Unknown")), str(body.get("Message", "")), doing)
+    said = " ".join(str(error).split())[:500]
     if isinstance(error, boto.NoCredentialsError):
         return AwsRefused("no AWS credentials were found", NO_CREDENTIALS_HINT)
     if isinstance(error, boto.PartialCredentialsError | boto.CredentialRetrievalError):
-        return AwsRefused(f"the AWS credentials cannot be used: {error}", NO_CREDENTIALS_HINT)
+        return AwsRefused(f"the AWS credentials cannot be used: {said}", NO_CREDENTIALS_HINT)
     if isinstance(error, boto.NoRegionError):
         return ConfigError("no AWS region is configured", "--region eu-west-1 or AWS_REGION")
     if isinstance(error, boto.ProfileNotFound | boto.ConfigNotFound | boto.ConfigParseError):
-        return ConfigError(str(error), "aws configure list-profiles shows the profiles")
+        return ConfigError(said, "aws configure list-profiles shows the profiles")
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         return AwsRefused(
-            f"no answer from AWS, to {doing}: {error}",
+            f"no answer from AWS, to {doing}: {said}",
             "check the network, the region, the proxy and --endpoint-url",
         )
     if isinstance(error, boto.ParamValidationError | ValueError):
-        return ConfigError(f"cannot {doing}: {error}")
-    return AwsRefused(f"cannot {doing}: {error}")
+        return ConfigError(f"cannot {doing}: {said}")
+    return AwsRefused(f"cannot {doing}: {said}")
 
 
 @contextmanager

@@ -31,12 +31,17 @@ def is_loopback(url: str) -> bool:
 class Aws:
     """boto3 clients for one run; made once per command.
 
-    Raises ConfigError when no region is known, when `--local` names an address elsewhere, and when
-    the profile does not exist; AwsRefused when no embedded AWS runs.
+    Raises ConfigError when no region is known, when the endpoint is no address, when `--local`
+    names one elsewhere, and when the profile does not exist; AwsRefused when no embedded AWS runs.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.local = settings.local
+        if settings.endpoint_url and not _is_address(settings.endpoint_url):
+            raise ConfigError(
+                f'the endpoint "{settings.endpoint_url}" is no address',
+                "--endpoint-url http://127.0.0.1:4566",
+            )
         self.endpoint_url = _local_endpoint(settings) if settings.local else settings.endpoint_url
         core = _isolated() if settings.local else botocore.session.Session()
         if settings.profile and not settings.local:
@@ -62,17 +67,21 @@ class Aws:
     def client(self, service: str) -> Any:
         """A boto3 client, kept for the run; thread-safe as boto3's clients are."""
         if service not in self._clients:
-            self._clients[service] = self.session.client(
-                service,  # type: ignore[call-overload]
-                endpoint_url=self.endpoint_url,
-                config=BotoConfig(
-                    connect_timeout=5,
-                    read_timeout=30,
-                    retries={"mode": "standard", "total_max_attempts": 4},
-                    user_agent_extra=f"ddbrelay/{__version__}",
-                    proxies={} if self.local else None,
-                ),
-            )
+            try:
+                self._clients[service] = self.session.client(
+                    service,  # type: ignore[call-overload]
+                    endpoint_url=self.endpoint_url,
+                    config=BotoConfig(
+                        connect_timeout=5,
+                        read_timeout=30,
+                        retries={"mode": "standard", "total_max_attempts": 4},
+                        user_agent_extra=f"ddbrelay/{__version__}",
+                        proxies={} if self.local else None,
+                    ),
+                )
+            except ValueError as error:
+                # A region, or an endpoint of a variable or a profile, that cannot be right.
+                raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
         return self._clients[service]
 
     def credentials(self) -> Credentials:
@@ -86,6 +95,14 @@ class Aws:
 NO_CREDENTIALS_HINT = (
     "--profile NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --local for the embedded AWS"
 )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _region(local: bool) -> str | None:

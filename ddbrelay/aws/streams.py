@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
 from ddbrelay.flow.change import decode_page
 
+_T = TypeVar("_T")
 _FAULTS = {
     "ExpiredIteratorException": Fault.EXPIRED,
     "TrimmedDataAccessException": Fault.TRIMMED,
@@ -62,7 +63,8 @@ class AwsStream:
             ShardId="shardId-00000000000000000000-00000000",
             ShardIteratorType="LATEST",
         )
-        await service.resolve("GetRecords", ShardIterator="none")
+        # Iterators begin with the stream's ARN, from which boto3 takes the account of the endpoint.
+        await service.resolve("GetRecords", ShardIterator=f"{stream_arn}|1|none")
         return cls(service, stream_arn)
 
     async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
@@ -72,7 +74,7 @@ class AwsStream:
         if children_of is not None:
             request["ShardFilter"] = {"Type": "CHILD_SHARDS", "ShardId": children_of}
         body = await self._call("DescribeStream", request, "list the shards of the stream")
-        said = msgspec.json.decode(body, type=_DescribeStreamOutput).description
+        said = _decoded(body, _DescribeStreamOutput).description
         return ShardPage(
             [Shard(s.id, s.parent_id, s.range.ending is not None) for s in said.shards],
             said.last_id,
@@ -98,14 +100,14 @@ class AwsStream:
             request["Timestamp"] = timestamp
         by_time = kind is IteratorType.AT_TIMESTAMP
         body = await self._call("GetShardIterator", request, "read the stream", by_time=by_time)
-        return msgspec.json.decode(body, type=_GetShardIteratorOutput).iterator
+        return _decoded(body, _GetShardIteratorOutput).iterator
 
     async def records(self, iterator: str) -> Page:
         body = await self._call("GetRecords", {"ShardIterator": iterator}, "read the stream")
         try:
             return decode_page(body)
-        except msgspec.DecodeError as error:
-            raise StreamFault(Fault.TRANSIENT, f"an answer that is no page: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _not_understood(error) from error
 
     async def _call(
         self, operation: str, request: dict[str, Any], doing: str, *, by_time: bool = False
@@ -121,6 +123,18 @@ class AwsStream:
             if fault is None:
                 raise from_code(error.code, error.message, doing) from error
             raise StreamFault(fault, str(error)) from error
+
+
+def _decoded(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_understood(error) from error
+
+
+def _not_understood(error: Exception) -> StreamFault:
+    # Something between AWS and us answered in its place, or the answer was cut short.
+    return StreamFault(Fault.TRANSIENT, f"an answer that is not AWS's: {error}")
 
 
 def _fault(error: WireError, operation: str, by_time: bool) -> Fault | None:

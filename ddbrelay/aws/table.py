@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
-from ddbrelay.errors import AwsRefused
+from ddbrelay.errors import AwsRefused, ConfigError
+
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,16 @@ class TableStream:
 def stream_of(aws: Aws, table: str) -> TableStream:
     """The table's stream; AwsRefused when the table, or its stream, does not exist.
 
+    Raises ConfigError for what cannot be a table's name.
     https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_DescribeTable.html
     """
     from botocore.exceptions import ClientError
 
+    if not _NAME.fullmatch(table):
+        raise ConfigError(
+            f'"{table}" is not a name of a table',
+            "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
+        )
     try:
         with translated("describe the table"):
             described = aws.client("dynamodb").describe_table(TableName=table)["Table"]

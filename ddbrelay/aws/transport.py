@@ -90,7 +90,10 @@ class Transport:
         if self._aws.local and not is_loopback(url):
             raise ConfigError(f"--local must not reach {url}")
         try:
-            async with self._http.post(url, data=body, headers=headers, proxy=proxy) as response:
+            # A redirect would carry the signature elsewhere, and under --local off this machine.
+            async with self._http.post(
+                url, data=body, headers=headers, proxy=proxy, allow_redirects=False
+            ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
@@ -149,9 +152,9 @@ class Service:
 def _refusal(status: int, body: bytes) -> WireError:
     try:
         said = msgspec.json.decode(body, type=_ErrorBody)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return WireError(status, f"HTTP {status}", "")
-    code = said.type.rpartition("#")[2].partition(":")[0] or f"HTTP {status}"
+    code = said.type.partition(":")[0].rpartition("#")[2] or f"HTTP {status}"
     return WireError(status, code, said.lower or said.upper or "")
 
 

@@ -259,11 +259,17 @@ def export(run: Run, name: str | None) -> None:
     Example:
       ddbrelay positions export before-deploy > positions.json
     """
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
     from ddbrelay.stores.exchange import dump
-    from ddbrelay.stores.sqlite import Bookmarks
+    from ddbrelay.stores.sqlite import CHECKPOINT, Bookmarks
 
     with _database(run) as database:
-        mark = Bookmarks(database).get(name) if name else live(run, database, "checkpoint")
+        mark = Bookmarks(database).get(name) if name else live(run, database, CHECKPOINT)
+    if not name:
+        moment = datetime.fromtimestamp(mark.saved_at, UTC)
+        mark = replace(mark, name=f"{CHECKPOINT}-{moment:%Y%m%dT%H%M%SZ}")
     click.echo(dump(mark))
 
 
@@ -295,5 +301,5 @@ def import_(run: Run, file: IO[bytes], name: str | None, force: bool, checkpoint
         Bookmarks(database).save(mark, replace=force)
         if checkpoint:
             store = SqliteStore(database, mark.consumer, mark.stream_arn)
-            asyncio.run(store.save(mark.positions))
+            asyncio.run(store.replace(mark.positions))
     _say_saved(run, mark)

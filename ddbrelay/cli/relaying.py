@@ -125,9 +125,10 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
             f"records of {len(tally.gaps)} shard(s) were lost before they could be read",
             "compare the table with what its consumers have; the run goes on behind the gap",
         )
-    if tally[Fate.PARKED] and ended.reason != "stopped":
+    if (parked := tally[Fate.PARKED]) and ended.reason != "stopped":
+        one, many = "record is parked as a dead letter", "records are parked as dead letters"
         raise RecordsParked(
-            f"finished, but {tally[Fate.PARKED]:,} records are parked as dead letters",
+            f"finished, but {parked:,} {one if parked == 1 else many}",
             "the reason stands with each of them above; later events of these items wait behind",
         )
     if ended.reason == "timeout" and timeout_is_a_failure:

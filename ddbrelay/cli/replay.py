@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def command(
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
     from ddbrelay.errors import ConfigError
-    from ddbrelay.flow.capture import Pace
+    from ddbrelay.flow.capture import Pace, Start
     from ddbrelay.flow.mapping import CrudMapper
     from ddbrelay.relay import Options
     from ddbrelay.stores.database import Database
@@ -89,6 +90,9 @@ def command(
         raise ConfigError("say where to start, in one way", _CHOICES)
     wanted = _filter(keys, detail_types, rules)
     until_time = time.time() if until is None else _time("--until", until)
+    since_time = None if since is None else _time("--since", since)
+    if since_time is not None and since_time > until_time:
+        raise ConfigError("--until lies before --since, so nothing can be found")
     settings = run.settings
     with closing(Database(settings.state_file)) as database:
         if bookmark is not None:
@@ -98,7 +102,7 @@ def command(
         elif sequence is not None:
             where = _at_sequence(run, sequence)
         else:
-            where = _at_time(run, since or "")
+            where = _Where(_stream(run), Start.TIME, [], since_time)
         stream = where.stream
         bus = (settings.bus or f"{stream.table}-bus") if forward else None
         if bus is not None:
@@ -180,7 +184,8 @@ def _filter(
 def _stream(run: Run) -> TableStream:
     from ddbrelay.aws.table import stream_of
 
-    return stream_of(run.aws, run.require("table"))
+    table = run.require("table")
+    return stream_of(run.aws, table)
 
 
 def _at_bookmark(run: Run, database: Database, name: str) -> _Where:
@@ -228,12 +233,6 @@ def _at_sequence(run: Run, text: str) -> _Where:
     return _Where(_stream(run), Start.AT_SEQUENCE, [position], None, lambda s: Subtree(s, shard))
 
 
-def _at_time(run: Run, since: str) -> _Where:
-    from ddbrelay.flow.capture import Start
-
-    return _Where(_stream(run), Start.TIME, [], _time("--since", since))
-
-
 def _summary(run: Run, ended: Ended, forward: bool) -> None:
     from ddbrelay.cli.relaying import summary_object
     from ddbrelay.flow.tracking import Fate
@@ -243,10 +242,10 @@ def _summary(run: Run, ended: Ended, forward: bool) -> None:
         console.object(summary_object(ended, forward=forward))
         return
     if forward:
-        sent = ended.tally[Fate.PUBLISHED]
-        console.words(f"Sent {sent:,} events again in {ended.seconds:.1f} s.")
+        sent = counted(ended.tally[Fate.PUBLISHED], "event")
+        console.words(f"Sent {sent} again in {ended.seconds:.1f} s.")
     else:
         console.words(
-            f"Looked at {ended.read:,} records in {ended.seconds:.1f} s. Nothing was sent."
+            f"Looked at {counted(ended.read, 'record')} in {ended.seconds:.1f} s. Nothing was sent."
         )
         console.words("next: the same with --forward sends what is shown")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
@@ -190,11 +191,14 @@ def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Positio
         )
         return
     if not forward:
-        console.words(f"Saw {ended.read:,} changes in {ended.seconds:.1f} s. Nothing was sent.")
+        console.words(
+            f"Saw {counted(ended.read, 'change')} in {ended.seconds:.1f} s. Nothing was sent."
+        )
         run.next_step("tail --forward")
         return
     rate = tally[Fate.PUBLISHED] / max(ended.seconds, 0.001)
-    words = f"Relayed {tally[Fate.PUBLISHED]:,} events in {ended.seconds:.1f} s ({rate:,.0f}/s)."
+    sent = counted(tally[Fate.PUBLISHED], "event")
+    words = f"Relayed {sent} in {ended.seconds:.1f} s ({rate:,.0f}/s)."
     if tally[Fate.SKIPPED]:
         words += f" Skipped {tally[Fate.SKIPPED]:,}."
     if tally[Fate.PARKED]:

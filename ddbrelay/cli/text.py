@@ -23,3 +23,8 @@ def printable(text: str) -> str:
 def one_word(text: str) -> str:
     """One word of a line: quoted as in JSON where it has spaces or control characters."""
     return text if text.isprintable() and " " not in text and text else json.dumps(text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `1,204 events`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

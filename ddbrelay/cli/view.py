@@ -7,6 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console as RichConsole
 from rich.console import Group
 from rich.live import Live
@@ -130,20 +131,23 @@ def row(outcome: Outcome, width: int) -> Text:
     text.append(clock, style="dim")
     text.append(f"  {change.event_name:<6}  ")
     wide = 15 + max(0, min(width - 100, 24))
-    text.append(f"{_cut(key_text(change), wide):<{wide}}  ", style="dim")
-    text.append(f"{_cut(printable(outcome.event.detail_type) if outcome.event else '–', 18):<18}  ")
+    text.append(f"{_fit(key_text(change), wide)}  ", style="dim")
+    text.append(f"{_fit(printable(outcome.event.detail_type) if outcome.event else '–', 18)}  ")
     reason = outcome.reason if fate in {Fate.SKIPPED, Fate.PARKED} else None
     if reason:
         assert fate is not None
         text.append(f"{_MARKS[fate]} {fate.value}: {printable(reason)}", style=style)
         return text
-    words = max(0, width - text.cell_len - 12)
-    text.append(f"{_cut(telling(outcome), min(words, 24)):<{min(words, 24)}}  ", style="dim")
+    words = max(0, min(width - text.cell_len - 12, 24))
+    text.append(f"{_fit(telling(outcome), words)}  ", style="dim")
     text.append(_MARKS[fate], style=style)
     if width >= 90 and outcome.event_id:
         text.append(f" {outcome.event_id[:8]}", style="dim")
     return text
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+def _fit(text: str, width: int) -> str:
+    """Exactly so many cells, of which a Chinese character takes two."""
+    if cell_len(text) <= width or width == 0:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"

@@ -19,7 +19,7 @@ from ddbrelay.flow.capture import Page, Record
 
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_FORMS: dict[str, type] = {
+_FORMS: dict[str, Any] = {
     "S": str,
     "N": str,
     "B": str,
@@ -192,7 +192,7 @@ def plain(value: Any) -> Any:
     form = _FORMS.get(kind)
     if form is None:
         raise UndecodableError(f"unknown attribute type {kind!r}")
-    if type(inner) is not form:
+    if not isinstance(inner, form):
         raise UndecodableError(f"not an attribute value: {str(value)[:80]}")
     if kind in {"S", "B", "BOOL"}:
         return inner

@@ -50,6 +50,7 @@ class Delivery:
         self._letters: list[tuple[Outcome, Ticket]] = []
         self._room = asyncio.Event()
         self._quiet = asyncio.Event()
+        self._closed = False
         self.in_flight = 0
         self.tally = Tally()
         self.last_receipt = 0.0
@@ -107,8 +108,16 @@ class Delivery:
             self._settle(outcome, ticket)
         self._pump()
 
+    async def settled(self) -> None:
+        """Return once nothing waits and nothing is in flight."""
+        while self.pending:
+            self._quiet.clear()
+            await self._quiet.wait()
+
     async def drain(self) -> None:
         """Finish what is in hand within the grace time; what is left is not settled."""
+        # A reader that was cancelled while it parked has not sent what it queued.
+        self._pump()
         pointless = self._tasks.failed and not self._senders
         if self.pending and not pointless:
             self._quiet.clear()
@@ -116,9 +125,13 @@ class Delivery:
                 async with asyncio.timeout(self._options.grace):
                     await self._quiet.wait()
             except TimeoutError:
+                left = self.pending
                 self._observer.trouble(
-                    f"{self.pending} events were not acknowledged in time, the next run sends them"
+                    f"{left:,} {'event was' if left == 1 else 'events were'} not acknowledged in "
+                    f"time, the next run sends {'it' if left == 1 else 'them'}"
                 )
+        # What a cancelled sender leaves behind must not be sent by the next one.
+        self._closed = True
         for handle in self._retries.values():
             handle.cancel()
         await cancel(self._senders)
@@ -127,6 +140,7 @@ class Delivery:
         sink = self._sink
         while (
             sink is not None
+            and not self._closed
             and not self._tasks.failed
             and len(self._senders) < self._options.max_in_flight
             and (items := self._packer.take())
@@ -159,25 +173,28 @@ class Delivery:
                 item.change, item.event, Fate.PUBLISHED, event_id, attempts=item.attempts + 1
             )
             self._settle(sent, item.ticket)
-        for item, reason in receipt.retry:
-            self._retry(item, reason)
+        if receipt.retry:
+            self._retry(receipt.retry)
         for item, reason in receipt.rejected:
             self._reject(item, reason)
         await self.flush()
 
-    def _retry(self, item: Item, reason: str) -> None:
-        item.attempts += 1
-        self.tally.retried += 1
-        self._packer.put_back(item)
-        if item.attempts % RETRIES_BEFORE_WORD == 0:
-            self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
-        self._retries[item.key] = asyncio.get_running_loop().call_later(
-            retry_delay(item.attempts, self._rng), self._try_again, item.key
-        )
+    def _retry(self, failed: list[tuple[Item, str]]) -> None:
+        for item, reason in failed:
+            item.attempts += 1
+            self.tally.retried += 1
+            self._packer.put_back(item)
+            if item.attempts % RETRIES_BEFORE_WORD == 0:
+                self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
+        # They wait together: a throttled request must not come back as ten.
+        keys = [item.key for item, _ in failed]
+        delay = retry_delay(max(item.attempts for item, _ in failed), self._rng)
+        self._retries[keys[0]] = asyncio.get_running_loop().call_later(delay, self._try_again, keys)
 
-    def _try_again(self, key: bytes) -> None:
-        del self._retries[key]
-        self._packer.release(key)
+    def _try_again(self, keys: list[bytes]) -> None:
+        del self._retries[keys[0]]
+        for key in keys:
+            self._packer.release(key)
         self._pump()
 
     def _reject(self, item: Item, reason: str) -> None:

@@ -200,6 +200,7 @@ class Relay:
         shards = list(self._lineage.shards.values())
         if stored and self._options.resume:
             self._positions = stored
+            self._meet(listed)
             await self._forget_unlisted(listed)
         else:
             self._fresh = True
@@ -225,10 +226,15 @@ class Relay:
             except (StreamFault, AwsRefused):
                 # Not every endpoint knows the filter; the full listing says what is wrong.
                 break
-            self._lineage.learn(children.shards)
+            # An endpoint that ignores the filter may list a shard here without its parent.
+            self._lineage.learn(s for s in children.shards if s.parent_id == parent)
         parents = {shard.parent_id for shard in self._lineage.shards.values()}
         if not self._childless or not parents.issuperset(self._childless):
-            await self._forget_unlisted(await self._list_all())
+            listed = await self._list_all()
+            met = self._meet(listed)
+            await self._forget_unlisted(listed)
+            if met and self._saves:
+                await self._store.save(met)
             parents = {shard.parent_id for shard in self._lineage.shards.values()}
         self._childless = [shard for shard in self._childless if shard not in parents]
 
@@ -258,6 +264,16 @@ class Relay:
             if after is None:
                 self._lineage.listing_complete(listed)
                 return listed
+
+    def _meet(self, listed: set[str]) -> list[Position]:
+        """Positions for newly listed shards; a parent that came and went unseen is lost."""
+        new = [s for s in self._lineage.shards.values() if s.id not in self._positions]
+        for parent in sorted({s.parent_id for s in new if s.parent_id is not None}):
+            if parent not in listed and parent not in self._positions:
+                self._lost(Gap(parent, None, Fault.NOT_FOUND.value))
+        met = [Position(shard.id, shard.parent_id) for shard in new]
+        self._positions.update({position.shard_id: position for position in met})
+        return met
 
     async def _forget_unlisted(self, listed: set[str]) -> None:
         """Drop shards that AWS no longer lists; what was not read of them is lost."""
@@ -321,15 +337,17 @@ class Relay:
                     self._lost(gap)
 
     async def _take(self, opened: _Open, page: Page) -> None:
+        kept = self._up_to_time(opened, page)
         bound = self._options.max_records
-        left = len(page.records) + 1 if bound is None else bound - self.read
-        if len(page.records) >= left:
+        left = len(kept.records) + 1 if bound is None else bound - self.read
+        if len(kept.records) >= left:
             # The iterator behind the page would jump over the records that are left out.
-            await self._hand_on(opened, Page(page.records[:left], None))
+            await self._hand_on(opened, Page(kept.records[:left], None))
+            await self._delivery.settled()
             self._finish("max-records")
             await asyncio.get_running_loop().create_future()
         # Records first: the last page of a closed shard has some, and no next iterator.
-        await self._hand_on(opened, self._up_to_time(opened, page))
+        await self._hand_on(opened, kept)
         opened.reader.got_page(page, self._now())
 
     def _up_to_time(self, opened: _Open, page: Page) -> Page:
@@ -368,6 +386,8 @@ class Relay:
         del self._open[opened.shard.id]
         self._lineage.finish(opened.shard.id)
         self._childless.append(opened.shard.id)
+        # Its children are still to be found: the stream is not idle yet.
+        self._last_read = _loop_time()
         self._discover_now.set()
 
     def _lost(self, gap: Gap) -> None:

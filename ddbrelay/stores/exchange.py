@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ddbrelay.errors import ConfigError
-from ddbrelay.flow.capture import Position
+from ddbrelay.flow.capture import Position, Start
 from ddbrelay.stores.sqlite import Bookmark
 
 FORMAT = "ddbrelay-positions"
 VERSION = 1
+
+_Time = Annotated[float, msgspec.Meta(ge=0, le=253402300799)]
+_StreamArn = Annotated[str, msgspec.Meta(pattern="^arn:[^/]*:table/[^/]+/stream/[^/]+$")]
+
+
+class _Position(
+    msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True, frozen=True
+):
+    shard_id: str
+    parent_id: str | None = None
+    start: Start = Start.TRIM_HORIZON
+    start_time: _Time | None = None
+    start_sequence: str | None = None
+    sequence: str | None = None
+    iterator: str | None = None
+    iterator_at: _Time | None = None
+    finished: bool = False
 
 
 class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -17,9 +36,9 @@ class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     version: int
     name: str
     consumer: str
-    stream_arn: str
-    saved_at: float
-    positions: list[Position]
+    stream_arn: _StreamArn
+    saved_at: _Time
+    positions: list[_Position]
 
 
 def dump(mark: Bookmark) -> bytes:
@@ -31,7 +50,7 @@ def dump(mark: Bookmark) -> bytes:
         mark.consumer,
         mark.stream_arn,
         mark.saved_at,
-        mark.positions,
+        [msgspec.convert(p, _Position, from_attributes=True) for p in mark.positions],
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=2)
 
@@ -52,4 +71,5 @@ def load(text: bytes, where: str) -> Bookmark:
         file = msgspec.json.decode(text, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} cannot be read: {error}") from None
-    return Bookmark(file.name, file.consumer, file.stream_arn, file.positions, file.saved_at)
+    positions = [Position(**msgspec.structs.asdict(position)) for position in file.positions]
+    return Bookmark(file.name, file.consumer, file.stream_arn, positions, file.saved_at)

@@ -17,6 +17,8 @@ from ddbrelay.stores.database import Database
 
 AUTOMATIC_KEPT = 20
 """Bookmarks of this many last runs are kept for each consumer and stream."""
+CHECKPOINT = "checkpoint"
+"""What commands call a consumer's live positions; no bookmark can have this name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 
@@ -71,6 +73,12 @@ class SqliteStore:
 
     async def save(self, positions: Iterable[Position]) -> None:
         with self._database.transaction() as cursor:
+            cursor.executemany(_SAVE, self._rows(positions))
+
+    async def replace(self, positions: Iterable[Position]) -> None:
+        """These are the consumer's positions from now on, and no others."""
+        with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", self._of)
             cursor.executemany(_SAVE, self._rows(positions))
 
     def _rows(self, positions: Iterable[Position]) -> list[tuple[str, str, str, bytes, float]]:
@@ -178,10 +186,10 @@ class Bookmarks:
 
     def save(self, mark: Bookmark, *, replace: bool = False) -> None:
         """Keep a bookmark; ConfigError when the name is taken and `replace` is not set."""
-        if not _NAME.fullmatch(mark.name):
+        if not _NAME.fullmatch(mark.name) or mark.name == CHECKPOINT:
             raise ConfigError(
                 f'"{mark.name}" is no name for a bookmark',
-                "up to 100 letters, digits and . _ : -, a letter or digit first",
+                "up to 100 letters, digits and . _ : -, a letter or digit first, not checkpoint",
             )
         with self._database.transaction() as cursor:
             taken = cursor.execute("SELECT 1 FROM bookmarks WHERE name = ?", (mark.name,))

@@ -1,0 +1,230 @@
+"""A stream and a bus in memory behind our ports, with the faults of the real ones.
+
+The bus keeps what was delivered, and what no correct sender would have done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ddbrelay.errors import AwsRefused
+from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
+from ddbrelay.flow.mapping import Event, refused
+from ddbrelay.flow.packing import MAX_BYTES, MAX_ENTRIES, Item
+from ddbrelay.flow.sink import EntryResult, Receipt, receipt_of
+from ddbrelay.testing.faults import ApiError, Faults, NoAnswer
+from ddbrelay.testing.stream import RecordsPage, SimulatedStream
+
+T = TypeVar("T")
+
+_FAULTS = {
+    "ExpiredIteratorException": Fault.EXPIRED,
+    "TrimmedDataAccessException": Fault.TRIMMED,
+    "ResourceNotFoundException": Fault.NOT_FOUND,
+    "ThrottlingException": Fault.THROTTLED,
+    "LimitExceededException": Fault.THROTTLED,
+    "InternalServerError": Fault.TRANSIENT,
+}
+
+
+class SimulatedSource:
+    """A `StreamSource` over a `SimulatedStream`; `faults` is the way there."""
+
+    def __init__(self, stream: SimulatedStream, faults: Faults) -> None:
+        self.stream, self.faults = stream, faults
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        said = await self._call(
+            "DescribeStream",
+            lambda: self.stream.describe_stream(after, children_of),
+            after=after,
+            children_of=children_of,
+        )
+        return ShardPage(
+            [Shard(shard.id, shard.parent_id, shard.listed_as_closed) for shard in said.shards],
+            said.last_id,
+            said.status == "DISABLED",
+        )
+
+    async def iterator(
+        self,
+        shard_id: str,
+        kind: IteratorType,
+        *,
+        sequence: str | None = None,
+        timestamp: float | None = None,
+    ) -> str:
+        return await self._call(
+            "GetShardIterator",
+            lambda: self.stream.get_shard_iterator(shard_id, kind.value, sequence, timestamp),
+            shard_id=shard_id,
+            kind=kind,
+            sequence=sequence,
+            timestamp=timestamp,
+        )
+
+    async def records(self, iterator: str) -> Page:
+        def effect() -> RecordsPage:
+            if self.faults.happens(self.faults.rates.empty_page):
+                self.stream.precede_with_empty_page(iterator)
+            return self.stream.get_records(iterator)
+
+        page = await self._call("GetRecords", effect, iterator=iterator)
+        return Page(page.records, page.next_iterator, page.size)
+
+    async def _call(self, operation: str, effect: Callable[[], T], **arguments: Any) -> T:
+        try:
+            return await self.faults.call(operation, effect, arguments)
+        except NoAnswer as error:
+            raise StreamFault(Fault.TRANSIENT, str(error)) from error
+        except ApiError as error:
+            fault = _FAULTS.get(error.code)
+            if fault is None and arguments.get("kind") is IteratorType.AT_TIMESTAMP:
+                fault = Fault.REFUSED
+            if fault is None and operation == "GetRecords":
+                fault = Fault.EXPIRED
+            if fault is None:
+                raise AwsRefused(f"cannot read the stream: {error}", code=error.code) from error
+            raise StreamFault(fault, str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """An event that the bus took at epoch seconds `at`."""
+
+    at: float
+    item_key: bytes
+    shard_id: str
+    sequence: str
+    event: Event
+    event_id: str
+
+
+@dataclass(slots=True)
+class _EntryScript:
+    code: str
+    when: Callable[[Item], bool]
+    times: int | None
+
+
+class SimulatedBus:
+    """A `Sink`. What it took stands in `delivered`, a repeat each time.
+
+    `violations` holds what the port forbids: two events of one item in flight together, more than
+    ten entries, 1 MB or more, an entry that PutEvents would never take.
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.delivered: list[Delivered] = []
+        self.violations: list[str] = []
+        self.most_in_flight = 0
+        self._flying: Counter[bytes] = Counter()
+        self._script: list[_EntryScript] = []
+        self._ids = random.Random(0)
+
+    def fail_next(self, code: str, times: int = 1) -> None:
+        """The next requests fail whole: a code of AWS, LOST_BEFORE or LOST_AFTER."""
+        self.faults.fail_next("PutEvents", code, times)
+
+    def fail_entries(
+        self,
+        code: str,
+        when: Callable[[Item], bool] = lambda _: True,
+        times: int | None = None,
+    ) -> None:
+        """Entries for which `when` holds fail with this code, `times` of them or all."""
+        self._script.append(_EntryScript(code, when, times))
+
+    def recover(self) -> None:
+        """Entries are taken again."""
+        self._script.clear()
+
+    def sequences(self) -> set[str]:
+        """Sequence numbers of all records whose event was delivered."""
+        return {delivered.sequence for delivered in self.delivered}
+
+    def by_key(self, *, repeats: bool = False) -> dict[bytes, list[str]]:
+        """The sequence numbers of each item key in the order of delivery."""
+        found: dict[bytes, dict[str, None] | list[str]] = {}
+        for delivered in self.delivered:
+            found.setdefault(delivered.item_key, [] if repeats else {})
+            numbers = found[delivered.item_key]
+            if isinstance(numbers, list):
+                numbers.append(delivered.sequence)
+            else:
+                numbers[delivered.sequence] = None
+        return {key: list(numbers) for key, numbers in found.items()}
+
+    async def send(self, items: Sequence[Item]) -> Receipt:
+        self._watch(items)
+        keys = [item.key for item in items]
+        self._flying.update(keys)
+        self.most_in_flight = max(self.most_in_flight, self._flying.total())
+        try:
+            results = await self.faults.call(
+                "PutEvents", lambda: self._put(items), {"entries": len(items)}
+            )
+        except NoAnswer as error:
+            return Receipt(retry=[(item, str(error)) for item in items])
+        except ApiError as error:
+            if error.code in {"ThrottlingException", "InternalServerError", "InternalFailure"}:
+                return Receipt(retry=[(item, str(error)) for item in items])
+            raise AwsRefused(f"cannot publish to the bus: {error}", code=error.code) from error
+        finally:
+            self._flying.subtract(keys)
+        return receipt_of(items, results)
+
+    def _watch(self, items: Sequence[Item]) -> None:
+        if not 1 <= len(items) <= MAX_ENTRIES:
+            self.violations.append(f"{len(items)} entries in a request")
+        if sum(item.event.size for item in items) >= MAX_BYTES:
+            self.violations.append("a request of 1 MB or more")
+        keys = Counter(item.key for item in items)
+        for item in items:
+            if keys[item.key] > 1 or self._flying[item.key]:
+                self.violations.append(f"two events of {item.key.decode()} in flight together")
+            never = refused(item.event)
+            if never is not None:
+                self.violations.append(f"an entry that is never taken: {never.reason}")
+
+    def _put(self, items: Sequence[Item]) -> list[EntryResult]:
+        return [self._entry(item) for item in items]
+
+    def _entry(self, item: Item) -> EntryResult:
+        code = self._scripted(item) or self._chance()
+        if code is not None:
+            return EntryResult(None, code, "simulated")
+        event_id = f"{self._ids.getrandbits(128):032x}"
+        change = item.change
+        self.delivered.append(
+            Delivered(
+                self.faults.now(),
+                item.key,
+                change.shard_id,
+                change.sequence_number,
+                item.event,
+                event_id,
+            )
+        )
+        return EntryResult(event_id)
+
+    def _scripted(self, item: Item) -> str | None:
+        for script in self._script:
+            if script.times != 0 and script.when(item):
+                if script.times is not None:
+                    script.times -= 1
+                return script.code
+        return None
+
+    def _chance(self) -> str | None:
+        rates, dice = self.faults.rates, self.faults.rng.random()
+        if dice < rates.entry_throttled:
+            return "ThrottlingException"
+        if dice < rates.entry_throttled + rates.entry_failed:
+            return "InternalFailure"
+        return None

@@ -1,0 +1,436 @@
+"""Where a shard starts, in which order shards are read, and one shard's iterator."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddbrelay.flow.capture import (
+    ITERATOR_LIFETIME,
+    Ended,
+    Fault,
+    Gap,
+    IteratorType,
+    Lineage,
+    NeedIterator,
+    NeedRecords,
+    Page,
+    Position,
+    Record,
+    Shard,
+    ShardReader,
+    Start,
+    Wait,
+    first_positions,
+)
+from ddbrelay.testing.builders import record, shards
+from ddbrelay.testing.clock import EPOCH
+
+NOW = EPOCH + 100.75
+
+
+def lineage(tree: str, *finished: str) -> Lineage:
+    made = Lineage(Position(shard_id, finished=True) for shard_id in finished)
+    listed = shards(tree)
+    made.learn(listed)
+    made.listing_complete({shard.id for shard in listed})
+    return made
+
+
+def ready(tree: Lineage) -> set[str]:
+    return {shard.id for shard in tree.ready()}
+
+
+# Lineage
+
+
+def test_a_child_waits_for_its_parent() -> None:
+    tree = lineage("a -> b c, c -> d")
+    assert ready(tree) == {"a"}
+    assert ready(tree) == set()
+    tree.finish("a")
+    assert ready(tree) == {"b", "c"}
+    tree.finish("b")
+    assert ready(tree) == set()
+    tree.finish("c")
+    assert ready(tree) == {"d"}
+
+
+def test_a_parent_that_is_no_longer_listed_counts_as_finished() -> None:
+    assert ready(lineage("(a) -> b, b -> c")) == {"b"}
+
+
+def test_an_unlisted_parent_may_stand_on_another_page_until_all_pages_were_seen() -> None:
+    tree = Lineage()
+    tree.learn(shards("(a) -> b"))
+    assert ready(tree) == set()
+    tree.learn(shards("a"))
+    tree.listing_complete({"a", "b"})
+    assert ready(tree) == {"a"}
+
+
+def test_a_parent_finished_in_an_earlier_run_lets_its_children_go() -> None:
+    assert ready(lineage("a -> b c", "a")) == {"b", "c"}
+
+
+def test_a_finished_shard_is_not_read_again() -> None:
+    tree = lineage("a b", "a")
+    assert ready(tree) == {"b"}
+    assert tree.is_finished("a")
+    assert not tree.exhausted
+    tree.finish("b")
+    assert tree.exhausted
+
+
+def test_nothing_is_exhausted_before_the_whole_listing_was_seen() -> None:
+    assert not Lineage().exhausted
+
+
+def test_a_shard_that_is_being_read_holds_up_its_children_even_when_no_longer_listed() -> None:
+    tree = lineage("a -> b")
+    assert ready(tree) == {"a"}
+    tree.learn(shards("(a) -> b"))
+    tree.listing_complete({"b"})
+    assert ready(tree) == set()
+    tree.finish("a")
+    assert ready(tree) == {"b"}
+
+
+@st.composite
+def forests(draw: st.DrawFn) -> list[Shard]:
+    """Up to 40 shards; each one's parent, if it has one, was made before it."""
+    count = draw(st.integers(1, 40))
+    parents = [draw(st.none() | st.integers(0, n - 1)) if n else None for n in range(count)]
+    closed = {parent for parent in parents if parent is not None}
+    return [
+        Shard(f"s{n}", None if parent is None else f"s{parent}", n in closed)
+        for n, parent in enumerate(parents)
+    ]
+
+
+@given(forests(), st.integers(0, 2**32))
+def test_no_child_is_given_out_before_its_parent_whatever_the_tree_and_the_listings(
+    forest: list[Shard], seed: int
+) -> None:
+    rng = random.Random(seed)
+    tree = Lineage()
+    reading: list[str] = []
+    given_out: list[str] = []
+    finished: set[str] = set()
+    known = 1
+    trimmed: set[str] = set()
+    while len(finished) < len(forest):
+        choice = rng.random()
+        if choice < 0.4:
+            known = min(len(forest), known + rng.randint(1, 5))
+            trimmed |= {shard_id for shard_id in finished if rng.random() < 0.3}
+            listed = [shard for shard in forest[:known] if shard.id not in trimmed]
+            cut = rng.randint(0, len(listed))
+            tree.learn(listed[:cut])
+            started = [shard.id for shard in tree.ready()]
+            reading += started
+            given_out += started
+            if rng.random() < 0.8:
+                tree.learn(listed[cut:])
+                tree.listing_complete({shard.id for shard in listed})
+        elif choice < 0.7 and reading:
+            done = reading.pop(rng.randrange(len(reading)))
+            tree.finish(done)
+            finished.add(done)
+        else:
+            started = [shard.id for shard in tree.ready()]
+            reading += started
+            given_out += started
+        for shard_id in reading:
+            parent = next(s.parent_id for s in forest if s.id == shard_id)
+            assert parent is None or parent in finished
+    assert sorted(given_out) == sorted(shard.id for shard in forest)
+
+
+# The very first start
+
+
+def test_latest_covers_only_the_shards_that_are_open_now() -> None:
+    positions = first_positions(shards("a -> b c, d|"), Start.LATEST, NOW)
+    assert {s for s, p in positions.items() if not p.finished} == {"b", "c"}
+    assert positions["b"].start is Start.LATEST
+    assert positions["b"].start_time == NOW
+
+
+def test_an_open_parent_with_children_is_closed() -> None:
+    odd = [Shard("a"), Shard("b", "a")]
+    positions = first_positions(odd, Start.LATEST, NOW)
+    assert {s for s, p in positions.items() if not p.finished} == {"b"}
+
+
+def test_a_leaf_of_a_disabled_stream_is_final() -> None:
+    positions = first_positions(shards("a -> b"), Start.LATEST, NOW, disabled=True)
+    assert all(position.finished for position in positions.values())
+
+
+def test_the_trim_horizon_and_a_time_cover_every_listed_shard() -> None:
+    for start in (Start.TRIM_HORIZON, Start.TIME):
+        positions = first_positions(shards("a -> b c"), start, NOW, since=EPOCH)
+        assert not any(position.finished for position in positions.values())
+        assert {p.start for p in positions.values()} == {start}
+
+
+sequence_numbers = st.integers(10**20, 10**40 - 1).map(str)
+positions = st.builds(
+    Position,
+    shard_id=st.text(min_size=1),
+    parent_id=st.none() | st.text(),
+    start=st.sampled_from(Start),
+    start_time=st.none() | st.floats(0, 4e9),
+    start_sequence=st.none() | sequence_numbers,
+    sequence=st.none() | sequence_numbers,
+    iterator=st.none() | st.text(),
+    iterator_at=st.none() | st.floats(0, 4e9),
+    finished=st.booleans(),
+)
+
+
+@given(positions)
+def test_a_position_survives_json(position: Position) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(position), type=Position) == position
+
+
+# One shard's iterator
+
+
+def reader(position: Position | None = None, **settings: object) -> ShardReader:
+    return ShardReader(position or Position("s"), rng=random.Random(0), **settings)  # type: ignore[arg-type]
+
+
+def page(*records: Record, then: str | None = "next") -> Page:
+    return Page(records, then)
+
+
+def at_iterator(made: ShardReader, now: float = NOW) -> ShardReader:
+    assert isinstance(made.step(now), NeedIterator)
+    made.got_iterator("first", now)
+    return made
+
+
+def asks(made: ShardReader, now: float = NOW) -> tuple[IteratorType, str | float | None]:
+    step = made.step(now)
+    assert isinstance(step, NeedIterator), step
+    return step.kind, step.sequence or step.timestamp
+
+
+@pytest.mark.parametrize(
+    ("position", "fresh", "asked"),
+    [
+        (Position("s"), True, (IteratorType.TRIM_HORIZON, None)),
+        (Position("s"), False, (IteratorType.TRIM_HORIZON, None)),
+        (Position("s", start=Start.LATEST, start_time=EPOCH), True, (IteratorType.LATEST, None)),
+        (
+            Position("s", start=Start.LATEST, start_time=EPOCH),
+            False,
+            (IteratorType.AT_TIMESTAMP, EPOCH),
+        ),
+        (
+            Position("s", start=Start.TIME, start_time=EPOCH),
+            True,
+            (IteratorType.AT_TIMESTAMP, EPOCH),
+        ),
+        (
+            Position("s", start=Start.AT_SEQUENCE, start_sequence="100"),
+            True,
+            (IteratorType.AT_SEQUENCE_NUMBER, "100"),
+        ),
+        (
+            Position("s", start=Start.LATEST, start_time=EPOCH, sequence="200"),
+            True,
+            (IteratorType.AFTER_SEQUENCE_NUMBER, "200"),
+        ),
+    ],
+)
+def test_a_shard_starts_where_its_position_says(
+    position: Position, fresh: bool, asked: tuple[IteratorType, str | float | None]
+) -> None:
+    assert asks(reader(position, fresh=fresh)) == asked
+
+
+def test_a_time_is_asked_for_from_its_whole_second_since_records_carry_no_more() -> None:
+    for position in (
+        Position("s", start=Start.LATEST, start_time=EPOCH + 0.7),
+        Position("s", start=Start.TIME, start_time=EPOCH + 0.7),
+    ):
+        made = reader(position)
+        assert asks(made) == (IteratorType.AT_TIMESTAMP, EPOCH)
+        assert made.wants(record(at=EPOCH + 0.1))
+
+
+def test_a_stored_iterator_is_used_while_it_lives() -> None:
+    stored = Position("s", sequence="100", iterator="stored", iterator_at=NOW - 60)
+    assert reader(stored).step(NOW) == NeedRecords("stored")
+
+
+def test_a_stored_iterator_past_15_minutes_gives_way_to_its_sequence_number() -> None:
+    stored = Position("s", sequence="100", iterator="stored", iterator_at=NOW - ITERATOR_LIFETIME)
+    assert asks(reader(stored)) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+
+
+@pytest.mark.parametrize("fault", [Fault.EXPIRED, Fault.TRANSIENT, Fault.TRIMMED, Fault.REFUSED])
+def test_a_stored_iterator_that_fails_gives_way_to_its_sequence_number(fault: Fault) -> None:
+    made = reader(Position("s", sequence="100", iterator="stored", iterator_at=NOW))
+    assert made.step(NOW) == NeedRecords("stored")
+    assert made.failed(fault, NOW) is None
+    assert asks(made) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+
+
+def test_a_raw_iterator_without_a_number_that_fails_is_a_gap_and_not_a_new_start() -> None:
+    made = reader(Position("s", start=Start.ITERATOR, iterator="raw", iterator_at=NOW))
+    gap = made.failed(Fault.EXPIRED, NOW)
+    assert gap is not None
+    assert (gap.shard_id, gap.after) == ("s", None)
+    assert made.step(NOW) == Ended()
+
+
+def test_an_expired_iterator_is_renewed_after_the_last_number() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(record("a", 100), record("b", 200)), NOW)
+    assert made.failed(Fault.EXPIRED, NOW + 1) is None
+    assert asks(made, NOW + 1) == (IteratorType.AFTER_SEQUENCE_NUMBER, "200")
+
+
+@pytest.mark.parametrize(
+    ("position", "again"),
+    [
+        (Position("s"), (IteratorType.TRIM_HORIZON, None)),
+        (Position("s", start=Start.LATEST, start_time=EPOCH), (IteratorType.AT_TIMESTAMP, EPOCH)),
+        (Position("s", start=Start.TIME, start_time=EPOCH), (IteratorType.AT_TIMESTAMP, EPOCH)),
+    ],
+)
+def test_an_expired_iterator_without_a_number_is_renewed_at_the_original_start_never_latest(
+    position: Position, again: tuple[IteratorType, float | None]
+) -> None:
+    made = at_iterator(reader(position, fresh=True))
+    made.got_page(page(), NOW)
+    made.failed(Fault.EXPIRED, NOW + 1)
+    assert asks(made, NOW + 1) == again
+
+
+@pytest.mark.parametrize("fault", [Fault.TRANSIENT, Fault.THROTTLED])
+def test_latest_is_asked_for_once_even_when_the_answer_is_lost(fault: Fault) -> None:
+    made = reader(Position("s", start=Start.LATEST, start_time=EPOCH), fresh=True)
+    assert asks(made) == (IteratorType.LATEST, None)
+    made.failed(fault, NOW)
+    assert asks(made, NOW + 60) == (IteratorType.AT_TIMESTAMP, EPOCH)
+
+
+def test_an_iterator_is_renewed_before_it_is_used_too_late() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(record("a", 100)), NOW)
+    late = NOW + ITERATOR_LIFETIME
+    assert asks(made, late) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+
+
+def test_the_last_page_has_records_and_no_iterator_and_its_records_count() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(record("a", 100), then=None), NOW)
+    assert made.sequence == "100"
+    assert made.step(NOW) == Ended()
+
+
+def test_empty_pages_before_records_are_followed() -> None:
+    made = at_iterator(reader(closed=True))
+    for number in range(5):
+        made.got_page(page(then=f"n{number}"), NOW)
+        assert made.step(NOW + 10) == NeedRecords(f"n{number}")
+    made.got_page(page(record("a", 100), then=None), NOW)
+    assert made.sequence == "100"
+
+
+def test_a_closed_shard_is_not_caught_up_before_its_end() -> None:
+    made = at_iterator(reader(closed=True))
+    made.got_page(page(), NOW)
+    assert not made.caught_up
+    open_one = at_iterator(reader())
+    open_one.got_page(page(), NOW)
+    assert open_one.caught_up
+
+
+def test_the_pace_is_at_once_after_a_full_page_then_slower_the_longer_nothing_comes() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(*(record("a") for _ in range(1000))), NOW)
+    assert made.step(NOW) == NeedRecords("next")
+    pauses = []
+    for records in ([record("a")], [], [], [], []):
+        made.got_page(page(*records), NOW)
+        step = made.step(NOW)
+        assert isinstance(step, Wait)
+        pauses.append(step.until - NOW)
+    assert pauses == [0.25, 0.5, 1.0, 1.0, 1.0]
+
+
+def test_a_trimmed_iterator_is_tried_again_by_its_number_before_anything_is_lost() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(record("a", 100)), NOW)
+    assert made.failed(Fault.TRIMMED, NOW + 1) is None
+    assert asks(made, NOW + 1) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+
+
+def test_a_trimmed_position_is_a_gap_and_reading_goes_on_at_the_trim_horizon() -> None:
+    made = reader(Position("s", sequence="100"))
+    assert asks(made) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+    assert made.failed(Fault.TRIMMED, NOW) == Gap("s", "100", Fault.TRIMMED.value)
+    assert asks(made) == (IteratorType.TRIM_HORIZON, None)
+
+
+def test_a_deleted_shard_is_ended_and_what_was_unread_is_a_gap() -> None:
+    made = reader(Position("s", sequence="100"))
+    assert made.failed(Fault.NOT_FOUND, NOW) == Gap("s", "100", Fault.NOT_FOUND.value)
+    assert made.step(NOW) == Ended()
+
+
+def test_a_refused_time_becomes_the_trim_horizon_with_a_filter() -> None:
+    made = reader(Position("s", start=Start.TIME, start_time=EPOCH + 0.5))
+    assert asks(made)[0] is IteratorType.AT_TIMESTAMP
+    assert made.failed(Fault.REFUSED, NOW) is None
+    assert asks(made) == (IteratorType.TRIM_HORIZON, None)
+    assert not made.wants(record(at=EPOCH - 1))
+    assert made.wants(record(at=EPOCH))
+    assert made.wants(record(at=None))
+
+
+def test_a_start_by_time_whose_iterator_breaks_every_page_becomes_a_filter() -> None:
+    made = at_iterator(reader(Position("s", start=Start.TIME, start_time=EPOCH)))
+    assert made.failed(Fault.TRANSIENT, NOW) is None
+    assert made.step(NOW + 60) == NeedRecords("first")
+    assert made.failed(Fault.TRANSIENT, NOW + 60) is None
+    assert asks(made, NOW + 60) == (IteratorType.TRIM_HORIZON, None)
+    assert not made.wants(record(at=EPOCH - 1))
+
+
+@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.TRANSIENT])
+def test_a_call_that_fails_is_made_again_later_and_later(fault: Fault) -> None:
+    made = at_iterator(reader())
+    pauses = []
+    for _ in range(10):
+        assert made.failed(fault, NOW) is None
+        step = made.step(NOW)
+        assert isinstance(step, Wait)
+        assert made.step(step.until) == NeedRecords("first")
+        pauses.append(step.until - NOW)
+    assert all(0.2 <= pause <= 10.0 for pause in pauses)
+    assert pauses[-1] >= 5.0 > pauses[0]
+
+
+def test_an_iterator_that_expires_at_once_again_and_again_is_not_a_busy_loop() -> None:
+    made = reader(Position("s", sequence="100"))
+    waited = 0
+    for _ in range(10):
+        step = made.step(NOW)
+        if isinstance(step, Wait):
+            waited += 1
+            step = made.step(step.until)
+        assert isinstance(step, NeedIterator)
+        made.got_iterator("again", NOW)
+        made.failed(Fault.EXPIRED, NOW)
+    assert waited >= 8

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import base64
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddbrelay.flow.change import (
+    Change,
+    UndecodableError,
+    decode_lambda_event,
+    decode_page,
+    plain,
+)
+from ddbrelay.testing.builders import ORIGIN, attribute, change
+
+
+def written(value: Any) -> str:
+    """How a plain value stands in the event's JSON."""
+    return msgspec.json.encode(plain(value)).decode()
+
+
+@st.composite
+def dynamodb_numbers(draw: st.DrawFn) -> str:
+    """Any number of up to 38 digits as DynamoDB's JSON has it."""
+    digits = draw(st.integers(1, 38))
+    significand = draw(st.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1))
+    places = draw(st.integers(0, 38))
+    text = str(significand)
+    if places:
+        text = text.rjust(places + 1, "0")
+        text = f"{text[:-places]}.{text[-places:]}"
+    return draw(st.sampled_from(["", "-"])) + text
+
+
+@given(dynamodb_numbers())
+def test_every_digit_of_a_38_digit_number_is_kept(text: str) -> None:
+    assert written({"N": text}).strip('"') == text
+
+
+@given(st.integers(-(10**38), 10**38))
+def test_an_integer_is_a_number_within_64_bits_and_text_beyond(number: int) -> None:
+    as_json = written({"N": str(number)})
+    if -(2**63) <= number < 2**63:
+        assert as_json == str(number)
+    else:
+        assert as_json == f'"{number}"'
+
+
+@pytest.mark.parametrize(
+    ("edge", "as_json"),
+    [
+        ("9223372036854775807", "9223372036854775807"),
+        ("9223372036854775808", '"9223372036854775808"'),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("-9223372036854775809", '"-9223372036854775809"'),
+        ("-12345678901234567890123456789012345678", '"-12345678901234567890123456789012345678"'),
+        ("0.10", "0.10"),
+        ("1E+2", "1E+2"),
+        ("9.9999999999999999999999999999999999999E+125",) * 2,
+    ],
+)
+def test_a_number_at_an_edge_is_copied(edge: str, as_json: str) -> None:
+    assert written({"N": edge}) == as_json
+
+
+@pytest.mark.parametrize(("typed", "as_json"), [("+1", "1"), (".5", "0.5"), ("007", "7")])
+def test_a_number_as_an_emulator_echoes_it_becomes_json(typed: str, as_json: str) -> None:
+    assert written({"N": typed}) == as_json
+
+
+@pytest.mark.parametrize("text", ["", "NaN", "Infinity", "1,5", "one", "0x1f"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(UndecodableError, match="not a number"):
+        plain({"N": text})
+
+
+plain_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.text()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.sets(st.text(), min_size=1).map(frozenset)
+    | st.sets(st.integers(-100, 100), min_size=1).map(frozenset),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def as_event_json(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return {"set": sorted(value, key=str)}
+    if isinstance(value, list):
+        return [as_event_json(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: as_event_json(inner) for name, inner in value.items()}
+    return value
+
+
+def marked_sets(value: Any, typed: Any) -> Any:
+    """The decoded JSON with sets marked where the typed value has one."""
+    ((kind, inner),) = typed.items()
+    if kind in {"SS", "NS"}:
+        return {"set": sorted(value, key=str)}
+    if kind == "L":
+        return [marked_sets(v, t) for v, t in zip(value, inner, strict=True)]
+    if kind == "M":
+        return {name: marked_sets(value[name], inner[name]) for name in inner}
+    return value
+
+
+@given(plain_values)
+def test_every_type_comes_out_as_plain_json(value: Any) -> None:
+    typed = attribute(value)
+    assert marked_sets(json.loads(written(typed)), typed) == as_event_json(value)
+
+
+@given(st.binary(), st.binary())
+def test_binary_stays_base64_text_so_that_different_keys_stay_different(
+    one: bytes, other: bytes
+) -> None:
+    assert plain(attribute(one)) == base64.b64encode(one).decode()
+    same_item = change(one).item_key == change(other).item_key
+    assert same_item == (one == other)
+
+
+def test_a_set_of_binaries_is_an_array_of_texts() -> None:
+    assert plain({"BS": ["AA==", "AQ=="]}) == ["AA==", "AQ=="]
+
+
+def test_a_string_a_number_and_a_binary_with_the_same_text_are_different_items() -> None:
+    keys = [b'{"id":{"S":"10"}}', b'{"id":{"N":"10"}}', b'{"id":{"B":"10=="}}']
+    assert len({change(keys=raw).item_key for raw in keys}) == 3
+
+
+def test_the_item_key_does_not_depend_on_the_order_of_attributes() -> None:
+    one = change(keys=b'{"pk":{"S":"a"},"sk":{"N":"1"}}')
+    other = change(keys=b'{ "sk": {"N":"1"}, "pk": {"S":"a"} }')
+    assert one.item_key == other.item_key
+    assert one.keys == {"pk": "a", "sk": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"S": "a", "N": "1"},
+        {"X": 1},
+        {"N": 5},
+        {"N": None},
+        {"NS": [1]},
+        {"NS": "12"},
+        {"SS": "ab"},
+        {"M": []},
+        {"M": None},
+        {"L": {}},
+        {"L": 5},
+        {"L": ["bare"]},
+        {"S": 5},
+        {"B": None},
+        {"BOOL": "true"},
+        "bare",
+        None,
+        [],
+    ],
+    ids=str,
+)
+def test_what_is_no_attribute_value_is_refused(value: Any) -> None:
+    with pytest.raises(UndecodableError):
+        plain(value)
+
+
+@pytest.mark.parametrize("keys", [b"[]", b"5", b"{", b'"id"', b"null"])
+def test_keys_that_are_no_object_are_undecodable(keys: bytes) -> None:
+    with pytest.raises(UndecodableError):
+        _ = change(keys=keys).item_key
+
+
+GET_RECORDS = b"""{
+  "NextShardIterator": "next",
+  "Records": [{
+    "awsRegion": "us-east-1", "eventID": "e1", "eventName": "REMOVE", "eventVersion": "1.1",
+    "eventSource": "aws:dynamodb",
+    "userIdentity": {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"},
+    "dynamodb": {
+      "ApproximateCreationDateTime": 1.767225601E9, "Keys": {"id": {"S": "a"}},
+      "OldImage": {"id": {"S": "a"}, "big": {"N": "-12345678901234567890123456789012345678"}},
+      "SequenceNumber": "100000000000000000001", "SizeBytes": 26, "StreamViewType": "OLD_IMAGE"
+    }
+  }]
+}"""
+LAMBDA_EVENT = GET_RECORDS.replace(b'"Type"', b'"type"').replace(b'"PrincipalId"', b'"principalId"')
+
+
+def test_both_forms_of_a_record_say_the_same() -> None:
+    page = decode_page(GET_RECORDS)
+    assert page.next_iterator == "next"
+    assert page.size == len(GET_RECORDS)
+    polled = Change(page.records[0], "s", ORIGIN)
+    invoked = Change(decode_lambda_event(LAMBDA_EVENT)[0], "s", ORIGIN)
+    for seen in (polled, invoked):
+        assert seen.event_id == "e1"
+        assert seen.event_name == "REMOVE"
+        assert seen.sequence_number == "100000000000000000001"
+        assert seen.time == 1767225601.0
+        assert seen.keys == {"id": "a"}
+        assert seen.old == {"id": "a", "big": "-12345678901234567890123456789012345678"}
+        assert seen.new is None
+        assert seen.ttl
+
+
+def test_a_lambda_event_may_lack_the_time() -> None:
+    without = LAMBDA_EVENT.replace(b'"ApproximateCreationDateTime": 1.767225601E9,', b"")
+    assert Change(decode_lambda_event(without)[0], "s", ORIGIN).time is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"Records": [{}]}'])
+def test_what_is_no_page_is_a_decode_error(body: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_page(body)
+
+
+def test_a_delete_by_time_to_live_is_told_from_a_users_delete() -> None:
+    assert change("a", event_name="REMOVE", ttl=True).ttl
+    assert not change("a", event_name="REMOVE").ttl
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        b'{"Type": "User", "PrincipalId": "dynamodb.amazonaws.com"}',
+        b'{"Type": "Service", "PrincipalId": "replication.dynamodb.amazonaws.com"}',
+        b"{}",
+        b"null",
+    ],
+)
+def test_another_identity_is_not_time_to_live(identity: bytes) -> None:
+    ttl = b'{"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}'
+    page = decode_page(GET_RECORDS.replace(ttl, identity))
+    assert not Change(page.records[0], "s", ORIGIN).ttl
+
+
+def test_changed_names_the_top_level_attributes_that_differ() -> None:
+    seen = change(
+        "a",
+        event_name="MODIFY",
+        old={"id": "a", "same": {"x": 1}, "gone": 1, "turned": 1},
+        new={"id": "a", "same": {"x": 1}, "come": 1, "turned": "1"},
+    )
+    assert seen.changed == ["come", "gone", "turned"]
+
+
+def test_a_view_without_images_has_none() -> None:
+    body = GET_RECORDS.replace(b'"OldImage"', b'"Ignored"')
+    seen = Change(decode_page(body).records[0], "s", ORIGIN)
+    assert seen.new is None
+    assert seen.old is None
+    assert seen.changed == []
+
+
+@given(dynamodb_numbers())
+def test_a_builders_number_is_exact(text: str) -> None:
+    assert Decimal(attribute(Decimal(text))["N"]) == Decimal(text)

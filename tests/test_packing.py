@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.packing import MAX_BYTES, MAX_ENTRIES, Item, Packer, oversize
+from ddbrelay.testing.builders import change, item
+
+EMPTY = Event("s", "T", b"{}")
+
+
+def packer(*items: Item) -> Packer:
+    made = Packer()
+    for one in items:
+        made.add(one)
+    return made
+
+
+def numbers(items: list[Item]) -> list[str]:
+    return [one.change.sequence_number for one in items]
+
+
+def test_a_request_has_at_most_ten_entries() -> None:
+    made = packer(*(item(f"k{n}", n) for n in range(12)))
+    assert len(made.take()) == 10
+    assert len(made.take()) == 2
+    assert made.take() == []
+
+
+def test_two_events_of_one_item_never_go_together() -> None:
+    made = packer(item("a", 1), item("a", 2), item("b", 3))
+    assert numbers(made.take()) == ["1", "3"]
+    assert made.take() == []
+    assert len(made) == 1
+    made.release(item("a").key)
+    assert numbers(made.take()) == ["2"]
+
+
+def test_ten_big_entries_are_packed_by_bytes_and_not_by_count_only() -> None:
+    made = packer(*(item(f"k{n}", n, size=300 * 1024) for n in range(10)))
+    requests = []
+    while taken := made.take():
+        requests.append(len(taken))
+    assert requests == [3, 3, 3, 1]
+
+
+def test_the_entries_of_a_request_stay_strictly_below_one_megabyte() -> None:
+    half = MAX_BYTES // 2
+    assert len(packer(item("a", size=half), item("b", size=half)).take()) == 1
+    assert len(packer(item("a", size=half), item("b", size=half - 1)).take()) == 2
+
+
+def test_an_event_of_one_megabyte_fits_no_request() -> None:
+    room = MAX_BYTES - EMPTY.size
+    assert oversize(Event("s", "T", b"{" + b" " * room + b"}"))
+    assert not oversize(Event("s", "T", b"{" + b" " * (room - 1) + b"}"))
+
+
+def test_an_entry_to_be_sent_again_goes_before_the_later_ones_of_its_item() -> None:
+    made = packer(item("a", 1), item("a", 2))
+    (first,) = made.take()
+    made.put_back(first)
+    assert made.take() == []
+    made.release(first.key)
+    assert made.take() == [first]
+
+
+def test_what_waits_behind_a_rejected_entry_is_withdrawn_in_order() -> None:
+    made = packer(item("a", 1), item("a", 2), item("b", 3), item("a", 4))
+    first = made.take()[0]
+    assert numbers(made.withdraw(first.key)) == ["2", "4"]
+    made.release(first.key)
+    assert len(made) == 0
+    made.add(item("a", 5))
+    assert numbers(made.take()) == ["5"]
+
+
+def test_the_oldest_waiting_item_goes_first() -> None:
+    made = packer(item("a", 1), item("a", 2), *(item(f"k{n}", n + 10) for n in range(9)))
+    taken = made.take()
+    made.add(item("z", 99))
+    for one in taken:
+        made.release(one.key)
+    assert numbers(made.take()) == ["99", "2"]
+
+
+sizes = st.integers(1, MAX_BYTES - 1)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from("abcdefghijklmnop"), sizes),
+        st.tuples(st.just("take"), st.just(""), st.just(0)),
+        st.tuples(st.just("answer"), st.sampled_from(["ok", "again", "reject"]), st.integers(0, 9)),
+    ),
+    max_size=120,
+)
+
+
+@given(steps)
+def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
+    script: list[tuple[str, str, int]],
+) -> None:
+    made = Packer()
+    added: dict[bytes, list[Item]] = defaultdict(list)
+    gone: dict[bytes, list[Item]] = defaultdict(list)
+    flying: list[Item] = []
+
+    def answer(one: Item, what: str) -> None:
+        flying.remove(one)
+        if what == "again":
+            made.put_back(one)
+        else:
+            gone[one.key].append(one)
+            if what == "reject":
+                gone[one.key] += made.withdraw(one.key)
+        made.release(one.key)
+
+    def take() -> list[Item]:
+        taken = made.take()
+        assert len(taken) <= MAX_ENTRIES
+        assert sum(one.size for one in taken) < MAX_BYTES
+        flying.extend(taken)
+        keys = [one.key for one in flying]
+        assert len(keys) == len(set(keys))
+        return taken
+
+    for kind, word, number in script:
+        if kind == "add":
+            new = Item(change(word), EMPTY, number)
+            added[new.key].append(new)
+            made.add(new)
+        elif kind == "take":
+            take()
+        elif flying:
+            answer(flying[number % len(flying)], word)
+        assert len(made) == sum(map(len, added.values())) - sum(map(len, gone.values())) - len(
+            flying
+        )
+    while flying or take():
+        answer(flying[0], "ok")
+    assert gone == added
+    assert len(made) == 0

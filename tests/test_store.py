@@ -1,0 +1,365 @@
+"""The state file: the contract of a store, and what becomes of a file that cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.flow.capture import Position, Record
+from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.stores.database import VERSION, Database
+from ddbrelay.stores.sqlite import (
+    AUTOMATIC_KEPT,
+    Bookmark,
+    Bookmarks,
+    SqliteStore,
+    consumers,
+)
+from ddbrelay.testing.builders import record
+from ddbrelay.testing.contracts import Feature, StoreContract
+
+ARN = "arn:stream"
+START = 1_767_225_600.0
+
+
+class SqliteHarness:
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+        self.lacks = {Feature.DURABILITY} if path == ":memory:" else set()
+        self.database = Database(path)
+
+    def run(self, test: Callable[[], Awaitable[None]]) -> None:
+        async def main() -> None:
+            await test()
+
+        asyncio.run(main())
+
+    def open(self, consumer: str = "default", stream_arn: str = ARN) -> SqliteStore:
+        return SqliteStore(self.database, consumer, stream_arn)
+
+    def reopen(self) -> None:
+        self.database.close()
+        self.database = Database(self._path)
+
+
+class TestSqliteFile(StoreContract):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Iterator[SqliteHarness]:
+        made = SqliteHarness(tmp_path / "state" / "ddbrelay.db")
+        yield made
+        made.database.close()
+
+
+class TestSqliteMemory(StoreContract):
+    @pytest.fixture
+    def harness(self) -> Iterator[SqliteHarness]:
+        made = SqliteHarness(":memory:")
+        yield made
+        made.database.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ddbrelay.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    made = Database(path)
+    yield made
+    made.close()
+
+
+def store(database: Database, now: float = START, consumer: str = "default") -> SqliteStore:
+    return SqliteStore(database, consumer, ARN, lambda: now)
+
+
+def begin(database: Database, now: float, *positions: Position) -> None:
+    asyncio.run(store(database, now).begin(positions))
+
+
+# The file
+
+
+def test_only_its_owner_may_read_the_state_file(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = Database(path)
+        begin(database, START, Position("a"))
+        files = sorted(path.parent.iterdir())
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        assert len(files) > 1
+        database.close()
+    finally:
+        os.umask(before)
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "ddbrelay.db"
+    Database(deep).close()
+    assert deep.exists()
+
+
+HOLD = """
+import sqlite3, sys
+held = sqlite3.connect(sys.argv[1], isolation_level=None)
+held.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_locked_by_another_process_is_one_clear_line(path: Path, database: Database) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        hasty = Database(path, lock_timeout=0.05)
+        with pytest.raises(StateError, match="is locked by another process") as refused:
+            begin(hasty, START, Position("a"))
+        assert refused.value.hint is not None
+        assert refused.value.exit_code == 2
+        hasty.close()
+    begin(database, START, Position("a"))
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"\x00" * 4096, b"x"])
+def test_a_damaged_file_is_one_clear_line_and_is_left_as_it_is(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StateError, match="is damaged") as refused:
+        Database(path)
+    assert str(path) in refused.value.message
+    assert path.read_bytes() == content
+
+
+def test_damage_inside_the_file_is_found_when_it_is_read(path: Path) -> None:
+    database = Database(path)
+    begin(database, START, *(Position(f"shard-{n}") for n in range(500)))
+    database.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(StateError, match="is damaged"):
+        asyncio.run(store(Database(path)).load())
+
+
+def test_a_position_that_cannot_be_decoded_is_damage(path: Path, database: Database) -> None:
+    begin(database, START, Position("a"))
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE positions SET position = '{\"shard_id\": 5}'")
+        raw.execute("UPDATE bookmarks SET positions = 'x'")
+    raw.close()
+    with pytest.raises(StateError, match="is damaged"):
+        asyncio.run(store(database).load())
+    (name,) = names(path)
+    with pytest.raises(StateError, match="is damaged"):
+        Bookmarks(database).get(name)
+    with pytest.raises(StateError, match="is damaged"):
+        Bookmarks(database).all()
+
+
+def names(path: Path) -> list[str]:
+    with sqlite3.connect(path) as raw:
+        found = [name for (name,) in raw.execute("SELECT name FROM bookmarks")]
+    raw.close()
+    return found
+
+
+def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
+    Database(path).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute(f"PRAGMA user_version = {VERSION + 1}")
+    raw.close()
+    with pytest.raises(StateError, match=r"newer ddbrelay \(format 2\)") as refused:
+        Database(path)
+    assert "upgrade" in (refused.value.hint or "")
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.execute("CREATE TABLE theirs (x)")
+    raw.close()
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="another program"):
+        Database(path)
+    assert path.read_bytes() == before
+
+
+def test_a_directory_is_no_state_file(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="directory"):
+        Database(tmp_path)
+
+
+def test_a_path_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    regular = tmp_path / "file"
+    regular.write_text("")
+    with pytest.raises(StateError, match="cannot be used") as refused:
+        Database(regular / "ddbrelay.db")
+    assert "--state" in (refused.value.hint or "")
+
+
+def test_two_processes_may_make_the_file_at_the_same_time(path: Path) -> None:
+    make = f"from ddbrelay.stores.database import Database; Database({str(path)!r}).close()"
+    both = [subprocess.Popen([sys.executable, "-c", make]) for _ in range(2)]
+    assert [process.wait(20) for process in both] == [0, 0]
+    Database(path).close()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_file_stays_usable(path: Path) -> None:
+    database = Database(path)
+    kept = Position("a", sequence="1")
+    begin(database, START, kept)
+    database._connection.execute("PRAGMA max_page_count = 1")
+    many = [Position(f"shard-{n}", iterator="x" * 1000) for n in range(200)]
+    for _ in range(2):
+        with pytest.raises(StateError, match="full"):
+            asyncio.run(store(database).save(many))
+    database._connection.execute("PRAGMA max_page_count = 100000")
+    assert asyncio.run(store(database).load()) == {"a": kept}
+    asyncio.run(store(database).save([Position("a", sequence="2")]))
+    assert asyncio.run(store(database).load())["a"].sequence == "2"
+    database.close()
+
+
+def test_a_save_is_all_or_nothing(database: Database) -> None:
+    begin(database, START, Position("a"))
+
+    def broken() -> Iterator[Position]:
+        yield Position("a", sequence="1")
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(store(database).save(broken()))
+    assert asyncio.run(store(database).load()) == {"a": Position("a")}
+
+
+KILLED = """
+import asyncio, os, sys
+from ddbrelay.flow.capture import Position
+from ddbrelay.stores.database import Database
+from ddbrelay.stores.sqlite import SqliteStore
+database = Database(sys.argv[1])
+store = SqliteStore(database, "default", "arn:stream")
+asyncio.run(store.begin([Position("a")]))
+asyncio.run(store.save([Position("a", sequence="42")]))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_was_saved_outlives_a_sigkill(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=20, check=False)
+    assert done.returncode == -9
+    again = Database(path)
+    assert asyncio.run(store(again).load())["a"].sequence == "42"
+    again.close()
+
+
+# Dead letters
+
+
+def letter(source: Record, **changes: object) -> DeadLetter:
+    whole = DeadLetter(
+        shard_id="a",
+        sequence=source.sequence_number,
+        item_key=b'{"id":{"B":"AAE="}}',
+        reason="MalformedDetail: ü",
+        record=msgspec.json.encode(source),
+        event=b'{"detail":"e30="}',
+        attempts=3,
+        parked_at=START + 0.25,
+        behind=True,
+    )
+    return msgspec.structs.replace(whole, **changes) if changes else whole  # type: ignore[type-var]
+
+
+def test_a_dead_letter_keeps_the_whole_record(path: Path, database: Database) -> None:
+    source = record(b"\x00\x01", new={"id": b"\x00\x01", "n": 10**37}, ttl=True)
+    asyncio.run(store(database).park([letter(source)]))
+    with sqlite3.connect(path) as raw:
+        row = raw.execute("SELECT * FROM dead_letters").fetchone()
+    raw.close()
+    assert row[:2] == ("default", ARN)
+    assert DeadLetter(*row[2:10], behind=bool(row[10])) == letter(source)
+    assert msgspec.json.decode(row[6], type=Record) == source
+
+
+# Bookmarks
+
+
+def test_every_run_leaves_a_bookmark_and_the_last_twenty_are_kept(database: Database) -> None:
+    for run in range(AUTOMATIC_KEPT + 5):
+        begin(database, START + run, Position("a", sequence=str(run)))
+    marks = Bookmarks(database).all()
+    assert len(marks) == AUTOMATIC_KEPT
+    assert [mark.positions[0].sequence for mark in marks] == [
+        str(run) for run in range(AUTOMATIC_KEPT + 4, 4, -1)
+    ]
+    assert all(mark.automatic for mark in marks)
+
+
+def test_pruning_touches_no_bookmark_of_a_user_and_of_no_other_consumer(
+    database: Database,
+) -> None:
+    marks = Bookmarks(database)
+    marks.save(Bookmark("mine", "default", ARN, [], START))
+    asyncio.run(store(database, START, "other").begin([Position("a")]))
+    for run in range(AUTOMATIC_KEPT + 5):
+        begin(database, START + 1 + run)
+    kept = marks.all()
+    assert "mine" in {mark.name for mark in kept}
+    assert sum(mark.consumer == "other" for mark in kept) == 1
+
+
+def test_a_bookmark_comes_back_as_it_was_saved(database: Database) -> None:
+    mark = Bookmark("before-deploy", "default", ARN, [Position("a", sequence="9" * 40)], START)
+    Bookmarks(database).save(mark)
+    assert Bookmarks(database).get("before-deploy") == mark
+
+
+def test_a_bookmark_is_replaced_only_when_asked(database: Database) -> None:
+    marks = Bookmarks(database)
+    marks.save(Bookmark("m", "default", ARN, [], START))
+    with pytest.raises(ConfigError, match="exists already"):
+        marks.save(Bookmark("m", "default", ARN, [Position("a")], START))
+    marks.save(Bookmark("m", "default", ARN, [Position("a")], START), replace=True)
+    assert len(marks.get("m").positions) == 1
+
+
+def test_a_bookmark_that_does_not_exist_is_one_clear_line(database: Database) -> None:
+    for use in (Bookmarks(database).get, Bookmarks(database).delete):
+        with pytest.raises(ConfigError, match='no bookmark "nope"'):
+            use("nope")
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 101, "ü"])
+def test_a_name_that_the_shell_would_trip_over_is_refused(database: Database, name: str) -> None:
+    with pytest.raises(ConfigError, match="is no name for a bookmark"):
+        Bookmarks(database).save(Bookmark(name, "default", ARN, [], START))
+
+
+def test_a_deleted_bookmark_is_gone(database: Database) -> None:
+    marks = Bookmarks(database)
+    marks.save(Bookmark("m", "default", ARN, [], START))
+    marks.delete("m")
+    assert marks.all() == []
+
+
+def test_each_consumer_is_listed_with_its_shards_and_dead_letters(database: Database) -> None:
+    begin(database, START, Position("a"), Position("b"))
+    asyncio.run(store(database, START + 1, "other").begin([Position("a")]))
+    asyncio.run(store(database).park([letter(record())]))
+    found = [(c.name, c.shards, c.parked, c.saved_at) for c in consumers(database)]
+    assert found == [("other", 1, 0, START + 1), ("default", 2, 1, START)]
