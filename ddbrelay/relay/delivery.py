@@ -13,11 +13,9 @@ from ddbrelay.flow.mapping import Event, Mapper, Reject, Skip
 from ddbrelay.flow.packing import Item, Packer, oversize
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
 from ddbrelay.flow.tracking import DeadLetter, Fate, Store, Tally, Ticket
-from ddbrelay.relay.outcome import Observer, Options, Outcome
+from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options, Outcome
 from ddbrelay.relay.tasks import Tasks, cancel
 
-RETRIES_BEFORE_WORD = 3
-"""Failures of one call before the observer hears of it."""
 _BEHIND = "an earlier event of this item is parked"
 
 

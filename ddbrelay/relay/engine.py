@@ -7,18 +7,15 @@ loop with a virtual clock and a seed gives the same run every time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ddbrelay.errors import AwsRefused, DataLost
+from ddbrelay.errors import DataLost
 from ddbrelay.flow.capture import (
     Ended,
-    Fault,
     Gap,
-    Lineage,
     NeedIterator,
     NeedRecords,
     Page,
@@ -28,14 +25,14 @@ from ddbrelay.flow.capture import (
     StreamFault,
     StreamSource,
     Wait,
-    first_positions,
 )
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import Mapper
-from ddbrelay.flow.sink import Sink, retry_delay
+from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import Frontier, Store, Tally
-from ddbrelay.relay.delivery import RETRIES_BEFORE_WORD, Delivery
-from ddbrelay.relay.outcome import Observer, Options
+from ddbrelay.relay.delivery import Delivery
+from ddbrelay.relay.discovery import Discovery
+from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 from ddbrelay.relay.tasks import Tasks, cancel
 
 
@@ -78,15 +75,12 @@ class Relay:
         self._delivery = Delivery(
             mapper, sink, store, observer, self._options, now, self._rng, self._tasks
         )
-        self._lineage = Lineage()
-        self._positions: dict[str, Position] = {}
+        self._discovery = Discovery(
+            source, store, origin, observer, self._options, now, self._rng, self._lost, self._saves
+        )
         self._open: dict[str, _Open] = {}
         self._readers: set[asyncio.Task[None]] = set()
-        self._childless: list[str] = []
-        self._fresh = False
-        self._disabled = False
         self._saving = asyncio.Lock()
-        self._discover_now = asyncio.Event()
         self._end = asyncio.Event()
         self._error: BaseException | None = None
         self._last_read = 0.0
@@ -170,138 +164,38 @@ class Relay:
             left = idle - (_loop_time() - last)
             shards = self._open.values()
             caught_up = all(opened.passed or opened.reader.caught_up for opened in shards)
-            seen = caught_up if shards else self._lineage.exhausted
+            seen = caught_up if shards else self._discovery.exhausted
             if left <= 0 and seen and not self._delivery.pending:
                 self._finish("idle")
             await asyncio.sleep(max(left, 0.05))
 
-    # Discovery
+    # Shards
 
     async def _follow(self) -> None:
         """List the shards, start those that are ready; again and again."""
-        await self._begin()
-        patience = 1.0
-        while True:
-            self._start_ready()
-            if self._disabled and self._lineage.exhausted:
-                self._finish("ended")
-            # A shard may end before its child is listed.
-            patience = patience * 2 if self._childless else 1.0
-            pause = self._options.discovery_interval
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(patience, pause) if self._childless else pause):
-                    await self._discover_now.wait()
-            self._discover_now.clear()
-            await self._discover()
-
-    async def _begin(self) -> None:
-        listed = await self._list_all()
-        stored = await self._store.load()
-        shards = list(self._lineage.shards.values())
-        if stored and self._options.resume:
-            self._positions = stored
-            self._meet(listed)
-            await self._forget_unlisted(listed)
-        else:
-            self._fresh = True
-            self._positions = first_positions(
-                shards,
-                self._options.start,
-                self._now(),
-                self._options.since,
-                disabled=self._disabled,
-            )
-        if self._saves:
-            await self._store.forget(stored.keys() - self._positions.keys())
-            await self._store.begin(self._positions.values())
+        await self._discovery.begin()
         await self._delivery.begin()
-        self._lineage = Lineage(self._positions.values())
-        self._lineage.learn(shards)
-        self._lineage.listing_complete(listed)
-
-    async def _discover(self) -> None:
-        for parent in self._childless:
-            try:
-                children = await self._source.shards(children_of=parent)
-            except (StreamFault, AwsRefused):
-                # Not every endpoint knows the filter; the full listing says what is wrong.
-                break
-            # An endpoint that ignores the filter may list a shard here without its parent.
-            self._lineage.learn(s for s in children.shards if s.parent_id == parent)
-        parents = {shard.parent_id for shard in self._lineage.shards.values()}
-        if not self._childless or not parents.issuperset(self._childless):
-            listed = await self._list_all()
-            met = self._meet(listed)
-            await self._forget_unlisted(listed)
-            if met and self._saves:
-                await self._store.save(met)
-            parents = {shard.parent_id for shard in self._lineage.shards.values()}
-        self._childless = [shard for shard in self._childless if shard not in parents]
-
-    async def _list_all(self) -> set[str]:
-        """Learn all pages of the listing; a page that fails is asked for again."""
-        listed: set[str] = set()
-        after: str | None = None
-        failures = 0
         while True:
-            try:
-                page = await self._source.shards(after)
-            except StreamFault as fault:
-                if fault.fault is Fault.NOT_FOUND:
-                    raise AwsRefused(
-                        f"the stream {self._origin.stream_arn} no longer exists",
-                        "run it again to follow the table's present stream",
-                    ) from fault
-                failures += 1
-                self._report(failures, "list the shards", fault)
-                await asyncio.sleep(retry_delay(failures, self._rng, base=0.5))
-                continue
-            failures = 0
-            self._lineage.learn(page.shards)
-            self._disabled = page.disabled
-            listed.update(shard.id for shard in page.shards)
-            after = page.last_id
-            if after is None:
-                self._lineage.listing_complete(listed)
-                return listed
+            for shard, position in self._discovery.ready():
+                self._start(shard, position)
+            if self._discovery.ended:
+                self._finish("ended")
+            await self._discovery.wait()
+            await self._discovery.look(self._open.keys())
 
-    def _meet(self, listed: set[str]) -> list[Position]:
-        """Positions for newly listed shards; a parent that came and went unseen is lost."""
-        new = [s for s in self._lineage.shards.values() if s.id not in self._positions]
-        for parent in sorted({s.parent_id for s in new if s.parent_id is not None}):
-            if parent not in listed and parent not in self._positions:
-                self._lost(Gap(parent, None, Fault.NOT_FOUND.value))
-        met = [Position(shard.id, shard.parent_id) for shard in new]
-        self._positions.update({position.shard_id: position for position in met})
-        return met
-
-    async def _forget_unlisted(self, listed: set[str]) -> None:
-        """Drop shards that AWS no longer lists; what was not read of them is lost."""
-        gone = [
-            position
-            for position in self._positions.values()
-            if position.shard_id not in listed and position.shard_id not in self._open
-        ]
-        for position in gone:
-            if not position.finished:
-                self._lost(Gap(position.shard_id, position.sequence, Fault.NOT_FOUND.value))
-            del self._positions[position.shard_id]
-        if gone and self._saves:
-            await self._store.forget([position.shard_id for position in gone])
-
-    def _start_ready(self) -> None:
-        for shard in self._lineage.ready():
-            position = self._positions.get(shard.id) or Position(shard.id, shard.parent_id)
-            self._positions[shard.id] = position
-            reader = ShardReader(
-                position, self._options.pace, self._rng, fresh=self._fresh, closed=shard.closed
-            )
-            opened = _Open(shard, reader, Frontier(position))
-            self._open[shard.id] = opened
-            task = self._tasks.spawn(self._read(opened))
-            self._readers.add(task)
-            task.add_done_callback(self._readers.discard)
-        self._fresh = False
+    def _start(self, shard: Shard, position: Position) -> None:
+        reader = ShardReader(
+            position,
+            self._options.pace,
+            self._rng,
+            fresh=self._discovery.fresh,
+            closed=shard.closed,
+        )
+        opened = _Open(shard, reader, Frontier(position))
+        self._open[shard.id] = opened
+        task = self._tasks.spawn(self._read(opened))
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
 
     # Reading
 
@@ -331,7 +225,10 @@ class Relay:
                 failures = 0
             except StreamFault as fault:
                 failures += 1
-                self._report(failures, f"read shard {opened.shard.id}", fault)
+                if failures % RETRIES_BEFORE_WORD == 0:
+                    self._observer.trouble(
+                        f"cannot read shard {opened.shard.id}, trying again: {fault}"
+                    )
                 gap = reader.failed(fault.fault, self._now())
                 if gap is not None:
                     self._lost(gap)
@@ -380,15 +277,12 @@ class Relay:
             opened.frontier.on_empty = settled.set
             await settled.wait()
         opened.frontier.finish()
-        self._positions[opened.shard.id] = opened.frontier.position
         if self._saves:
             await self._save([opened.frontier])
         del self._open[opened.shard.id]
-        self._lineage.finish(opened.shard.id)
-        self._childless.append(opened.shard.id)
         # Its children are still to be found: the stream is not idle yet.
         self._last_read = _loop_time()
-        self._discover_now.set()
+        self._discovery.finish(opened.frontier.position)
 
     def _lost(self, gap: Gap) -> None:
         self.tally.gaps.append(gap)
@@ -400,10 +294,6 @@ class Relay:
                 f"the records of shard {gap.shard_id}{after} cannot be read any more: {gap.reason}",
                 "--since TIME, or --from with a later bookmark",
             )
-
-    def _report(self, failures: int, doing: str, error: Exception) -> None:
-        if failures % RETRIES_BEFORE_WORD == 0:
-            self._observer.trouble(f"cannot {doing}, trying again: {error}")
 
     # Checkpoints
 

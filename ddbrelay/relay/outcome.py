@@ -11,6 +11,9 @@ from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event, Reject, Skip
 from ddbrelay.flow.tracking import Fate
 
+RETRIES_BEFORE_WORD = 3
+"""Failures of one call before the observer hears of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
