@@ -25,7 +25,7 @@ from ddbrelay.testing.builders import TABLE
 from ddbrelay.testing.contracts import Feature, SinkContract, StreamSourceContract
 from ddbrelay.testing.faults import LOST_AFTER, Faults
 from ddbrelay.testing.simulator import SimulatedBus, SimulatedSource
-from ddbrelay.testing.stream import RETENTION, SimulatedStream
+from ddbrelay.testing.stream import SimulatedStream
 
 
 class OnVirtualTime:
@@ -219,7 +219,3 @@ class TestAwsBus(SinkContract):
     def harness(self, aws: Aws, engine: engines.Engine, name: str) -> EmulatedBusHarness:
         lacks = {Feature.MISSING_BUS} if engine.name == "ministack" else set()
         return EmulatedBusHarness(aws, name, lacks)
-
-
-def test_retention_is_a_day_in_the_simulator() -> None:
-    assert RETENTION == clock.DAY

@@ -9,6 +9,7 @@ import pytest
 from ddbrelay.errors import AwsRefused, DataLost
 from ddbrelay.flow.capture import Fault, IteratorType, Pace, Start
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.testing import clock
 from ddbrelay.testing.clock import DAY, EPOCH
 from ddbrelay.testing.faults import LOST_AFTER, LOST_BEFORE
 from ddbrelay.testing.process import Killed, Process
@@ -585,3 +586,19 @@ async def test_a_fault_that_lasts_for_hours_does_not_end_the_run(world: World) -
     world.source.faults.fail_next("GetRecords", "ThrottlingException", times=1100)
     tally = await world.run(until_idle=DAY / 4, pace=Pace(idle=60.0))
     assert tally[Fate.PUBLISHED] == 3
+
+
+@simulated()
+async def test_after_a_restart_the_late_child_of_a_finished_shard_is_found_at_once(
+    world: World,
+) -> None:
+    world.fill("x", shard="a")
+    child = world.stream.roll("a", listed_after=600.0)
+    listed_at = world.stream.shards[child].listed_at
+    await world.run(until_idle=1.0)
+    assert (await world.positions())["a"].finished
+    late = world.fill("y", shard=child)
+    await asyncio.sleep(listed_at - clock.now() - 5.0)
+    await world.run(until_idle=None, max_records=1)
+    assert set(late) <= world.bus.sequences()
+    assert clock.now() - listed_at < 10.0

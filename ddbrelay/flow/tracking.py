@@ -116,7 +116,7 @@ class Store(Protocol):
         """The positions by shard id; empty before the very first start."""
 
     async def begin(self, positions: Iterable[Position]) -> None:
-        """A run starts from these: save them, and keep a copy under a name of its own."""
+        """A run starts from these, and no others; keep a copy of them under a name of its own."""
 
     async def save(self, positions: Iterable[Position]) -> None:
         """Replace the positions of these shards; the others stay."""

@@ -76,7 +76,7 @@ class Discovery:
         if stored and self._options.resume:
             self._positions = stored
             self._meet(listed)
-            await self._forget_unlisted(listed, ())
+            self._account_for_unlisted(listed, ())
         else:
             self.fresh = True
             self._positions = first_positions(
@@ -87,11 +87,14 @@ class Discovery:
                 disabled=self._disabled,
             )
         if self._saves:
-            await self._store.forget(stored.keys() - self._positions.keys())
             await self._store.begin(self._positions.values())
         self._lineage = Lineage(self._positions.values())
         self._lineage.learn(shards)
         self._lineage.listing_complete(listed)
+        if not self.fresh:
+            # The run before may have ended between the end of a shard and the sight of its child.
+            self._childless = [p.shard_id for p in self._positions.values() if p.finished]
+            self._childless = self._still_childless()
 
     def ready(self) -> list[tuple[Shard, Position]]:
         """Shards to read from now on, each given out once."""
@@ -137,9 +140,11 @@ class Discovery:
         if not self._childless or self._still_childless():
             listed = await self._list_all()
             met = self._meet(listed)
-            await self._forget_unlisted(listed, being_read)
+            gone = self._account_for_unlisted(listed, being_read)
             if met and self._saves:
                 await self._store.save(met)
+            if gone and self._saves:
+                await self._store.forget(gone)
         self._childless = self._still_childless()
 
     def _still_childless(self) -> list[str]:
@@ -184,8 +189,8 @@ class Discovery:
         self._positions.update({position.shard_id: position for position in met})
         return met
 
-    async def _forget_unlisted(self, listed: set[str], being_read: Collection[str]) -> None:
-        """Drop shards that AWS no longer lists; what was not read of them is lost."""
+    def _account_for_unlisted(self, listed: set[str], being_read: Collection[str]) -> list[str]:
+        """Drop the positions of shards that AWS no longer lists; what was not read is lost."""
         gone = [
             position
             for position in self._positions.values()
@@ -195,5 +200,4 @@ class Discovery:
             if not position.finished:
                 self._lost(Gap(position.shard_id, position.sequence, Fault.NOT_FOUND.value))
             del self._positions[position.shard_id]
-        if gone and self._saves:
-            await self._store.forget([position.shard_id for position in gone])
+        return [position.shard_id for position in gone]

@@ -207,7 +207,9 @@ class Relay:
             try:
                 match step:
                     case Wait(until):
-                        await asyncio.sleep(max(until - self._now(), 0.001))
+                        # The clock may be set back meanwhile, which must not prolong the pause.
+                        pause = min(until - self._now(), self._options.pace.longest)
+                        await asyncio.sleep(max(pause, 0.001))
                         continue
                     case NeedIterator(kind, sequence, timestamp):
                         iterator = await self._source.iterator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class SqliteStore:
             automatic=True,
         )
         with self._database.transaction() as cursor:
-            cursor.executemany(_SAVE, self._rows(started))
+            self._replace(cursor, started)
             cursor.execute(_SAVE_BOOKMARK, _bookmark_row(mark))
             cursor.execute(
                 "DELETE FROM bookmarks WHERE consumer = ? AND stream_arn = ? AND automatic"
@@ -78,8 +79,11 @@ class SqliteStore:
     async def replace(self, positions: Iterable[Position]) -> None:
         """These are the consumer's positions from now on, and no others."""
         with self._database.transaction() as cursor:
-            cursor.execute("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", self._of)
-            cursor.executemany(_SAVE, self._rows(positions))
+            self._replace(cursor, positions)
+
+    def _replace(self, cursor: sqlite3.Cursor, positions: Iterable[Position]) -> None:
+        cursor.execute("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", self._of)
+        cursor.executemany(_SAVE, self._rows(positions))
 
     def _rows(self, positions: Iterable[Position]) -> list[tuple[str, str, str, bytes, float]]:
         now = self._now()

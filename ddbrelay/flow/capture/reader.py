@@ -20,6 +20,11 @@ class Pace:
     retry_base: float = 0.2
     retry_cap: float = 10.0
 
+    @property
+    def longest(self) -> float:
+        """No pause is longer."""
+        return max(self.after_records, self.idle, self.retry_cap)
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

@@ -63,6 +63,17 @@ class StoreContract:
 
         harness.run(test)
 
+    def test_a_run_that_begins_anew_leaves_no_position_of_the_run_before(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            store = harness.open()
+            await store.begin([Position("a", sequence="100000000000000000001"), Position("b")])
+            await store.begin([Position("b"), Position("c")])
+            assert await store.load() == {"b": Position("b"), "c": Position("c")}
+
+        harness.run(test)
+
     def test_a_forgotten_shard_is_gone(self, harness: StoreHarness) -> None:
         async def test() -> None:
             store = harness.open()
