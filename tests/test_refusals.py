@@ -32,39 +32,45 @@ def gateway(engine: engines.Engine, cli: Cli) -> Iterator[Gateway]:
         yield gateway
 
 
-@pytest.mark.parametrize("operation", ["DescribeStream", "GetRecords", "PutEvents"])
 @pytest.mark.parametrize(
-    ("status", "code", "says"),
+    ("operation", "code", "says"),
     [
-        (400, "UnrecognizedClientException", "AWS refused the credentials"),
-        (400, "AccessDeniedException", "not allowed to"),
+        ("DescribeStream", "UnrecognizedClientException", "AWS refused the credentials"),
+        ("GetRecords", "AccessDeniedException", "not allowed to read the stream"),
+        ("PutEvents", "UnrecognizedClientException", "AWS refused the credentials"),
+        ("PutEvents", "AccessDeniedException", "not allowed to publish to bus"),
     ],
 )
 def test_a_refusal_ends_the_run_and_moves_no_checkpoint(
-    cli: Cli, pipe: Pipeline, gateway: Gateway, operation: str, status: int, code: str, says: str
+    cli: Cli, pipe: Pipeline, gateway: Gateway, operation: str, code: str, says: str
 ) -> None:
-    gateway.answers[operation] = (status, code)
+    gateway.answers[operation] = (400, code)
     clear_error(cli.run(*FORWARD), 5, says, f"the gateway says {code}", "--profile")
     assert gateway.calls[operation] == 1
     assert checkpoint(cli) is None
     assert pipe.received() == []
+
+
+def test_after_a_refusal_the_next_run_sends_what_was_refused(
+    cli: Cli, pipe: Pipeline, gateway: Gateway
+) -> None:
+    gateway.answers["PutEvents"] = (400, "AccessDeniedException")
+    clear_error(cli.run(*FORWARD), 5, "not allowed to publish")
     gateway.answers.clear()
     assert seen_keys(cli.json(*FORWARD)) == ["a"]
 
 
-@pytest.mark.parametrize(
-    "answer", [(500, "InternalFailure"), (400, "ThrottlingException"), (503, "ServiceUnavailable")]
-)
+@pytest.mark.parametrize("answer", [(500, "InternalFailure"), (400, "ThrottlingException")])
 def test_a_bus_that_fails_for_ever_is_tried_until_the_timeout(
     cli: Cli, pipe: Pipeline, gateway: Gateway, answer: tuple[int, str]
 ) -> None:
     gateway.answers["PutEvents"] = answer
-    done = cli.run("tail", "--forward", "--max-records", "1", "--timeout", "3s", "--grace", "0")
+    done = cli.run("tail", "--forward", "--max-records", "1", "--timeout", "2s", "--grace", "0")
     clear_error(done, 6, "error: the time-out came before the end that was asked for")
     assert f"the bus did not take an event, trying again: {answer[1]}" in done.stderr
     assert "1 event was not acknowledged in time" in done.stderr
     assert (done.stdout, checkpoint(cli), pipe.received()) == ("", None, [])
-    assert gateway.calls["PutEvents"] > 3
+    assert gateway.calls["PutEvents"] >= 3
 
 
 @pytest.mark.parametrize("operation", ["DescribeStream", "GetShardIterator", "GetRecords"])
