@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ def _parse_iso(text: str) -> float:
         raise ValueError(
             f"{text!r} is neither an ISO time such as 2026-11-23T10:31:00Z nor an age such as 15m"
         ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    # Without a zone it is the user's own time, as the live view shows it.
+    return moment.timestamp()
 
 
 def parse_bool(value: object) -> bool:
@@ -121,6 +122,14 @@ def _setting(default: Any, toml: str, parse: Callable[[Any], Any], help_text: st
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+_STATE = "state.db"
+
+
+def local_state(state_dir: Path) -> Path:
+    """The state file of runs against the embedded AWS; it goes when that starts empty again."""
+    return state_dir / "local" / _STATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +191,9 @@ class Settings:
     @property
     def state_file(self) -> Path:
         """Where positions, bookmarks and dead letters are kept."""
-        return self.state or self.state_dir / "state.db"
+        return self.state or (
+            local_state(self.state_dir) if self.local else self.state_dir / _STATE
+        )
 
     @property
     def bus_name(self) -> str | None:
@@ -252,7 +263,7 @@ def load(
             place = f"--{'no-' if raw is False else ''}{flag_name(name)}"
         elif environ.get(variable):
             raw, origin, place = environ[variable], "environment", variable
-        elif toml in in_file:
+        elif toml in in_file and (in_file[toml] != "" or setting.default is not None):
             raw, origin, place = in_file[toml], "file", f"{file}: {toml}"
         else:
             origins[name] = "default"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,21 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+_RESET = {"moto": "/moto-api/reset", "ministack": "/_ministack/reset"}
+
+
+@pytest.fixture
+def engine(shared_engine: engines.Engine) -> Iterator[engines.Engine]:
+    """An embedded AWS that is empty: both emulators grow slow with what earlier tests left."""
+    yield shared_engine
+    address = engines.url(shared_engine.port) + _RESET[shared_engine.name]
+    with urllib.request.urlopen(urllib.request.Request(address, method="POST")) as answer:
+        assert answer.status == 200
+
+
 @pytest.fixture(scope="session", params=engines.ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
-    """An embedded AWS that the tests of one worker share: give each table a name of its own."""
+def shared_engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
+    """The process behind `engine`, one for each worker."""
     if request.param == "ministack" and ministack_program() is None:
         if os.environ.get("CI"):
             pytest.fail("CI installs ministack, yet it was not found")

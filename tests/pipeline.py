@@ -26,7 +26,7 @@ from ddbrelay.infra.names import queue_name
 from ddbrelay.infra.plan import Wanted
 from ddbrelay.infra.provision import provision
 
-ON_MOTO = pytest.mark.parametrize("engine", ["moto"], indirect=True)
+ON_MOTO = pytest.mark.parametrize("shared_engine", ["moto"], indirect=True)
 """For what is the same before either engine."""
 ARN = "arn:aws:dynamodb:eu-west-1:444455556666:table/users/stream/2026-11-23T10:31:02.123"
 
@@ -117,7 +117,8 @@ def event_ids(received: list[dict[str, Any]]) -> list[str]:
 
 
 def state_file(cli: Cli) -> Path:
-    return Path(cli.environment["DDBRELAY_STATE_DIR"]) / "state.db"
+    folder = Path(cli.environment["DDBRELAY_STATE_DIR"])
+    return (folder / "local" if cli.environment.get("DDBRELAY_LOCAL") else folder) / "state.db"
 
 
 def rows(cli: Cli, query: str) -> list[tuple[Any, ...]]:

@@ -80,13 +80,13 @@ def test_a_file_that_is_no_database_is_called_damaged(bare_cli: Cli) -> None:
     file = state_file(bare_cli)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"not a database, " * 300)
-    refused(bare_cli, file, "is damaged", "hint: move it away")
+    refused(bare_cli, file, "is damaged", "hint: choose another file")
 
 
 def test_a_file_with_a_torn_page_is_called_damaged(bare_cli: Cli, state: Path) -> None:
     whole = state.read_bytes()
     state.write_bytes(whole[:100] + b"\xaa" * (len(whole) - 100))
-    refused(bare_cli, state, "is damaged", "hint: move it away")
+    refused(bare_cli, state, "is damaged", "hint: choose another file")
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b'{"shard_id": 1}', b"\xff", b"[]"])

@@ -429,7 +429,7 @@ def test_the_command_writes_and_says_what_to_type_next(cli: Cli, aws: Aws, table
     assert re.fullmatch(r"25 inserted, 8 updated, 4 deleted in \d+\.\d s \([\d,]+/s\)", counts), (
         counts
     )
-    assert following == "next: ddbrelay tail --forward"
+    assert following == "next: ddbrelay --local tail --forward"
     assert names(stream(aws, table)) == {"INSERT": 25, "MODIFY": 8, "REMOVE": 4}
 
 

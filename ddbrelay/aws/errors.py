@@ -73,6 +73,8 @@ def code_of(error: Exception) -> str | None:
 def from_code(code: str, message: str, doing: str) -> AwsRefused:
     """Our error for a code that AWS answered with; `doing` is such as "describe the table"."""
     first_line = (message.strip().splitlines() or [""])[0][:300]
+    if first_line.startswith("<"):
+        first_line = "an answer in HTML, so not from AWS itself"
     if code in BAD_CREDENTIALS:
         return AwsRefused(
             f"AWS refused the credentials, to {doing}: {code}: {first_line}",

@@ -84,6 +84,15 @@ class Aws:
                 raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
         return self._clients[service]
 
+    def command(self, words: str) -> str:
+        """A command of ours as it must be typed to work in the same place."""
+        return f"ddbrelay {'--local ' if self.local else ''}{words}"
+
+    @property
+    def where(self) -> str:
+        """Region, or that it is the embedded AWS, for messages."""
+        return "embedded AWS" if self.local else self.region
+
     def credentials(self) -> Credentials:
         """The credentials of the chain; AwsRefused when there are none."""
         found = self.session.get_credentials()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
@@ -22,8 +23,8 @@ class TableStream:
     enabled: bool
 
 
-def stream_of(aws: Aws, table: str) -> TableStream:
-    """The table's stream; AwsRefused when the table, or its stream, does not exist.
+def describe_table(aws: Aws, table: str) -> dict[str, Any]:
+    """What DescribeTable says; AwsRefused when the table does not exist.
 
     Raises ConfigError for what cannot be a table's name.
     https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_DescribeTable.html
@@ -36,23 +37,31 @@ def stream_of(aws: Aws, table: str) -> TableStream:
             "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
         )
     try:
-        with translated("describe the table"):
-            described = aws.client("dynamodb").describe_table(TableName=table)["Table"]
+        with translated(f'describe the table "{table}"'):
+            described: dict[str, Any] = aws.client("dynamodb").describe_table(TableName=table)
+            return described["Table"]  # type: ignore[no-any-return]
     except AwsRefused as refused:
         cause = refused.__cause__
         if isinstance(cause, ClientError) and code_of(cause) == "ResourceNotFoundException":
             raise AwsRefused(
-                f'table "{table}" does not exist ({_where(aws)})',
-                f"ddbrelay provision --table {table} makes it; or check --region and --profile",
+                f'table "{table}" does not exist ({aws.where})',
+                f"{aws.command(f'provision --table {table}')} makes it"
+                + ("" if aws.local else "; or check --region and --profile"),
                 code=refused.code,
             ) from cause
         raise
+
+
+def stream_of(aws: Aws, table: str) -> TableStream:
+    """The table's stream; AwsRefused when the table, or its stream, does not exist."""
+    described = describe_table(aws, table)
     account = str(described["TableArn"]).split(":")[4]
     arn = described.get("LatestStreamArn")
     if not arn:
         raise AwsRefused(
-            f'table "{table}" has no stream ({_where(aws)}, account {account})',
-            "ddbrelay provision --apply-changes turns on NEW_AND_OLD_IMAGES",
+            f'table "{table}" has no stream ({aws.where}, account {account})',
+            f"{aws.command(f'provision --table {table} --apply-changes')} turns on "
+            "NEW_AND_OLD_IMAGES",
         )
     specification = described.get("StreamSpecification", {})
     return TableStream(
@@ -78,14 +87,10 @@ def check_bus(aws: Aws, bus: str) -> None:
             return
         if code_of(error) == "ResourceNotFoundException":
             raise AwsRefused(
-                f'bus "{bus}" does not exist ({_where(aws)})',
-                "ddbrelay provision makes it; or name another with --bus",
+                f'bus "{bus}" does not exist ({aws.where})',
+                f"{aws.command(f'provision --bus {bus}')} makes it; or name another with --bus",
                 code=code_of(error),
             ) from error
         raise translate(error, "describe the bus") from error
     except BotoCoreError as error:
         raise translate(error, "describe the bus") from error
-
-
-def _where(aws: Aws) -> str:
-    return f"{aws.region}, embedded AWS" if aws.local else aws.region

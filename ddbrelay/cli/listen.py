@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
-from ddbrelay.cli.text import iso, one_word, printable
+from ddbrelay.cli.text import counted, iso, one_word, printable
 from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def command(
 
     if queue is not None and everything:
         raise click.UsageError("--queue and --all exclude each other")
+    if expect is not None and max_events is not None and max_events < expect:
+        raise click.UsageError(f"--max-events {max_events} cannot meet --expect {expect}")
     if timeout is None and expect is not None:
         timeout = _EXPECT_TIMEOUT
     tally = _Tally()
@@ -131,8 +133,8 @@ def _wanted(tally: _Tally, max_events: int | None, expect: int | None) -> int:
 
 
 def _listener(run: Run, queue: str | None, everything: bool, keep: bool) -> Listener:
-    from ddbrelay.infra.listener import Listener, find_queue
-    from ddbrelay.infra.names import queue_name
+    from ddbrelay.infra.listener import Listener, find_queue, has_rule
+    from ddbrelay.infra.names import queue_name, rule_name
 
     if queue is not None:
         return Listener(run.aws, queue=queue, keep=keep)
@@ -141,6 +143,9 @@ def _listener(run: Run, queue: str | None, everything: bool, keep: bool) -> List
         run.require("table")
     if not everything and settings.table:
         url = find_queue(run.aws, queue_name(settings.table))
+        if url is not None and settings.bus is not None:
+            # The table's queue stands behind one bus; another one was perhaps asked for.
+            url = url if has_rule(run.aws, settings.bus, rule_name(settings.table)) else None
         if url is not None:
             return Listener(run.aws, queue=url, keep=keep)
     return Listener(
@@ -270,7 +275,7 @@ def _sum_up(
     also = [f"{repeated:,} repeated"] if repeated else []
     also += [f"{tally.others:,} messages that are no events"] if tally.others else []
     console.words(
-        f"{tally.distinct:,} events received in {seconds:.1f} s"
+        f"{counted(tally.distinct, 'event')} received in {seconds:.1f} s"
         + (f" ({', '.join(also)})" if also else "")
     )
     if not tally.printed and expect is None:

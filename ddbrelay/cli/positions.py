@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
-from ddbrelay.cli.text import iso
+from ddbrelay.cli.text import counted, iso
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position
@@ -91,9 +91,14 @@ def list_(run: Run) -> None:
     from ddbrelay.stores.sqlite import Bookmarks, consumers
 
     with _database(run) as database:
-        live, marks = consumers(database), Bookmarks(database).all()
+        consumed, marks = consumers(database), Bookmarks(database).all()
+    table = run.settings.table
+    consumed = [one for one in consumed if table in {None, _table(one.stream_arn)}]
+    marks = [mark for mark in marks if table in {None, _table(mark.stream_arn)}]
+    # What was named by hand comes before what runs saved by themselves.
+    marks.sort(key=lambda mark: mark.automatic)
     if run.console.json:
-        for one in live:
+        for one in consumed:
             run.console.object(
                 {
                     "type": "checkpoint",
@@ -108,22 +113,42 @@ def list_(run: Run) -> None:
         for mark in marks:
             run.console.object(_mark_object(mark))
         return
-    if not live and not marks:
+    if not consumed and not marks:
         run.console.words("nothing is stored yet")
         run.next_step("tail --forward")
         return
     rows = [
-        ("checkpoint", one.name, _table(one.stream_arn), one.shards, one.saved_at) for one in live
+        (
+            "checkpoint",
+            one.name,
+            one.stream_arn,
+            counted(one.shards, "shard") + (f", {one.parked:,} parked" if one.parked else ""),
+            one.saved_at,
+        )
+        for one in consumed
     ]
     rows += [
-        ("bookmark", m.name, _table(m.stream_arn), len(m.positions), m.saved_at) for m in marks
+        (
+            "run" if mark.automatic else "bookmark",
+            mark.name,
+            mark.stream_arn,
+            counted(len(mark.positions), "shard"),
+            mark.saved_at,
+        )
+        for mark in marks
     ]
-    wide = max(len(row[1]) for row in rows)
-    tables = max(len(row[2]) for row in rows)
-    for kind, name, table, shards, saved_at in rows:
-        plural = "shard" if shards == 1 else "shards"
+    names, tables, holds = (
+        max(len(text) for text in column)
+        for column in (
+            [name for _, name, _, _, _ in rows],
+            [_table(arn) for _, _, arn, _, _ in rows],
+            [what for _, _, _, what, _ in rows],
+        )
+    )
+    for kind, name, arn, what, saved_at in rows:
         run.console.data(
-            f"{kind:<10}  {name:<{wide}}  {table:<{tables}}  {shards} {plural:<6}  {iso(saved_at)}"
+            f"{kind:<10}  {name:<{names}}  {_table(arn):<{tables}}  {what:<{holds}}  "
+            f"{iso(saved_at)}"
         )
 
 
@@ -218,12 +243,14 @@ def save(run: Run, name: str, force: bool) -> None:
     _say_saved(run, mark)
 
 
-def _say_saved(run: Run, mark: Bookmark) -> None:
+def _say_saved(run: Run, mark: Bookmark, *, checkpoint: bool = False) -> None:
     if run.console.json:
         run.console.object(_mark_object(mark))
         return
-    plural = "shard" if len(mark.positions) == 1 else "shards"
-    run.console.words(f'saved "{mark.name}", {len(mark.positions)} {plural}')
+    words = f'saved "{mark.name}", {counted(len(mark.positions), "shard")}'
+    if checkpoint:
+        words += f'; it is now the checkpoint of consumer "{mark.consumer}"'
+    run.console.words(words)
     run.next_step(f"replay --from {mark.name}")
 
 
@@ -302,4 +329,4 @@ def import_(run: Run, file: IO[bytes], name: str | None, force: bool, checkpoint
         if checkpoint:
             store = SqliteStore(database, mark.consumer, mark.stream_arn)
             asyncio.run(store.replace(mark.positions))
-    _say_saved(run, mark)
+    _say_saved(run, mark, checkpoint=checkpoint)

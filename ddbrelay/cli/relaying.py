@@ -14,13 +14,14 @@ from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
 from ddbrelay.cli.text import iso
-from ddbrelay.errors import DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.errors import ConfigError, DataLost, ExpectationNotMet, RecordsParked
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.relay import Options, Relay
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.aws.table import TableStream
+    from ddbrelay.config import Settings
     from ddbrelay.flow.capture import StreamSource
     from ddbrelay.flow.mapping import Mapper
     from ddbrelay.flow.tracking import Store
@@ -50,6 +51,16 @@ class Ended:
     reason: str
     read: int
     seconds: float
+
+
+def mapper_of(settings: Settings, table: str) -> Mapper:
+    """The mapping that the settings ask for; ConfigError when no event may look like that."""
+    from ddbrelay.flow.mapping import CrudMapper
+
+    try:
+        return CrudMapper(table, entity=settings.entity, source=settings.source)
+    except ValueError as error:
+        raise ConfigError(str(error), "--source, or bus.source in ddbrelay.toml") from None
 
 
 async def relay(
@@ -87,6 +98,9 @@ async def relay(
 
 def run(job: Job, console: Console, title: str, details: str) -> Ended:
     """Run until a signal, a bound or the end of the stream, on the screen that fits."""
+
+    if not (console.live or console.json):
+        console.words(f"{title}   {details}")
 
     async def main() -> Ended:
         screen: Screen = (

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _QUIET = 2.0
 """Seconds without a record after which an open shard is taken to be read to its tip."""
+_FAILURES = 8
+"""Refusals in a row, half a minute of them, after which a position counts as unreadable."""
 _CHOICES = "--from BOOKMARK, --iterator ITERATOR, --sequence SHARD:NUMBER or --since TIME"
 _ONE_SHARD = "iterator"
 
@@ -80,7 +82,6 @@ def command(
     from ddbrelay.cli import relaying
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Pace, Start
-    from ddbrelay.flow.mapping import CrudMapper
     from ddbrelay.relay import Options
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
@@ -111,11 +112,7 @@ def command(
         job = relaying.Job(
             run.aws,
             stream,
-            CrudMapper(
-                stream.table,
-                entity=settings.entity,
-                source=settings.source or f"ddbrelay.{stream.table}",
-            ),
+            relaying.mapper_of(settings, stream.table),
             bus,
             FixedPositions(where.positions, letters),
             Options(
@@ -123,6 +120,7 @@ def command(
                 since=where.since,
                 until_time=until_time,
                 stop_on_gap=True,
+                max_failures=_FAILURES,
                 wanted=wanted,
                 max_records=max_records,
                 until_idle=_QUIET,
@@ -241,11 +239,11 @@ def _summary(run: Run, ended: Ended, forward: bool) -> None:
     if console.json:
         console.object(summary_object(ended, forward=forward))
         return
+    words = f"{counted(ended.read, 'record')} in {ended.seconds:.1f} s"
     if forward:
-        sent = counted(ended.tally[Fate.PUBLISHED], "event")
-        console.words(f"Sent {sent} again in {ended.seconds:.1f} s.")
+        words = f"Sent {counted(ended.tally[Fate.PUBLISHED], 'event')} again, of {words}."
     else:
-        console.words(
-            f"Looked at {counted(ended.read, 'record')} in {ended.seconds:.1f} s. Nothing was sent."
-        )
+        words = f"Showed {counted(ended.tally.previewed, 'event')} of {words}. Nothing was sent."
+    console.words(words if ended.reason != "stopped" else f"Stopped before the end. {words}")
+    if ended.tally.previewed and ended.reason == "idle":
         console.words("next: the same with --forward sends what is shown")

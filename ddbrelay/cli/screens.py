@@ -105,6 +105,6 @@ class LiveScreen:
     def close(self, relay: Relay | None) -> None:
         try:
             if relay is not None:
-                self._view.draw(relay)
+                self._view.draw(relay, last=True)
         finally:
             self._view.__exit__(None, None, None)

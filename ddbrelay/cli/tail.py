@@ -53,7 +53,6 @@ def command(
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Pace
-    from ddbrelay.flow.mapping import CrudMapper
     from ddbrelay.relay import Options
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
@@ -71,14 +70,14 @@ def command(
         store = SqliteStore(database, settings.consumer, stream.arn)
         stored = asyncio.run(store.load())
         start, since, resume = _where(run, chosen, stored, forward)
-        if not stored and resume:
+        if not stored and resume and forward:
             _refuse_recreated(database, settings.consumer, stream.arn)
         if not stream.enabled:
             run.console.words("the stream is disabled; what it still holds is read")
         job = relaying.Job(
             run.aws,
             stream,
-            CrudMapper(table, entity=settings.entity, source=settings.event_source),
+            relaying.mapper_of(settings, table),
             bus,
             store if forward else FixedPositions(stored.values()),
             Options(
@@ -124,7 +123,9 @@ def _start(run: Run) -> tuple[Start | None, float | None]:
         return Start.TIME, parse_time(text, time.time())
     except ValueError as error:
         raise ConfigError(
-            f"--from: {error}", "checkpoint, trim-horizon, latest, an ISO time, or an age"
+            f"--from: {error}",
+            "checkpoint, trim-horizon, latest, an ISO time, or an age; a bookmark goes to "
+            "ddbrelay replay --from",
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
+from ddbrelay.cli.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.infra.plan import Step
@@ -61,6 +62,11 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
         confirm=None if yes else ask,
         on_step=rows.show,
     )
+    forgotten = sum(
+        _forget_checkpoints(run, step.arn)
+        for step in steps
+        if step.kind == "table" and step.state == "deleted" and step.arn
+    )
     seconds = time.monotonic() - started
     if console.json:
         console.object(summary(steps, dry_run=dry_run, seconds=seconds))
@@ -68,10 +74,24 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
     deleted = sum(step.state == "deleted" for step in steps)
     planned = sum(step.state == "would-delete" for step in steps)
     if deleted:
-        console.words(f"deleted {deleted} in {seconds:.1f} s")
+        also = f", and {counted(forgotten, 'checkpoint')} of it" if forgotten else ""
+        console.words(f"deleted {deleted} in {seconds:.1f} s{also}")
     elif planned:
         console.words(
             f"nothing was deleted: {planned} to delete · next: the same without --dry-run"
         )
     else:
         console.words(f"nothing is left of what provision made for {table}")
+
+
+def _forget_checkpoints(run: Run, table_arn: str) -> int:
+    """A table of this name that is made later has another stream, and starts anew."""
+    from contextlib import closing
+
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.sqlite import forget_table
+
+    if not run.settings.state_file.exists():
+        return 0
+    with closing(Database(run.settings.state_file)) as database:
+        return forget_table(database, table_arn)

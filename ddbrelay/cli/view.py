@@ -37,6 +37,7 @@ class LiveView:
         self._console = RichConsole(highlight=False, soft_wrap=False)
         self._header = header
         self._rows: list[Text] = []
+        self._notes: list[Text] = []
         self._hidden = 0
         self._rates: deque[int] = deque(maxlen=10)
         self._began = self._counted_at = time.monotonic()
@@ -66,31 +67,38 @@ class LiveView:
 
     def gap(self, gap: Gap) -> None:
         """A line of its own, that is never left out."""
-        self._rows.append(Text(f"✖ lost  {gap_text(gap)}", style="red"))
+        self._notes.append(Text(f"✖ lost  {gap_text(gap)}", style="red"))
 
     def trouble(self, message: str) -> None:
         """A line of its own, that is never left out."""
-        self._rows.append(Text(f"  {message}", style="yellow"))
+        self._notes.append(Text(printable(message), style="yellow"))
 
-    def draw(self, relay: Relay) -> None:
-        """Print the rows that came and redraw the status lines."""
+    def draw(self, relay: Relay, *, last: bool = False) -> None:
+        """Print the rows that came and redraw the status lines; the last ones sum the run up."""
         rows, self._rows = self._rows, []
         if self._hidden:
-            rows.append(Text(f"  … {self._hidden:,} more, too fast to show", style="dim"))
+            more = f"  … {self._hidden:,} more, too fast to show; --output lines has them all"
+            rows.append(Text(more, style="dim"))
             self._hidden = 0
         if rows:
             self._console.print(Group(*rows), overflow="ellipsis", no_wrap=True, crop=True)
-        self._live.update(self._status(relay), refresh=True)
+        notes, self._notes = self._notes, []
+        for note in notes:
+            self._console.print(note)
+        self._live.update(self._status(relay, last), refresh=True)
 
-    def _status(self, relay: Relay) -> Text:
+    def _status(self, relay: Relay, last: bool) -> Text:
         tally = relay.tally
-        rate = self._rate(relay.read)
+        rate = self._rate(relay.read, last)
         peak = max(self._rates, default=0) or 1
         sparks = "".join(_SPARKS[one * (len(_SPARKS) - 1) // peak] for one in self._rates)
         parked, lost = tally[Fate.PARKED], len(tally.gaps)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"\n{sparks:<10}", style="dim")
-        text.append(f"  {rate:,}/s   published {tally[Fate.PUBLISHED]:,}   ")
+        what, number = "published", tally[Fate.PUBLISHED]
+        if relay.preview:
+            what, number = "seen", tally.previewed
+        text.append(f"  {rate:,}/s   {what} {number:,}   ")
         text.append(f"skipped {tally[Fate.SKIPPED]:,}   ")
         text.append(f"parked {parked:,}", style="red" if parked else "")
         text.append("   ")
@@ -101,14 +109,16 @@ class LiveView:
         )
         return text
 
-    def _rate(self, read: int) -> int:
-        """Records a second, measured once a second; before that since the start."""
+    def _rate(self, read: int, last: bool) -> int:
+        """Records a second, measured once a second; at first and at last since the start."""
         now = time.monotonic()
         elapsed = now - self._counted_at
         if elapsed >= 1.0:
             self._rates.append(round((read - self._counted) / elapsed))
             self._counted, self._counted_at = read, now
-        return self._rates[-1] if self._rates else round(read / max(now - self._began, 0.1))
+        if last or not self._rates:
+            return round(read / max(now - self._began, 0.1))
+        return self._rates[-1]
 
 
 def duration(seconds: float) -> str:

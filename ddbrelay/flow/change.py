@@ -152,9 +152,15 @@ class Change:
 
     @cached_property
     def changed(self) -> list[str]:
-        """Names of the top-level attributes that differ between the images, sorted."""
-        before = _typed_image(self.record.dynamodb.old_image) or {}
-        after = _typed_image(self.record.dynamodb.new_image) or {}
+        """Names of the top-level attributes that differ between the images, sorted.
+
+        Empty where the stream's view type leaves out an image that the comparison needs.
+        """
+        old = _typed_image(self.record.dynamodb.old_image)
+        new = _typed_image(self.record.dynamodb.new_image)
+        if self.event_name == "MODIFY" and (old is None or new is None):
+            return []
+        before, after = old or {}, new or {}
         names = before.keys() | after.keys()
         return sorted(name for name in names if before.get(name) != after.get(name))
 

@@ -77,11 +77,14 @@ class CrudMapper:
     Time to Live `<Entity>Expired`. The detail is the new image (the old one for deletes), or the
     keys where the stream's view type leaves the image out. The stable id of the record follows the
     stream's ARN in `resources`. The rules are called created, updated, deleted and expired.
+    ValueError for a source that no event may have.
     """
 
     def __init__(self, table: str, *, entity: str | None = None, source: str | None = None) -> None:
         self.entity = entity or entity_of(table)
         self.source = source or f"ddbrelay.{table}"
+        if never := _bad_source(self.source):
+            raise ValueError(f'"{self.source}" cannot be the source of events: {never.reason}')
 
     def __call__(self, change: Change) -> Event | Skip | Reject:
         name = change.event_name
@@ -110,14 +113,20 @@ def refused(event: Event) -> Reject | None:
         return Reject("the detail type is empty")
     if len(event.detail_type) > MAX_DETAIL_TYPE:
         return Reject(f"the detail type is longer than {MAX_DETAIL_TYPE} characters")
-    if not event.source:
-        return Reject("the source is empty")
-    if len(event.source) > MAX_SOURCE:
-        return Reject(f"the source is longer than {MAX_SOURCE} characters")
-    if event.source.startswith("aws."):
-        return Reject("a source must not begin with aws.")
+    if never := _bad_source(event.source):
+        return never
     if not event.detail.startswith(b"{"):
         return Reject("the detail is not a JSON object")
+    return None
+
+
+def _bad_source(source: str) -> Reject | None:
+    if not source:
+        return Reject("the source is empty")
+    if len(source) > MAX_SOURCE:
+        return Reject(f"the source is longer than {MAX_SOURCE} characters")
+    if source.startswith("aws."):
+        return Reject("a source must not begin with aws.")
     return None
 
 

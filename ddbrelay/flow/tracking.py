@@ -45,6 +45,7 @@ class Frontier:
 
     position: Position
     dirty: bool = False
+    on_advance: Callable[[], None] = lambda: None
     on_empty: Callable[[], None] = lambda: None
     _open: deque[Ticket] = field(default_factory=deque)
 
@@ -76,6 +77,7 @@ class Frontier:
                 iterator_at=last.iterator_at,
             )
             self.dirty = True
+            self.on_advance()
             if not self._open:
                 self.on_empty()
 
@@ -137,6 +139,7 @@ class Tally:
 
     fates: Counter[Fate] = field(default_factory=Counter)
     skipped_by: Counter[str] = field(default_factory=Counter)
+    previewed: int = 0
     retried: int = 0
     gaps: list[Gap] = field(default_factory=list)
 

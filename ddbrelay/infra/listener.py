@@ -65,6 +65,14 @@ def find_queue(aws: Aws, queue: str) -> str | None:
     return str(answer["QueueUrl"]) if answer else None
 
 
+def has_rule(aws: Aws, bus: str, rule: str) -> bool:
+    """Whether the bus has a rule of this name; False too when there is no such bus."""
+    doing = f"describe the rule {bus}/{rule}"
+    events = aws.client("events")
+    found = attempt(events, "describe_rule", doing, NOT_FOUND, Name=rule, EventBusName=bus)
+    return found is not None
+
+
 class Listener:
     """A context that receives the messages of a queue, and leaves nothing behind.
 
@@ -244,7 +252,8 @@ class _Temporary:
         )
         if rule is None:
             raise AwsRefused(
-                f'bus "{self._bus}" does not exist ({self._aws.region})', "ddbrelay provision"
+                f'bus "{self._bus}" does not exist ({self._aws.where})',
+                f"{self._aws.command(f'provision --bus {self._bus}')} makes it",
             )
         queue_arn = Place.of(rule["RuleArn"]).queue(self.name)
         statement = sending_statement(queue_arn, rule["RuleArn"])

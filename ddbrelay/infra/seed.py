@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import ClientError
 
 from ddbrelay.aws.errors import THROTTLED, code_of, translated
+from ddbrelay.aws.table import describe_table
 from ddbrelay.errors import AwsRefused, ConfigError
-from ddbrelay.infra.calls import NOT_FOUND, attempt
 from ddbrelay.infra.users import Item, Keys, User, users
 
 if TYPE_CHECKING:
@@ -171,16 +171,7 @@ def _chosen(count: int, wanted: int, choice: random.Random) -> Iterator[bool]:
 
 def _describe_keys(aws: Aws, table: str) -> Keys:
     """The key of a table that can be written to; AwsRefused when it is missing or not ready."""
-    client = aws.client("dynamodb")
-    doing = f'describe the table "{table}"'
-    answer = attempt(client, "describe_table", doing, NOT_FOUND, TableName=table)
-    if answer is None:
-        raise AwsRefused(
-            f'table "{table}" does not exist ({aws.region})',
-            "ddbrelay provision",
-            code="ResourceNotFoundException",
-        )
-    described = answer["Table"]
+    described = describe_table(aws, table)
     if described["TableStatus"] not in {"ACTIVE", "UPDATING"}:
         raise AwsRefused(
             f'table "{table}" is {described["TableStatus"]} ({aws.region})',

@@ -7,7 +7,8 @@ In `<state directory>/local/`:
 - `running.json` says how to reach it. It is written when the engine answers and removed when it
   stops; one that kill -9 left behind counts for nothing and goes at the next start, stop or status;
 - `start.lock` lets one `start` or `stop` work at a time;
-- `engine.log` is what a background process wrote, since its start.
+- `engine.log` is what a background process wrote, since its start;
+- `state.db` holds the positions of runs against it, and goes when an engine starts.
 
 ministack is a child of the serving process and ends with it, after kill -9 too.
 """
@@ -26,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ddbrelay.config import local_state
 from ddbrelay.errors import ConfigError, DdbrelayError
 from ddbrelay.local import engine as engines
 from ddbrelay.local.lock import Lifetime, mutex
@@ -82,6 +84,10 @@ def serve(
             _folder(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
             _take(state_dir, _lifetime(state_dir))
             _registration(state_dir).unlink(missing_ok=True)
+            # Positions in the tables of an engine that is no more mean nothing to a new one.
+            for suffix in ("", "-wal", "-shm"):
+                state = local_state(state_dir)
+                state.with_name(state.name + suffix).unlink(missing_ok=True)
         started = engines.start(engine, port)
         undo.callback(started.stop)
         if wait(0):

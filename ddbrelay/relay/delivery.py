@@ -207,7 +207,9 @@ class Delivery:
         self._packer.release(item.key)
 
     def _settle(self, outcome: Outcome, ticket: Ticket) -> None:
-        if outcome.fate is not None:
+        if outcome.fate is None:
+            self.tally.previewed += 1
+        else:
             self.tally.fates[outcome.fate] += 1
         if outcome.fate is Fate.SKIPPED:
             self.tally.skipped_by[outcome.reason or ""] += 1

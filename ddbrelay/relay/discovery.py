@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import Callable, Collection
 
-from ddbrelay.errors import AwsRefused
+from ddbrelay.errors import AwsRefused, DataLost, DdbrelayError
 from ddbrelay.flow.capture import (
     Fault,
     Gap,
@@ -161,10 +161,7 @@ class Discovery:
                 page = await self._source.shards(after)
             except StreamFault as fault:
                 if fault.fault is Fault.NOT_FOUND:
-                    raise AwsRefused(
-                        f"the stream {self._origin.stream_arn} no longer exists",
-                        "run it again to follow the table's present stream",
-                    ) from fault
+                    raise self._gone() from fault
                 failures += 1
                 if failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(f"cannot list the shards, trying again: {fault}")
@@ -178,6 +175,14 @@ class Discovery:
             if after is None:
                 self._lineage.listing_complete(listed)
                 return listed
+
+    def _gone(self) -> DdbrelayError:
+        message = f"the stream {self._origin.stream_arn} no longer exists"
+        if self._options.stop_on_gap:
+            return DataLost(f"{message}, nor what followed the position", "--since TIME")
+        return AwsRefused(
+            message, "was its table deleted? A new run follows the stream of a new table"
+        )
 
     def _meet(self, listed: set[str]) -> list[Position]:
         """Positions for newly listed shards; a parent that came and went unseen is lost."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ddbrelay.errors import DataLost
+from ddbrelay.errors import AwsRefused, DataLost, StateError
 from ddbrelay.flow.capture import (
     Ended,
     Gap,
@@ -81,6 +81,7 @@ class Relay:
         self._open: dict[str, _Open] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._saving = asyncio.Lock()
+        self._moved = asyncio.Event()
         self._end = asyncio.Event()
         self._error: BaseException | None = None
         self._last_read = 0.0
@@ -91,6 +92,11 @@ class Relay:
     def tally(self) -> Tally:
         """What became of the records so far."""
         return self._delivery.tally
+
+    @property
+    def preview(self) -> bool:
+        """Whether this run sends nothing."""
+        return not self._saves
 
     @property
     def in_flight(self) -> int:
@@ -133,7 +139,8 @@ class Relay:
         finally:
             await cancel([*watchers, *self._readers])
             await self._delivery.drain()
-            if self._saves and self._open:
+            # A store that has failed would fail again, after its time-out.
+            if self._saves and self._open and not isinstance(self._error, StateError):
                 await self._save([opened.frontier for opened in self._open.values()])
         if self._error is not None:
             raise self._error
@@ -191,7 +198,7 @@ class Relay:
             fresh=self._discovery.fresh,
             closed=shard.closed,
         )
-        opened = _Open(shard, reader, Frontier(position))
+        opened = _Open(shard, reader, Frontier(position, on_advance=self._moved.set))
         self._open[shard.id] = opened
         task = self._tasks.spawn(self._read(opened))
         self._readers.add(task)
@@ -231,12 +238,14 @@ class Relay:
                     self._observer.trouble(
                         f"cannot read shard {opened.shard.id}, trying again: {fault}"
                     )
+                if failures == self._options.max_failures:
+                    raise AwsRefused(f"cannot read shard {opened.shard.id}: {fault}") from fault
                 gap = reader.failed(fault.fault, self._now())
                 if gap is not None:
                     self._lost(gap)
 
     async def _take(self, opened: _Open, page: Page) -> None:
-        kept = self._up_to_time(opened, page)
+        kept = self._asked_for(opened, page)
         bound = self._options.max_records
         left = len(kept.records) + 1 if bound is None else bound - self.read
         if len(kept.records) >= left:
@@ -249,24 +258,22 @@ class Relay:
         await self._hand_on(opened, kept)
         opened.reader.got_page(page, self._now())
 
-    def _up_to_time(self, opened: _Open, page: Page) -> Page:
+    def _asked_for(self, opened: _Open, page: Page) -> Page:
+        """Without the records before the start and after the end, where these are times."""
+        records = [record for record in page.records if opened.reader.wants(record)]
         until = self._options.until_time
-        if until is None:
-            return page
-        records = [r for r in page.records if (r.dynamodb.created_at or 0.0) <= until]
-        opened.passed = len(records) < len(page.records)
-        return Page(records, None) if opened.passed else page
+        if until is not None:
+            early = [r for r in records if (r.dynamodb.created_at or 0.0) <= until]
+            opened.passed = len(early) < len(records)
+            records = early
+        return Page(records, None if opened.passed else page.next_iterator, page.size)
 
     async def _hand_on(self, opened: _Open, page: Page) -> None:
         self.read += len(page.records)
         sequences = [record.sequence_number for record in page.records]
         tickets = opened.frontier.read(sequences, page, self._now())
         for record, ticket in zip(page.records, tickets, strict=True):
-            change = Change(record, opened.shard.id, self._origin)
-            if opened.reader.wants(record):
-                self._delivery.route(change, ticket)
-            else:
-                ticket.settle()
+            self._delivery.route(Change(record, opened.shard.id, self._origin), ticket)
         if page.records:
             self._last_read = _loop_time()
             opened.last_time = page.records[-1].dynamodb.created_at
@@ -301,10 +308,12 @@ class Relay:
 
     async def _checkpoint(self) -> None:
         while True:
-            await asyncio.sleep(self._options.checkpoint_interval)
+            await self._moved.wait()
+            self._moved.clear()
             dirty = [opened.frontier for opened in self._open.values() if opened.frontier.dirty]
             if dirty:
                 await self._save(dirty)
+            await asyncio.sleep(self._options.checkpoint_interval)
 
     async def _save(self, frontiers: list[Frontier]) -> None:
         async with self._saving:

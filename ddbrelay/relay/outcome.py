@@ -50,7 +50,8 @@ class Options:
     `resume` goes on from stored positions where there are any; without it, and on the very first
     start, the run starts at `start` (for TIME at `since`). A shard is left at the first record
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
-    it to some events.
+    it to some events. A checkpoint is saved as soon as it moved, but not more often than every
+    `checkpoint_interval`. After `max_failures` in a row the run gives up on reading; None: never.
     """
 
     start: Start = Start.TRIM_HORIZON
@@ -67,4 +68,5 @@ class Options:
     max_pending: int = 10_000
     pace: Pace = field(default_factory=Pace)
     discovery_interval: float = 30.0
-    checkpoint_interval: float = 1.0
+    checkpoint_interval: float = 0.1
+    max_failures: int | None = None

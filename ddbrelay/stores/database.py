@@ -71,6 +71,7 @@ class Database:
             self._connection = sqlite3.connect(
                 self.path, timeout=lock_timeout, isolation_level=None, check_same_thread=False
             )
+            self._identity = None if self.path == ":memory:" else _identity(self.path)
             try:
                 self._prepare()
             except BaseException:
@@ -106,6 +107,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Cursor]:
         """All that is written inside is kept together, or nothing of it."""
         with self._translated():
+            self._still_there()
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -116,6 +118,14 @@ class Database:
                 if self._connection.in_transaction:
                     cursor.execute("ROLLBACK")
                 raise
+
+    def _still_there(self) -> None:
+        # SQLite goes on writing into a file that has no name any more, and all of it is lost.
+        if self.path != ":memory:" and self._identity not in {None, _identity(self.path)}:
+            raise StateError(
+                f"the state file {self.path} was removed or replaced while it was in use",
+                "the next run starts from what is there now",
+            )
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:
@@ -140,14 +150,23 @@ class Database:
             raise StateError(f"the state file {self.path} cannot be used: {error}") from error
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
             raise StateError(
-                f"the state file {self.path} is damaged: {error}",
-                "move it away; the next run starts at the trim horizon and sends again",
+                f"{self.path} is damaged, or no state file: {error}",
+                "choose another file with --state; or move a damaged one away, and the next run "
+                "starts at the trim horizon",
             ) from error
         except OSError as error:
             raise StateError(
                 f"the state file {self.path} cannot be used: {error.strerror}",
                 "choose another file with --state",
             ) from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: Path) -> None:

@@ -20,6 +20,7 @@ AUTOMATIC_KEPT = 20
 """Bookmarks of this many last runs are kept for each consumer and stream."""
 CHECKPOINT = "checkpoint"
 """What commands call a consumer's live positions; no bookmark can have this name."""
+_NO_BOOKMARK = "ddbrelay positions list shows them; a time or an age goes to replay --since"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 
@@ -157,6 +158,20 @@ class Consumer:
     parked: int
 
 
+def forget_table(database: Database, table_arn: str) -> int:
+    """Drop the checkpoints on all streams of a table that was deleted; how many consumers' ones."""
+    with database.transaction() as cursor:
+        streams = f"{table_arn}/stream/%"
+        of = cursor.execute(
+            "SELECT count(*) FROM (SELECT DISTINCT consumer, stream_arn FROM positions"
+            " WHERE stream_arn LIKE ?)",
+            (streams,),
+        )
+        count = int(of.fetchone()[0])
+        cursor.execute("DELETE FROM positions WHERE stream_arn LIKE ?", (streams,))
+        return count
+
+
 def consumers(database: Database) -> list[Consumer]:
     """Every consumer and stream with positions, the latest first."""
     with database.reading() as cursor:
@@ -185,7 +200,7 @@ class Bookmarks:
         with self._database.reading() as cursor:
             row = cursor.execute("SELECT * FROM bookmarks WHERE name = ?", (name,)).fetchone()
             if row is None:
-                raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
+                raise ConfigError(f'there is no bookmark "{name}"', _NO_BOOKMARK)
             return _bookmark(row)
 
     def save(self, mark: Bookmark, *, replace: bool = False) -> None:
@@ -206,7 +221,7 @@ class Bookmarks:
         with self._database.transaction() as cursor:
             cursor.execute("DELETE FROM bookmarks WHERE name = ?", (name,))
             if not cursor.rowcount:
-                raise ConfigError(f'there is no bookmark "{name}"', "ddbrelay positions list")
+                raise ConfigError(f'there is no bookmark "{name}"', _NO_BOOKMARK)
 
 
 def _bookmark(row: tuple[str, str, str, bytes, float, int]) -> Bookmark:
