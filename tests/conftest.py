@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -30,6 +31,9 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in os.environ
         if name.startswith(("AWS_", "DDBRELAY_")) and name != "DDBRELAY_MINISTACK"
     } | {"NO_COLOR", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
+    # Where the caller ignores SIGINT, as a shell does for a job behind `&`, every process that a
+    # test interrupts would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in foreign:
             patch.delenv(name, raising=False)

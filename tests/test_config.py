@@ -175,7 +175,7 @@ def test_an_unknown_key_that_resembles_none_lists_those_of_its_section(tmp_path:
     ("text", "says"),
     [
         ("[source]\ntable = 5", "source.table: 5 is not a text"),
-        ("[source]\ntable = ''", "source.table: the text is empty"),
+        ("[relay]\nconsumer = ''", "relay.consumer: the text is empty"),
         ('[source]\ntable = "a\\nb"', "characters that cannot be printed"),
         ("[source]\ntable = ['a']", "source.table: ['a'] is not a text"),
         ("[aws]\nlocal = 1", "aws.local: 1 is neither true nor false"),

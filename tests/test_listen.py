@@ -363,7 +363,7 @@ def test_a_missing_bus_is_named(aws: Aws, name: str) -> None:
         Listener(aws, bus=name),
     ):
         pytest.fail("there is nothing to listen to")
-    assert caught.value.hint == "ddbrelay provision"
+    assert caught.value.hint == f"ddbrelay --local provision --bus {name} makes it"
 
 
 # --- the command
@@ -523,8 +523,8 @@ def test_a_missing_bus_ends_with_5_in_one_line_and_a_hint(cli: Cli, name: str) -
     assert done.returncode == 5
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f'error: bus "{name}-bus" does not exist (us-east-1)',
-        "  hint: ddbrelay provision",
+        f'error: bus "{name}-bus" does not exist (us-east-1, embedded AWS)',
+        f"  hint: ddbrelay --local provision --bus {name}-bus makes it",
     ]
 
 
@@ -582,7 +582,7 @@ def test_the_first_signal_stops_cleanly_and_leaves_no_temporary_rule_or_queue(
         process.send_signal(number)
         _, words = process.communicate(timeout=20)
         assert process.returncode == 0, words
-        assert re.fullmatch(r"1 events received in [\d.]+ s\n", words)
+        assert re.fullmatch(r"1 event received in [\d.]+ s\n", words)
     assert gone(aws, bus, temporary)
 
 

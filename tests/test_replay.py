@@ -34,7 +34,7 @@ def relayed(cli: Cli, pipe: Pipeline) -> Pipeline:
     pipe.put("a")
     pipe.put("b")
     at = Position(pipe.shard, sequence=pipe.sequences()[-1])
-    state_file(cli).parent.mkdir()
+    state_file(cli).parent.mkdir(parents=True)
     with closing(Database(state_file(cli))) as database:
         store = SqliteStore(database, "default", pipe.stream_arn)
         asyncio.run(store.begin([Position(pipe.shard)]))

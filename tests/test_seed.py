@@ -395,7 +395,7 @@ def test_a_stop_ends_with_what_was_written(aws: Aws, table: str) -> None:
 def test_a_missing_table_is_named(aws: Aws, name: str) -> None:
     with pytest.raises(AwsRefused, match=f'table "{name}" does not exist') as caught:
         seed(aws, name, count=1)
-    assert caught.value.hint == "ddbrelay provision"
+    assert caught.value.hint == f"ddbrelay --local provision --table {name} makes it"
 
 
 @pytest.mark.parametrize(
@@ -449,8 +449,8 @@ def test_a_missing_table_is_one_line_and_a_hint(cli: Cli, name: str) -> None:
     assert done.returncode == 5
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f'error: table "{name}" does not exist (us-east-1)',
-        "  hint: ddbrelay provision",
+        f'error: table "{name}" does not exist (us-east-1, embedded AWS)',
+        f"  hint: ddbrelay --local provision --table {name} makes it",
     ]
 
 

@@ -90,8 +90,8 @@ class Aws:
 
     @property
     def where(self) -> str:
-        """Region, or that it is the embedded AWS, for messages."""
-        return "embedded AWS" if self.local else self.region
+        """The region, and that it is the embedded AWS if so, for messages."""
+        return f"{self.region}, embedded AWS" if self.local else self.region
 
     def credentials(self) -> Credentials:
         """The credentials of the chain; AwsRefused when there are none."""

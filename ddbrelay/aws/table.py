@@ -46,7 +46,7 @@ def describe_table(aws: Aws, table: str) -> dict[str, Any]:
             raise AwsRefused(
                 f'table "{table}" does not exist ({aws.where})',
                 f"{aws.command(f'provision --table {table}')} makes it"
-                + ("" if aws.local else "; or check --region and --profile"),
+                + f"; or check --region{'' if aws.local else ' and --profile'}",
                 code=refused.code,
             ) from cause
         raise

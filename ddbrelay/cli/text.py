@@ -22,11 +22,9 @@ def printable(text: str) -> str:
 
 def one_word(text: str) -> str:
     """One word of a line: quoted as in JSON where it has spaces or control characters."""
-    return (
-        text
-        if text.isprintable() and " " not in text and text
-        else json.dumps(text, ensure_ascii=False)
-    )
+    if not (text and text.isprintable()):
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
 def counted(number: int, noun: str) -> str:

@@ -175,6 +175,11 @@ class ShardReader:
         self.caught_up = not page.records and not self.closed
         self._until = now + self._pause
 
+    @property
+    def filters(self) -> bool:
+        """Whether `wants` may refuse a record."""
+        return self._since is not None
+
     def wants(self, record: Record) -> bool:
         """False for a record older than a start by time, where the endpoint could not filter."""
         created_at = record.dynamodb.created_at
