@@ -108,6 +108,7 @@ def test_a_value_that_cannot_be_right(bare_cli: Cli, words: tuple[str, ...], say
     assert not state_file(bare_cli).exists()
 
 
+@ON_MOTO
 def test_a_table_that_is_missing_or_in_another_region(cli: Cli, aws: Aws, name: str) -> None:
     done = cli.run(*FORWARD)
     clear_error(done, 5, f'error: table "{name}" does not exist (us-east-1', "provision")
@@ -146,6 +147,7 @@ def test_a_missing_bus_is_noticed_before_anything_is_sent_or_kept(
     assert seen_keys(cli.json("tail", "--until-idle", "0", "--bus", f"{name}-other")) == ["a"]
 
 
+@ON_MOTO
 def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
     cli: Cli, aws: Aws, name: str
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Cli
+from pipeline import ON_MOTO
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused
@@ -393,6 +394,7 @@ def test_events_are_printed_then_deleted_and_an_expectation_is_met(
     assert left_in(aws, queue) == 0
 
 
+@ON_MOTO
 def test_an_expectation_that_is_not_met_ends_with_6(
     cli: Cli, aws: Aws, name: str, bus: str, queue: str
 ) -> None:
@@ -407,6 +409,7 @@ def test_an_expectation_that_is_not_met_ends_with_6(
     assert hint.startswith("  hint: ddbrelay tail --forward")
 
 
+@ON_MOTO
 def test_repeats_are_counted_and_do_not_meet_an_expectation(cli: Cli, aws: Aws, queue: str) -> None:
     body = json.dumps({"id": "e1", "detail-type": "D", "source": "s", "detail": {}})
     for _ in range(2):
@@ -428,6 +431,7 @@ def test_max_events_leaves_the_rest_in_the_queue(
     assert visible_in(aws, queue) == 2
 
 
+@ON_MOTO
 def test_kept_messages_are_printed_once_and_are_there_for_the_next(
     cli: Cli, aws: Aws, name: str, bus: str, queue: str
 ) -> None:
@@ -441,6 +445,7 @@ def test_kept_messages_are_printed_once_and_are_there_for_the_next(
     assert left_in(aws, queue) == 0
 
 
+@ON_MOTO
 def test_a_timeout_without_an_expectation_is_success(cli: Cli, queue: str) -> None:
     done = cli.ok("listen", "--timeout", "0.2s")
     assert done.stdout == ""
@@ -461,6 +466,7 @@ def test_piped_lines_have_time_type_source_key_and_id(
     )
 
 
+@ON_MOTO
 def test_strangers_text_cannot_move_the_cursor_or_break_a_line(
     cli: Cli, aws: Aws, queue: str
 ) -> None:
@@ -489,6 +495,7 @@ def test_digits_are_printed_as_they_came(cli: Cli, aws: Aws, queue: str) -> None
     assert json.loads(last)["type"] == "summary"
 
 
+@ON_MOTO
 @pytest.mark.parametrize("output", ["json", "lines", "rich"])
 def test_a_message_that_is_no_event_is_shown_in_full(
     cli: Cli, aws: Aws, queue: str, output: str
@@ -503,6 +510,7 @@ def test_a_message_that_is_no_event_is_shown_in_full(
         assert (first["type"], summary["notEvents"], summary["received"]) == ("message", 1, 0)
 
 
+@ON_MOTO
 def test_another_queue_can_be_named(cli: Cli, aws: Aws, name: str) -> None:
     url = aws.client("sqs").create_queue(QueueName=f"{name}-other")["QueueUrl"]
     for queue in (url, f"{name}-other"):
@@ -569,6 +577,7 @@ def listens_through(process: subprocess.Popen[str]) -> str:
     return match[1]
 
 
+@ON_MOTO
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_stops_cleanly_and_leaves_no_temporary_rule_or_queue(
     cli: Cli, aws: Aws, name: str, bus: str, number: signal.Signals
@@ -586,6 +595,7 @@ def test_the_first_signal_stops_cleanly_and_leaves_no_temporary_rule_or_queue(
     assert gone(aws, bus, temporary)
 
 
+@ON_MOTO
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_two_signals_at_once_leave_nothing_either(
     cli: Cli, aws: Aws, bus: str, number: signal.Signals

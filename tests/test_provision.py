@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pipeline import ON_MOTO
 from provisioning import another, denied, everything, on_call, states
 
 from ddbrelay.aws.session import Aws
@@ -268,6 +269,7 @@ def test_a_rule_whose_target_failed_does_not_stay(
     assert provision(another(aws), wanted).changed
 
 
+@ON_MOTO
 @pytest.mark.parametrize(
     ("service", "operation", "named"),
     [

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import Cli
+from pipeline import ON_MOTO
 from provisioning import everything
 
 from ddbrelay.aws.session import Aws
@@ -162,12 +163,14 @@ def test_json_has_an_object_for_each_thing_and_a_summary_with_every_address(
     }
 
 
+@ON_MOTO
 def test_quiet_prints_nothing_but_json_results(cli: Cli) -> None:
     quiet = cli.ok("provision", "-q")
     assert quiet.stdout == quiet.stderr == ""
     assert len(cli.json("provision", "-q")) == 5
 
 
+@ON_MOTO
 def test_what_differs_is_shown_and_refused_with_2(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
     before = everything(aws, name)
@@ -190,6 +193,7 @@ def test_what_differs_is_shown_and_refused_with_2(cli: Cli, aws: Aws, name: str)
     assert changed.stderr.startswith("ready in ")
 
 
+@ON_MOTO
 def test_another_key_is_refused_with_the_flags_that_fit(cli: Cli) -> None:
     cli.ok("provision", "--key", "pk:N", "--sort-key", "at")
     done = cli.run("provision", "--apply-changes")
@@ -230,6 +234,7 @@ def test_two_runs_at_once_both_end_well(cli: Cli, aws: Aws, name: str) -> None:
     assert {r["state"] for r in cli.json("provision")[:-1]} == {"exists"}
 
 
+@ON_MOTO
 @pytest.mark.parametrize(
     ("operation", "action"),
     [

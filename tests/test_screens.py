@@ -21,6 +21,8 @@ from rich.cells import cell_len
 
 from ddbrelay.aws.session import Aws
 
+pytestmark = ON_MOTO
+
 Waiter = Callable[[Callable[[], bool], float], None]
 _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([a-zA-Z])|\r|\n|[^\x1b\r\n]+")
 
@@ -144,7 +146,6 @@ def test_the_live_view_has_a_row_an_event_and_its_last_lines_stay(
     assert shown.written.rindex("\x1b[?25h") > shown.written.rindex("\x1b[?25l")
 
 
-@ON_MOTO
 def test_a_parked_event_is_red_with_its_reason_in_the_width(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
     words = ("tail", "--forward", "--max-records", "1", "--entity", "E" * 130)
@@ -159,7 +160,6 @@ def test_a_parked_event_is_red_with_its_reason_in_the_width(cli: Cli, pipe: Pipe
     assert any(line.startswith("error: finished, but 1 record is parked") for line in lines)
 
 
-@ON_MOTO
 def test_a_preview_says_that_nothing_is_sent_and_what_to_type_next(
     cli: Cli, pipe: Pipeline
 ) -> None:
@@ -175,7 +175,6 @@ def test_a_preview_says_that_nothing_is_sent_and_what_to_type_next(
     assert "\x1b[2J" not in shown.written
 
 
-@ON_MOTO
 def test_without_colour_there_is_none(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
     cli.environment["NO_COLOR"] = "1"
@@ -186,7 +185,6 @@ def test_without_colour_there_is_none(cli: Cli, pipe: Pipeline) -> None:
     assert coloured == []
 
 
-@ON_MOTO
 @pytest.mark.parametrize(
     ("term", "words"),
     [
@@ -207,7 +205,6 @@ def test_a_terminal_that_cannot_or_shall_not_be_redrawn_gets_plain_lines(
     assert bool(shown.written) is ("-q" not in words)
 
 
-@ON_MOTO
 def test_an_error_leaves_the_terminal_as_it_was(cli: Cli, pipe: Pipeline) -> None:
     with terminal(cli, 80, "tail", "--forward", "--max-records", "1", "--timeout", "1s") as shown:
         assert shown.wait() == 6
@@ -215,7 +212,6 @@ def test_an_error_leaves_the_terminal_as_it_was(cli: Cli, pipe: Pipeline) -> Non
     assert "error: \x1b[0mthe time-out came" in shown.written
 
 
-@ON_MOTO
 def test_a_flood_is_summed_up_and_nothing_is_forgotten_in_the_count(
     cli: Cli, pipe: Pipeline
 ) -> None:

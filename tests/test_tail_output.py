@@ -22,6 +22,8 @@ LINE = re.compile(
     r"(preview|published [\w-]+)"
 )
 
+pytestmark = ON_MOTO
+
 
 @pytest.fixture
 def pipe(aws: Aws, name: str) -> Pipeline:
@@ -142,7 +144,6 @@ def test_the_objects_have_their_shape(cli: Cli, pipe: Pipeline) -> None:
     assert (summary["forward"], summary["consumer"], summary["parked"]) == (True, "default", 0)
 
 
-@ON_MOTO
 def test_lines_are_one_an_event_without_colour_and_words_go_to_stderr(
     cli: Cli, pipe: Pipeline
 ) -> None:
@@ -173,7 +174,6 @@ def test_lines_are_one_an_event_without_colour_and_words_go_to_stderr(
     assert [line.split()[-1] for line in forward.stdout.splitlines()] == received
 
 
-@ON_MOTO
 def test_quiet_prints_nothing_and_json_all_the_same(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
     quiet = cli.ok(*FORWARD, "-q")
@@ -184,7 +184,6 @@ def test_quiet_prints_nothing_and_json_all_the_same(cli: Cli, pipe: Pipeline) ->
     assert both.stderr == ""
 
 
-@ON_MOTO
 def test_no_text_of_an_item_breaks_a_line_or_reaches_the_terminal_as_a_code(
     cli: Cli, pipe: Pipeline
 ) -> None:
@@ -195,7 +194,6 @@ def test_no_text_of_an_item_breaks_a_line_or_reaches_the_terminal_as_a_code(
     assert "\u202e" not in line
 
 
-@ON_MOTO
 @pytest.mark.parametrize("output", ["lines", "json"])
 def test_a_reader_that_leaves_early_ends_it_quietly(cli: Cli, pipe: Pipeline, output: str) -> None:
     for number in range(60):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
+from pipeline import ON_MOTO
 from provisioning import another, denied, everything, on_call
 
 from ddbrelay.aws.session import Aws
@@ -213,6 +214,7 @@ def test_nobody_is_asked_when_there_is_nothing_to_delete(aws: Aws, wanted: Wante
     assert said(teardown(aws, wanted, confirm=never)) == [("table", "left")]
 
 
+@ON_MOTO
 @pytest.mark.parametrize(
     ("service", "operation"),
     [
@@ -277,6 +279,7 @@ def test_yes_deletes_without_asking(cli: Cli, aws: Aws, name: str) -> None:
     assert again.stderr == f"nothing is left of what provision made for {name}\n"
 
 
+@ON_MOTO
 def test_without_a_terminal_it_wants_yes(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
     done = cli.run("teardown")
@@ -286,6 +289,7 @@ def test_without_a_terminal_it_wants_yes(cli: Cli, aws: Aws, name: str) -> None:
     assert len(everything(aws, name)["tables"]) == 1
 
 
+@ON_MOTO
 def test_it_lists_what_goes_with_arns_and_takes_a_no(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
     done = at_a_terminal(cli, "n", "teardown", "-q")
@@ -297,6 +301,7 @@ def test_it_lists_what_goes_with_arns_and_takes_a_no(cli: Cli, aws: Aws, name: s
     assert len(everything(aws, name)["tables"]) == 1
 
 
+@ON_MOTO
 def test_it_takes_a_yes_at_the_terminal(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
     done = at_a_terminal(cli, "y", "teardown", "--output", "json")
@@ -306,6 +311,7 @@ def test_it_takes_a_yes_at_the_terminal(cli: Cli, aws: Aws, name: str) -> None:
     assert nothing(aws, name)
 
 
+@ON_MOTO
 def test_a_dry_run_asks_nothing_and_deletes_nothing(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
     before = everything(aws, name)

@@ -84,9 +84,11 @@ def start(run: Run, engine: str | None, port: int | None) -> None:
       ddbrelay local start
       ddbrelay local start --engine ministack
     """
+    from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.local import daemon
 
-    found, new = daemon.start(run.settings.state_dir, engine, port)
+    with stop_on_signals() as stop:
+        found, new = daemon.start(run.settings.state_dir, engine, port, stop.wait)
     if run.console.json:
         run.console.object(_object(found) | {"started": new})
         return

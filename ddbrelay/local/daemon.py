@@ -102,11 +102,22 @@ def serve(
                 raise DdbrelayError(f"{engine} ended by itself", "ddbrelay local run starts it")
 
 
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
 def start(
-    state_dir: Path, engine: str | None = None, port: int | None = None
+    state_dir: Path,
+    engine: str | None = None,
+    port: int | None = None,
+    wait: Callable[[float], bool] = _sleep,
 ) -> tuple[Running, bool]:
     """An engine in the background, and whether this call started it; it answers on return.
 
+    When `wait`, given seconds to pass, returns True, what was started is ended again and
+    KeyboardInterrupt raised. A handler that raises by itself would not do: in the middle of
+    `Popen.poll` it leaves a lock behind for which `Popen.wait` then waits for ever.
     `engine` is moto and `port` a free one unless given. Raises ConfigError when another engine, or
     one on another port, runs already, and with the last words of a process that did not start.
     """
@@ -119,7 +130,7 @@ def start(
                 return _as_asked(found, engine, port), False
             process = _spawn(state_dir, engine or engines.ENGINES[0], port or 0)
             try:
-                found = _wait_for(state_dir, process)
+                found = _wait_for(state_dir, process, wait)
                 if found.pid == process.pid:
                     return found, True
                 return _as_asked(found, engine, port), False
@@ -247,7 +258,9 @@ def _spawn(state_dir: Path, engine: str, port: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_for(state_dir: Path, process: subprocess.Popen[bytes]) -> Running:
+def _wait_for(
+    state_dir: Path, process: subprocess.Popen[bytes], wait: Callable[[float], bool]
+) -> Running:
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         ended = process.poll() is not None
@@ -263,7 +276,8 @@ def _wait_for(state_dir: Path, process: subprocess.Popen[bytes]) -> Running:
                 f"the embedded AWS did not answer within {START_TIMEOUT:.0f} s",
                 f"its log: {_log(state_dir)}",
             )
-        time.sleep(_PAUSE)
+        if wait(_PAUSE):
+            raise KeyboardInterrupt
 
 
 def _last_words(log: Path) -> ConfigError:
