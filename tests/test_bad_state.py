@@ -127,6 +127,7 @@ def test_a_file_in_place_of_a_directory(bare_cli: Cli, state: Path) -> None:
     clear_error(done, 2, f"the state file {below} cannot be used", "--state")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_relay_whose_file_another_process_holds_sends_nothing_and_one_under_way_ends(
     cli: Cli, aws: Aws, name: str, held: Callable[[Path], None], wait_until: Waiter

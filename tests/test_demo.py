@@ -114,6 +114,7 @@ def test_the_summary_says_what_was_written_relayed_and_received(bare_cli: Cli) -
     assert [event["receipt"]["state"] for event in events] == ["published"] * 4
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_and_still_judges(bare_cli: Cli) -> None:
     done = bare_cli.ok("demo", "--count", "1", "-q")
     assert (done.stdout, done.stderr) == ("", "")
@@ -244,6 +245,7 @@ def rows(screen: str) -> list[str]:
     return [row for row in re.split(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]+", plain) if row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 100])
 def test_in_a_terminal_no_row_is_wider_than_it(bare_cli: Cli, columns: int) -> None:
     code, screen = terminal(bare_cli, columns, "demo", "--count", "6")
@@ -353,6 +355,7 @@ main(["demo", "--count", "2", "--output", "json"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("result", "missing", "repeated", "message"),
     [

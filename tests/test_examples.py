@@ -101,6 +101,7 @@ def test_a_smoke_test_that_fails_names_the_step_and_leaves_nothing(job: dict[str
     assert nothing_is_left(job)
 
 
+@pytest.mark.slow
 def test_a_smoke_test_whose_numbers_differ_says_which(job: dict[str, str], tmp_path: Path) -> None:
     program = tmp_path / "bin" / "ddbrelay"
     honest = tmp_path / "honest"
@@ -116,6 +117,7 @@ def test_a_smoke_test_whose_numbers_differ_says_which(job: dict[str, str], tmp_p
     assert nothing_is_left(job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_smoke_test_that_is_interrupted_leaves_nothing(
     job: dict[str, str],

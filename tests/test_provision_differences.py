@@ -189,6 +189,7 @@ def test_a_missing_target_is_refused_and_added_beside_the_others(aws: Aws, wante
     assert not provision(aws, wanted).changed
 
 
+@pytest.mark.slow
 def test_a_rule_without_any_target_is_refused_too(aws: Aws, wanted: Wanted) -> None:
     provision(aws, wanted)
     events = aws.client("events")

@@ -14,7 +14,7 @@ from ddbrelay.local import engine as engines
 
 Waiter = Callable[[Callable[[], bool], float], None]
 # What the gateway answers is the same before either engine.
-pytestmark = pytest.mark.parametrize("shared_engine", ["moto"], indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("shared_engine", ["moto"], indirect=True)]
 FORWARD = ("tail", "--forward", "--until-idle", "0")
 
 

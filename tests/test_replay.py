@@ -147,6 +147,7 @@ def test_an_iterator_fresh_from_the_sdk(cli: Cli, relayed: Pipeline) -> None:
     assert len(relayed.received()) == 3
 
 
+@pytest.mark.slow
 def test_a_stretch_of_time(cli: Cli, pipe: Pipeline, wait_until: Waiter) -> None:
     def next_second() -> datetime:
         now = int(time.time())

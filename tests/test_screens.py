@@ -21,7 +21,7 @@ from rich.cells import cell_len
 
 from ddbrelay.aws.session import Aws
 
-pytestmark = ON_MOTO
+pytestmark = [pytest.mark.slow, ON_MOTO]
 
 Waiter = Callable[[Callable[[], bool], float], None]
 _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([a-zA-Z])|\r|\n|[^\x1b\r\n]+")

@@ -194,6 +194,7 @@ def test_no_text_of_an_item_breaks_a_line_or_reaches_the_terminal_as_a_code(
     assert "\u202e" not in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["lines", "json"])
 def test_a_reader_that_leaves_early_ends_it_quietly(cli: Cli, pipe: Pipeline, output: str) -> None:
     for number in range(60):
