@@ -22,6 +22,15 @@ from ddbrelay.local import engine as engines
 from ddbrelay.local.ministack import program as ministack_program
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `moto_first` runs on ministack only where slow tests run, as in CI."""
+    for item in items:
+        engine = getattr(item, "callspec", None) and item.callspec.params.get("shared_engine")
+        if engine == "ministack" and item.get_closest_marker("moto_first"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test, and no process that a test starts, can see credentials, settings or state."""

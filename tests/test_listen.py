@@ -24,6 +24,8 @@ from ddbrelay.infra import listener as listening
 from ddbrelay.infra.listener import Listener, Received, find_queue
 from ddbrelay.infra.names import queue_name, rule_name
 
+pytestmark = pytest.mark.moto_first
+
 Waiter = Callable[[Callable[[], bool], float], None]
 
 

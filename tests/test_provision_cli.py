@@ -24,6 +24,8 @@ from provisioning import everything
 from ddbrelay.aws.session import Aws
 from ddbrelay.local import engine as engines
 
+pytestmark = pytest.mark.moto_first
+
 ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

@@ -17,6 +17,8 @@ from ddbrelay.infra.provision import provision
 from ddbrelay.infra.queue import allows, sending_statement
 from ddbrelay.local.engine import Engine
 
+pytestmark = pytest.mark.moto_first
+
 RULE_ARN = "arn:aws:events:eu-west-1:123456789012:rule/b/ddbrelay-users"
 QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:ddbrelay-users"
 

@@ -19,6 +19,8 @@ from ddbrelay.flow.capture import Position
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
 
+pytestmark = pytest.mark.moto_first
+
 Waiter = Callable[[Callable[[], bool], float], None]
 FORWARD = ("tail", "--forward", "--until-idle", "0")
 

@@ -26,6 +26,8 @@ from ddbrelay.infra import seed as seeding
 from ddbrelay.infra.seed import Pace, Seeded, seed
 from ddbrelay.infra.users import users
 
+pytestmark = pytest.mark.moto_first
+
 
 def make_table(aws: Aws, name: str, *keys: tuple[str, str]) -> str:
     """An on-demand table with a stream; keys as (name, type), the partition key first."""

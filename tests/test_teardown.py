@@ -21,6 +21,8 @@ from ddbrelay.infra.plan import Step, Wanted
 from ddbrelay.infra.provision import provision
 from ddbrelay.infra.teardown import teardown
 
+pytestmark = pytest.mark.moto_first
+
 OURS = [("archive", "deleted"), ("rule", "deleted"), ("queue", "deleted")]
 ALL = [*OURS, ("bus", "deleted"), ("table", "deleted")]
 
