@@ -40,9 +40,10 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in os.environ
         if name.startswith(("AWS_", "DDBRELAY_")) and name != "DDBRELAY_MINISTACK"
     } | {"NO_COLOR", "FORCE_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
-    # Where the caller ignores SIGINT, as a shell does for a job behind `&`, every process that a
-    # test interrupts would ignore it too.
+    # What the caller ignores (a shell SIGINT for a job behind `&`, nohup SIGHUP), every process
+    # that a test sends it to would ignore too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
         for name in foreign:
             patch.delenv(name, raising=False)
