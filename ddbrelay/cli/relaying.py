@@ -63,6 +63,19 @@ def mapper_of(settings: Settings, table: str) -> Mapper:
         raise ConfigError(str(error), "--source, or bus.source in ddbrelay.toml") from None
 
 
+def options_of(settings: Settings, **bounds: Any) -> Options:
+    """How a run goes by the settings, and by the bounds of this one."""
+    from ddbrelay.flow.capture import Pace
+
+    return Options(
+        grace=settings.grace,
+        max_in_flight=settings.max_in_flight,
+        pace=Pace(settings.poll_interval, settings.idle_interval),
+        discovery_interval=settings.discovery_interval,
+        **bounds,
+    )
+
+
 async def relay(
     job: Job, screen: Screen, stop: asyncio.Event, on_start: Callable[[Relay], None] | None = None
 ) -> Ended:

@@ -81,8 +81,7 @@ def command(
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
     from ddbrelay.errors import ConfigError
-    from ddbrelay.flow.capture import Pace, Start
-    from ddbrelay.relay import Options
+    from ddbrelay.flow.capture import Start
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
@@ -115,7 +114,8 @@ def command(
             relaying.mapper_of(settings, stream.table),
             bus,
             FixedPositions(where.positions, letters),
-            Options(
+            relaying.options_of(
+                settings,
                 start=where.start,
                 since=where.since,
                 until_time=until_time,
@@ -125,10 +125,6 @@ def command(
                 max_records=max_records,
                 until_idle=_QUIET,
                 timeout=timeout,
-                grace=settings.grace,
-                max_in_flight=settings.max_in_flight,
-                pace=Pace(settings.poll_interval, settings.idle_interval),
-                discovery_interval=settings.discovery_interval,
             ),
             where.part,
         )

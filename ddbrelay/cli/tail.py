@@ -52,8 +52,6 @@ def command(
 
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying
-    from ddbrelay.flow.capture import Pace
-    from ddbrelay.relay import Options
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
@@ -80,17 +78,14 @@ def command(
             relaying.mapper_of(settings, table),
             bus,
             store if forward else FixedPositions(stored.values()),
-            Options(
+            relaying.options_of(
+                settings,
                 start=start,
                 since=since,
                 resume=resume,
                 max_records=max_records,
                 until_idle=until_idle,
                 timeout=timeout,
-                grace=settings.grace,
-                max_in_flight=settings.max_in_flight,
-                pace=Pace(settings.poll_interval, settings.idle_interval),
-                discovery_interval=settings.discovery_interval,
             ),
         )
         title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
