@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from ddbrelay.stores.sqlite import (
     Bookmarks,
     SqliteStore,
     consumers,
+    forget_table,
 )
 from ddbrelay.testing.builders import record
 from ddbrelay.testing.contracts import Feature, StoreContract
@@ -362,3 +364,14 @@ def test_each_consumer_is_listed_with_its_shards_and_dead_letters(database: Data
     asyncio.run(store(database).park([letter(record())]))
     found = [(c.name, c.shards, c.parked, c.saved_at) for c in consumers(database)]
     assert found == [("other", 1, 0, START + 1), ("default", 2, 1, START)]
+
+
+def test_a_deleted_table_takes_its_own_checkpoints_along_and_no_others() -> None:
+    account = "arn:aws:dynamodb:us-east-1:000000000000:table"
+    streams = [f"{account}/{table}/stream/1" for table in ("a_b", "axb", "A_B", "a_b_c")]
+    with closing(Database(":memory:")) as database:
+        for stream in streams:
+            asyncio.run(SqliteStore(database, "default", stream).save([Position("shard")]))
+        assert forget_table(database, f"{account}/a_b") == 1
+        assert {known.stream_arn for known in consumers(database)} == set(streams[1:])
+        assert forget_table(database, f"{account}/a_b") == 0

@@ -161,15 +161,14 @@ class Consumer:
 def forget_table(database: Database, table_arn: str) -> int:
     """Drop the checkpoints on all streams of a table that was deleted; how many consumers' ones."""
     with database.transaction() as cursor:
-        streams = f"{table_arn}/stream/%"
-        of = cursor.execute(
-            "SELECT count(*) FROM (SELECT DISTINCT consumer, stream_arn FROM positions"
-            " WHERE stream_arn LIKE ?)",
-            (streams,),
-        )
-        count = int(of.fetchone()[0])
-        cursor.execute("DELETE FROM positions WHERE stream_arn LIKE ?", (streams,))
-        return count
+        # Not LIKE: it ignores case, and takes the underscore of a table's name for any character.
+        doomed = [
+            of
+            for of in cursor.execute("SELECT DISTINCT consumer, stream_arn FROM positions")
+            if of[1].startswith(f"{table_arn}/stream/")
+        ]
+        cursor.executemany("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", doomed)
+        return len(doomed)
 
 
 def consumers(database: Database) -> list[Consumer]:
