@@ -23,6 +23,15 @@ class TableStream:
     enabled: bool
 
 
+def check_name(table: str) -> None:
+    """ConfigError for what cannot be a table's name, by `TableName` of the `dynamodb` model."""
+    if not _NAME.fullmatch(table):
+        raise ConfigError(
+            f'"{table}" is not a name of a table',
+            "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
+        )
+
+
 def describe_table(aws: Aws, table: str) -> dict[str, Any]:
     """What DescribeTable says; AwsRefused when the table does not exist.
 
@@ -31,11 +40,7 @@ def describe_table(aws: Aws, table: str) -> dict[str, Any]:
     """
     from botocore.exceptions import ClientError
 
-    if not _NAME.fullmatch(table):
-        raise ConfigError(
-            f'"{table}" is not a name of a table',
-            "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
-        )
+    check_name(table)
     try:
         with translated(f'describe the table "{table}"'):
             described: dict[str, Any] = aws.client("dynamodb").describe_table(TableName=table)

@@ -76,9 +76,7 @@ def options_of(settings: Settings, **bounds: Any) -> Options:
     )
 
 
-async def relay(
-    job: Job, screen: Screen, stop: asyncio.Event, on_start: Callable[[Relay], None] | None = None
-) -> Ended:
+async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     """Run the engine over AWS until it ends; the screen is closed on every way out."""
     from ddbrelay.aws.bus import AwsBus
     from ddbrelay.aws.streams import AwsStream
@@ -96,8 +94,6 @@ async def relay(
             sink = None if job.bus is None else await AwsBus.open(transport, job.bus)
             origin = Origin(job.stream.table, job.stream.arn)
             engine = Relay(source, job.mapper, sink, job.store, origin, screen, job.options)
-            if on_start is not None:
-                on_start(engine)
             follower = asyncio.create_task(screen.follow(engine, stop))
             tally = await engine.run(stop)
     finally:

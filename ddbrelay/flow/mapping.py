@@ -83,7 +83,7 @@ class CrudMapper:
     def __init__(self, table: str, *, entity: str | None = None, source: str | None = None) -> None:
         self.entity = entity or entity_of(table)
         self.source = source or f"ddbrelay.{table}"
-        if never := _bad_source(self.source):
+        if never := bad_source(self.source):
             raise ValueError(f'"{self.source}" cannot be the source of events: {never.reason}')
 
     def __call__(self, change: Change) -> Event | Skip | Reject:
@@ -113,14 +113,15 @@ def refused(event: Event) -> Reject | None:
         return Reject("the detail type is empty")
     if len(event.detail_type) > MAX_DETAIL_TYPE:
         return Reject(f"the detail type is longer than {MAX_DETAIL_TYPE} characters")
-    if never := _bad_source(event.source):
+    if never := bad_source(event.source):
         return never
     if not event.detail.startswith(b"{"):
         return Reject("the detail is not a JSON object")
     return None
 
 
-def _bad_source(source: str) -> Reject | None:
+def bad_source(source: str) -> Reject | None:
+    """Why no event may have this source; None when one may."""
     if not source:
         return Reject("the source is empty")
     if len(source) > MAX_SOURCE:

@@ -62,17 +62,17 @@ class Wanted:
     archive_days: int | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-zA-Z0-9_.-]{3,255}", self.table):
-            raise ConfigError(
-                f'"{self.table}" is not a name of a table',
-                "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
-            )
+        # Imported here: the help of provision needs this module, and neither boto3 nor msgspec.
+        from ddbrelay.aws.table import check_name
+        from ddbrelay.flow.mapping import bad_source
+
+        check_name(self.table)
         if not re.fullmatch(r"[/.\-_A-Za-z0-9]{1,256}", self.bus):
             raise ConfigError(
                 f'"{self.bus}" is not a name of a bus',
                 "--bus with 1 to 256 letters, digits, dots, dashes and underscores; not an ARN",
             )
-        if not self.source or len(self.source) > 256 or self.source.startswith("aws."):
+        if bad_source(self.source):
             raise ConfigError(
                 f'"{self.source}" cannot be the source of events',
                 "1 to 256 characters that do not begin with aws.",

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -61,7 +60,7 @@ def running(state_dir: Path) -> Running | None:
     with _usable(state_dir):
         pid = _lifetime(state_dir).holder()
         found = _read(state_dir)
-    if pid is None or found is None or found.pid != pid or not _answers(found.port):
+    if pid is None or found is None or found.pid != pid or not engines.answers(found.port):
         return None
     return found
 
@@ -314,9 +313,3 @@ def _gone(lifetime: Lifetime, pid: int, timeout: float) -> bool:
             return False
         time.sleep(_PAUSE)
     return True
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Protocol
 
 from ddbrelay.errors import ConfigError
@@ -44,3 +45,10 @@ def start(name: str, port: int = 0) -> Engine:
 def url(port: int) -> str:
     """The address of an engine on this machine."""
     return f"http://127.0.0.1:{port}"
+
+
+def answers(port: int) -> bool:
+    """Whether anything on this machine takes connections at the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 from ddbrelay.errors import ConfigError
-from ddbrelay.local import leash
+from ddbrelay.local import engine, leash
 
 _READY_TIMEOUT = 30.0
 _STOP_TIMEOUT = leash.GRACE + 2
@@ -42,7 +42,7 @@ class Ministack:
                 "pipx install ministack, or name the program in DDBRELAY_MINISTACK",
             )
         self.port = port or _free_port()
-        if _taken(self.port):
+        if engine.answers(self.port):
             raise ConfigError(
                 f"port {self.port} of 127.0.0.1 is already in use", "choose another --port"
             )
@@ -108,12 +108,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _healthy(port: int) -> bool:
