@@ -27,6 +27,7 @@ from ddbrelay.flow.capture import (
     Wait,
     first_positions,
 )
+from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.testing.builders import record, shards
 from ddbrelay.testing.clock import EPOCH
 
@@ -379,13 +380,15 @@ def test_a_trimmed_iterator_is_tried_again_by_its_number_before_anything_is_lost
 def test_a_trimmed_position_is_a_gap_and_reading_goes_on_at_the_trim_horizon() -> None:
     made = reader(Position("s", sequence="100"))
     assert asks(made) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
-    assert made.failed(Fault.TRIMMED, NOW) == Gap("s", "100", Fault.TRIMMED.value)
+    assert made.failed(Fault.TRIMMED, NOW) == Gap(
+        "s", "100", Fault.TRIMMED.value, until=NOW - RETENTION
+    )
     assert asks(made) == (IteratorType.TRIM_HORIZON, None)
 
 
 def test_a_deleted_shard_is_ended_and_what_was_unread_is_a_gap() -> None:
     made = reader(Position("s", sequence="100"))
-    assert made.failed(Fault.NOT_FOUND, NOW) == Gap("s", "100", Fault.NOT_FOUND.value)
+    assert made.failed(Fault.NOT_FOUND, NOW) == Gap("s", "100", Fault.NOT_FOUND.value, until=NOW)
     assert made.step(NOW) == Ended()
 
 

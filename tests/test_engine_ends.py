@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 
 from ddbrelay.errors import AwsRefused, DdbrelayError, StateError
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import DeadLetter, Fate, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Store
+from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing import clock
 from ddbrelay.testing.faults import Rates
 from ddbrelay.testing.process import Killed, Process
@@ -209,31 +210,15 @@ class FailingStore:
                 raise StateError("the state file cannot be used: disk full")
             self._good -= 1
 
-    async def load(self) -> dict[str, Position]:
-        self._check("load")
-        return await self._inner.load()
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[object]]:
+        async def call(*arguments: object) -> object:
+            self._check(operation)
+            return await getattr(self._inner, operation)(*arguments)
 
-    async def begin(self, positions: Iterable[Position]) -> None:
-        self._check("begin")
-        await self._inner.begin(positions)
-
-    async def save(self, positions: Iterable[Position]) -> None:
-        self._check("save")
-        await self._inner.save(positions)
-
-    async def forget(self, shard_ids: Iterable[str]) -> None:
-        await self._inner.forget(shard_ids)
-
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
-        self._check("park")
-        await self._inner.park(letters)
-
-    async def parked_keys(self) -> set[bytes]:
-        self._check("parked_keys")
-        return await self._inner.parked_keys()
+        return call
 
 
-@pytest.mark.parametrize("operation", ["load", "begin", "parked_keys"])
+@pytest.mark.parametrize("operation", ["claim", "load", "begin", "parked_keys"])
 def test_a_store_that_fails_at_the_start_ends_the_run_before_anything_is_sent(
     operation: str,
 ) -> None:
@@ -305,11 +290,12 @@ def assert_no_checkpoint_past(
                 assert record.sequence_number in settled, position
 
 
-class AuditedStore:
-    """A `Store` that checks every checkpoint against what the bus and the dead letters have."""
+class AuditedStore(SqliteStore):
+    """Checks every checkpoint against what the bus and the dead letters have."""
 
     def __init__(self, world: World) -> None:
-        self._world, self._inner = world, world.store_of("default")
+        super().__init__(world.database, "default", world.stream.arn, clock.now)
+        self._world = world
         self.parked: set[str] = set()
 
     def _audit(self, positions: Iterable[Position]) -> list[Position]:
@@ -318,29 +304,20 @@ class AuditedStore:
         assert_no_checkpoint_past(self._world, {p.shard_id: p for p in kept}, settled)
         return kept
 
-    async def load(self) -> dict[str, Position]:
-        return await self._inner.load()
+    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        await super().begin(self._audit(positions), accounts)
 
-    async def begin(self, positions: Iterable[Position]) -> None:
-        await self._inner.begin(self._audit(positions))
-
-    async def save(self, positions: Iterable[Position]) -> None:
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         # As slow as a store on a network, so that saves and settling interleave.
         kept = self._audit(positions)
         await asyncio.sleep(self._world.rng.uniform(0.0, 0.05))
-        await self._inner.save(kept)
-
-    async def forget(self, shard_ids: Iterable[str]) -> None:
-        await self._inner.forget(shard_ids)
+        await super().save(kept, accounts)
 
     async def park(self, letters: Iterable[DeadLetter]) -> None:
         kept = list(letters)
         await asyncio.sleep(self._world.rng.uniform(0.0, 0.05))
-        await self._inner.park(kept)
+        await super().park(kept)
         self.parked |= {letter.sequence for letter in kept}
-
-    async def parked_keys(self) -> set[bytes]:
-        return await self._inner.parked_keys()
 
 
 def open_shards(world: World) -> list[str]:

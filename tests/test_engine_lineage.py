@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -431,13 +432,17 @@ async def test_readers_held_up_for_longer_than_an_iterator_lives_lose_nothing(
 async def test_a_trimmed_position_is_reported_as_a_gap_and_reading_goes_on(world: World) -> None:
     first = world.fill("abc")
     await world.run()
-    world.fill("def")
+    later = world.fill("def")
     await asyncio.sleep(16 * MINUTE)
+    at = clock.now()
     world.stream.trim("a", 5)
     tally = await world.run()
-    ((shard, after, reason),) = [(g.shard_id, g.after, g.reason) for g in world.log.gaps]
-    assert (shard, after, reason) == ("a", first[-1], Fault.TRIMMED.value)
-    assert tally.gaps == world.log.gaps
+    (gap,) = world.log.gaps
+    assert (gap.shard_id, gap.after, gap.reason) == ("a", first[-1], Fault.TRIMMED.value)
+    assert gap.since <= at - 16 * MINUTE
+    # Where it ends is known as soon as a record behind it was read.
+    assert tally.gaps == [replace(gap, before=later[-1], until=tally.gaps[0].until)]
+    assert tally.gaps[0].until <= at - 16 * MINUTE
     assert tally[Fate.PUBLISHED] == 1
     assert delivered(world)[-1] == world.stream.written[-1].sequence_number
 

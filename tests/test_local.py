@@ -19,7 +19,7 @@ from ddbrelay.aws.session import Aws
 from ddbrelay.config import Settings
 from ddbrelay.local import daemon
 from ddbrelay.local import engine as engines
-from ddbrelay.local.lock import Lifetime, mutex
+from ddbrelay.lock import Lifetime, mutex
 from ddbrelay.local.ministack import program as ministack_program
 
 Wait = Callable[..., None]
@@ -399,7 +399,7 @@ def test_a_lifetime_lock_names_its_holder_until_that_dies(tmp_path: Path) -> Non
     lock = Lifetime(tmp_path / "a.lock")
     assert lock.holder() is None
     program = (
-        "import sys; from pathlib import Path; from ddbrelay.local.lock import Lifetime;"
+        "import sys; from pathlib import Path; from ddbrelay.lock import Lifetime;"
         "print(Lifetime(Path(sys.argv[1])).take(), flush=True); sys.stdin.read()"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "a.lock")]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ddbrelay.flow.capture import Page, Position
 from ddbrelay.flow.tracking import Fate, Frontier, Tally
 from ddbrelay.testing.builders import record
+from ddbrelay.testing.clock import EPOCH
 
 
 def page(*numbers: int, then: str | None = "next") -> Page:
@@ -16,7 +17,8 @@ def page(*numbers: int, then: str | None = "next") -> Page:
 
 
 def read(frontier: Frontier, *numbers: int, then: str | None = "next", now: float = 1.0) -> list:
-    return frontier.read([str(number) for number in numbers], page(*numbers, then=then), now)
+    records = page(*numbers, then=then)
+    return frontier.read(records.records, records, now)
 
 
 def test_an_unsettled_record_holds_the_position_before_it() -> None:
@@ -36,9 +38,11 @@ def test_the_iterator_behind_a_page_is_kept_only_when_the_whole_page_is_settled(
     frontier = Frontier(Position("s", iterator="old", iterator_at=0.5))
     one, two = read(frontier, 1, 2, then="behind", now=7.0)
     one.settle()
-    assert frontier.position == Position("s", sequence="1")
+    assert frontier.position == Position("s", sequence="1", seen_at=EPOCH)
     two.settle()
-    assert frontier.position == Position("s", sequence="2", iterator="behind", iterator_at=7.0)
+    assert frontier.position == Position(
+        "s", sequence="2", iterator="behind", iterator_at=7.0, seen_at=EPOCH
+    )
 
 
 def test_an_empty_page_renews_the_iterator_only_when_nothing_is_unsettled() -> None:
@@ -70,7 +74,7 @@ def test_a_shard_is_not_finished_while_a_record_is_unsettled() -> None:
         frontier.finish()
     one.settle()
     frontier.finish()
-    assert frontier.position == Position("s", sequence="1", finished=True)
+    assert frontier.position == Position("s", sequence="1", seen_at=EPOCH, finished=True)
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 2**32))

@@ -20,6 +20,7 @@ _FAULTS = {
 
 
 class _SequenceRange(msgspec.Struct):
+    starting: str | None = msgspec.field(name="StartingSequenceNumber", default=None)
     ending: str | None = msgspec.field(name="EndingSequenceNumber", default=None)
 
 
@@ -76,7 +77,10 @@ class AwsStream:
         body = await self._call("DescribeStream", request, "list the shards of the stream")
         said = _decoded(body, _DescribeStreamOutput).description
         return ShardPage(
-            [Shard(s.id, s.parent_id, s.range.ending is not None) for s in said.shards],
+            [
+                Shard(s.id, s.parent_id, s.range.ending is not None, s.range.starting)
+                for s in said.shards
+            ],
             said.last_id,
             said.status in {"DISABLED", "DISABLING"},
         )

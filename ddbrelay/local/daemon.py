@@ -29,7 +29,7 @@ from pathlib import Path
 from ddbrelay.config import local_state
 from ddbrelay.errors import ConfigError, DdbrelayError
 from ddbrelay.local import engine as engines
-from ddbrelay.local.lock import Lifetime, mutex
+from ddbrelay.lock import Lifetime, mutex
 
 START_TIMEOUT = 45.0
 """Seconds until a process that does not answer is given up."""

@@ -213,7 +213,7 @@ class Delivery:
             self.tally.fates[outcome.fate] += 1
         if outcome.fate is Fate.SKIPPED:
             self.tally.skipped_by[outcome.reason or ""] += 1
-        ticket.settle()
+        ticket.settle(outcome.fate, _rule(outcome))
         self._observer.outcome(outcome)
 
     def _letter(self, outcome: Outcome) -> DeadLetter:
@@ -233,3 +233,9 @@ class Delivery:
             parked_at=self._now(),
             behind=outcome.reason == _BEHIND,
         )
+
+
+def _rule(outcome: Outcome) -> str:
+    if outcome.fate is Fate.SKIPPED:
+        return outcome.reason or ""
+    return (outcome.event.rule or "") if outcome.event is not None else ""

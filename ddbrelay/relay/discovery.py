@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ddbrelay.errors import AwsRefused, DataLost, DdbrelayError
 from ddbrelay.flow.capture import (
@@ -14,13 +15,15 @@ from ddbrelay.flow.capture import (
     Lineage,
     Position,
     Shard,
+    Start,
     StreamFault,
     StreamSource,
     first_positions,
 )
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.sink import retry_delay
-from ddbrelay.flow.tracking import Store
+from ddbrelay.flow.tracking import Account, Store
+from ddbrelay.relay.listing import Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 
 _FIRST_PATIENCE = 1.0
@@ -31,7 +34,7 @@ class Discovery:
     """The first part of the engine: it lists shards and gives out those that are ready.
 
     `fresh` is set while the shards of the very first start are given out; `saves` says whether
-    positions are stored. `lost` is called with every gap that a listing reveals.
+    positions are stored. `lost` is called with every gap that a listing reveals; it may raise.
     """
 
     def __init__(
@@ -46,14 +49,18 @@ class Discovery:
         lost: Callable[[Gap], None],
         saves: bool,
     ) -> None:
-        self._source, self._store, self._origin = source, store, origin
+        self._store, self._origin = store, origin
         self._observer, self._options = observer, options
         self._now, self._rng = now, rng
         self._lost, self._saves = lost, saves
+        self._listing = Listing(source, options.listing_pause)
+        self._listed_at = 0.0
         self._lineage = Lineage()
         self._positions: dict[str, Position] = {}
+        self._met: set[str] = set()
         self._childless: list[str] = []
         self._patience = _FIRST_PATIENCE
+        self._failures = 0
         self._look_now = asyncio.Event()
         self._disabled = False
         self.fresh = False
@@ -68,42 +75,59 @@ class Discovery:
         """Whether the stream is disabled and all of it is read."""
         return self._disabled and self._lineage.exhausted
 
+    @property
+    def waiting(self) -> int:
+        """Shards that are known and not read yet: their parents are not finished."""
+        return self._lineage.waiting
+
     async def begin(self) -> None:
         """List all shards and find where each starts: its stored position, or the first start."""
-        listed = await self._list_all()
-        shards = list(self._lineage.shards.values())
-        stored = await self._store.load()
-        if stored and self._options.resume:
-            self._positions = stored
-            self._meet(listed)
-            self._account_for_unlisted(listed, ())
+        stored = await self._store.load() if self._options.resume else {}
+        if all(map(_untouched, stored.values())):
+            stored = {}
+        self._positions = dict(stored)
+        self._met = set(stored)
+        self._lineage = Lineage(stored.values())
+        while not await self._list():
+            await asyncio.sleep(retry_delay(self._failures, self._rng, base=0.5))
+        accounts: list[Account] = []
+        if stored:
+            accounts = self._meet()[1] + self._drop_unlisted()[1]
         else:
             self.fresh = True
             self._positions = first_positions(
-                shards,
+                self._lineage.shards.values(),
                 self._options.start,
                 self._now(),
                 self._options.since,
                 disabled=self._disabled,
             )
+            self._met = set(self._positions)
+            for position in self._positions.values():
+                if position.finished:
+                    self._lineage.finish(position.shard_id)
         if self._saves:
-            await self._store.begin(self._positions.values())
-        self._lineage = Lineage(self._positions.values())
-        self._lineage.learn(shards)
-        self._lineage.listing_complete(listed)
+            await self._store.begin(self._positions.values(), accounts)
         if not self.fresh:
             # The run before may have ended between the end of a shard and the sight of its child.
-            self._childless = [p.shard_id for p in self._positions.values() if p.finished]
-            self._childless = self._still_childless()
+            finished = [p.shard_id for p in self._positions.values() if p.finished]
+            self._childless = self._without_children(finished)
 
     def ready(self) -> list[tuple[Shard, Position]]:
         """Shards to read from now on, each given out once."""
         found = []
         for shard in self._lineage.ready():
-            position = self._positions.get(shard.id) or Position(shard.id, shard.parent_id)
-            self._positions[shard.id] = position
-            found.append((shard, position))
+            self._positions[shard.id] = self._position_of(shard)
+            found.append((shard, self._positions[shard.id]))
         return found
+
+    def _position_of(self, shard: Shard) -> Position:
+        """Where a shard stands; what was never read cannot be older than what its parent held."""
+        position = self._positions.get(shard.id) or Position(shard.id, shard.parent_id)
+        parent = self._positions.get(shard.parent_id or "")
+        if position.sequence is None and parent is not None and parent.seen_at is not None:
+            return replace(position, seen_at=max(position.seen_at or 0.0, parent.seen_at))
+        return position
 
     def finish(self, position: Position) -> None:
         """A shard was read to its end, all of it is settled, and that is stored."""
@@ -116,7 +140,9 @@ class Discovery:
         """Return when it is time to look again: after an end, or when the interval is over."""
         self.fresh = False
         pause = self._options.discovery_interval
-        if self._childless:
+        if self._failures:
+            pause = retry_delay(self._failures, self._rng, base=0.5)
+        elif self._childless:
             # A shard may end before its child is listed.
             self._patience = min(self._patience * 2, pause)
             pause = self._patience
@@ -127,82 +153,119 @@ class Discovery:
                 await self._look_now.wait()
         self._look_now.clear()
 
-    async def look(self, being_read: Collection[str]) -> None:
-        """Learn of new shards: the children of those that ended, or the whole listing."""
-        for parent in self._childless:
+    async def look(self) -> None:
+        """Learn of new shards: the children of those that ended, or the whole listing.
+
+        Returns early, with what it has learned, when a page fails; the next call goes on there.
+        """
+        ended = list(self._childless)
+        if len(ended) <= self._listing.pages:
+            await self._look_for_children(ended)
+        self._childless = self._without_children(ended)
+        due = _loop_time() - self._listed_at >= self._options.discovery_interval
+        if (not ended or self._childless or due) and await self._list():
+            met, missed = self._meet()
+            gone, lost = self._drop_unlisted()
+            if self._saves:
+                if met or missed or lost:
+                    await self._store.save(met, missed + lost)
+                if gone:
+                    await self._store.forget(gone)
+            self._childless = self._without_children(self._childless)
+
+    async def _look_for_children(self, parents: Iterable[str]) -> None:
+        for parent in parents:
             try:
-                children = await self._source.shards(children_of=parent)
+                children = await self._listing.children_of(parent)
             except (StreamFault, AwsRefused):
                 # Not every endpoint knows the filter; the full listing says what is wrong.
-                break
+                return
             # An endpoint that ignores the filter may list a shard here without its parent.
             self._lineage.learn(s for s in children.shards if s.parent_id == parent)
-        if not self._childless or self._still_childless():
-            listed = await self._list_all()
-            met = self._meet(listed)
-            gone = self._account_for_unlisted(listed, being_read)
-            if met and self._saves:
-                await self._store.save(met)
-            if gone and self._saves:
-                await self._store.forget(gone)
-        self._childless = self._still_childless()
 
-    def _still_childless(self) -> list[str]:
+    def _without_children(self, shard_ids: Iterable[str]) -> list[str]:
+        """Those of the shards whose children may still come."""
         parents = {shard.parent_id for shard in self._lineage.shards.values()}
-        return [shard_id for shard_id in self._childless if shard_id not in parents]
+        return [s for s in shard_ids if s not in parents and s in self._lineage.shards]
 
-    async def _list_all(self) -> set[str]:
-        """Learn all pages of the listing; a page that fails is asked for again."""
-        listed: set[str] = set()
-        after: str | None = None
-        failures = 0
+    async def _list(self) -> bool:
+        """Go through the whole listing; False when a page failed, and the next call goes on."""
         while True:
+            if self._listing.at_start:
+                self._lineage.listing_begins()
             try:
-                page = await self._source.shards(after)
+                page, listed = await self._listing.next()
             except StreamFault as fault:
                 if fault.fault is Fault.NOT_FOUND:
-                    raise self._gone() from fault
-                failures += 1
-                if failures % RETRIES_BEFORE_WORD == 0:
+                    raise await self._gone() from fault
+                self._failures += 1
+                if self._failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(f"cannot list the shards, trying again: {fault}")
-                await asyncio.sleep(retry_delay(failures, self._rng, base=0.5))
-                continue
-            failures = 0
+                return False
+            self._failures = 0
             self._lineage.learn(page.shards)
             self._disabled = page.disabled
-            listed.update(shard.id for shard in page.shards)
-            after = page.last_id
-            if after is None:
-                self._lineage.listing_complete(listed)
-                return listed
+            if listed is not None:
+                self._lineage.listing_complete(listed, atomic=self._listing.pages == 1)
+                if not self._lineage.unsure:
+                    self._listed_at = _loop_time()
+                    return True
 
-    def _gone(self) -> DdbrelayError:
+    async def _gone(self) -> DdbrelayError:
+        """Account for what can no longer be read, and say so."""
         message = f"the stream {self._origin.stream_arn} no longer exists"
         if self._options.stop_on_gap:
             return DataLost(f"{message}, nor what followed the position", "--since TIME")
-        return AwsRefused(
-            message, "was its table deleted? A new run follows the stream of a new table"
-        )
+        unread = [position for position in self._positions.values() if not position.finished]
+        accounts = [self._lost_with(position, self._now()) for position in unread]
+        if self._saves and accounts:
+            await self._store.save((), accounts)
+            await self._store.forget(account.shard_id for account in accounts)
+        hint = "was its table deleted? A new run follows the stream of a new table"
+        return DataLost(message, hint) if unread else AwsRefused(message, hint)
 
-    def _meet(self, listed: set[str]) -> list[Position]:
+    def _meet(self) -> tuple[list[Position], list[Account]]:
         """Positions for newly listed shards; a parent that came and went unseen is lost."""
-        new = [s for s in self._lineage.shards.values() if s.id not in self._positions]
+        new = [s for s in self._lineage.shards.values() if s.id not in self._met]
+        self._met.update(shard.id for shard in new)
+        lost = []
         for parent in sorted({s.parent_id for s in new if s.parent_id is not None}):
-            if parent not in listed and parent not in self._positions:
-                self._lost(Gap(parent, None, Fault.NOT_FOUND.value))
-        met = [Position(shard.id, shard.parent_id) for shard in new]
+            if parent not in self._lineage.shards and parent not in self._positions:
+                lost.append(self._lost_with(Position(parent), self._now()))
+        met = [self._position_of(shard) for shard in new if shard.id not in self._positions]
         self._positions.update({position.shard_id: position for position in met})
-        return met
+        return met, lost
 
-    def _account_for_unlisted(self, listed: set[str], being_read: Collection[str]) -> list[str]:
+    def _drop_unlisted(self) -> tuple[list[str], list[Account]]:
         """Drop the positions of shards that AWS no longer lists; what was not read is lost."""
+        listed = self._lineage.shards
         gone = [
-            position
-            for position in self._positions.values()
-            if position.shard_id not in listed and position.shard_id not in being_read
+            position for position in self._positions.values() if position.shard_id not in listed
         ]
+        lost = []
         for position in gone:
             if not position.finished:
-                self._lost(Gap(position.shard_id, position.sequence, Fault.NOT_FOUND.value))
+                lost.append(self._lost_with(position, self._now()))
             del self._positions[position.shard_id]
-        return [position.shard_id for position in gone]
+        return [position.shard_id for position in gone], lost
+
+    def _lost_with(self, position: Position, until: float) -> Account:
+        shard_id, reason = position.shard_id, Fault.NOT_FOUND.value
+        gap = Gap(shard_id, position.sequence, reason, position.seen_at, until)
+        self._lost(gap)
+        return Account(shard_id, gaps=[gap])
+
+
+def _untouched(position: Position) -> bool:
+    """Whether the very first run ended before anything of this shard was read."""
+    return (
+        position.start is Start.TRIM_HORIZON
+        and position.start_time is not None
+        and position.sequence is None
+        and position.seen_at is None
+        and not position.finished
+    )
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ loop with a virtual clock and a seed gives the same run every time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from ddbrelay.errors import AwsRefused, DataLost, StateError
 from ddbrelay.flow.capture import (
     Ended,
+    Fault,
     Gap,
     NeedIterator,
     NeedRecords,
@@ -81,6 +83,7 @@ class Relay:
         self._open: dict[str, _Open] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._saving = asyncio.Lock()
+        self._saved_all_at = 0.0
         self._moved = asyncio.Event()
         self._end = asyncio.Event()
         self._error: BaseException | None = None
@@ -125,7 +128,7 @@ class Relay:
         `end_reason` says which: stopped, timeout, idle, max-records or ended. Raises the
         DdbrelayError that ended the run early, after everything that was settled has been saved.
         """
-        self._last_read = _loop_time()
+        self._last_read = self._saved_all_at = _loop_time()
         spawn, options = self._tasks.spawn, self._options
         watchers = [spawn(self._until(stop)), spawn(self._follow())]
         if options.timeout is not None:
@@ -140,8 +143,9 @@ class Relay:
             await cancel([*watchers, *self._readers])
             await self._delivery.drain()
             # A store that has failed would fail again, after its time-out.
-            if self._saves and self._open and not isinstance(self._error, StateError):
+            if self._saves and not isinstance(self._error, StateError):
                 await self._save([opened.frontier for opened in self._open.values()])
+                await self._store.release()
         if self._error is not None:
             raise self._error
         return self.tally
@@ -180,6 +184,8 @@ class Relay:
 
     async def _follow(self) -> None:
         """List the shards, start those that are ready; again and again."""
+        if self._saves:
+            await self._store.claim()
         await self._discovery.begin()
         await self._delivery.begin()
         while True:
@@ -188,7 +194,7 @@ class Relay:
             if self._discovery.ended:
                 self._finish("ended")
             await self._discovery.wait()
-            await self._discovery.look(self._open.keys())
+            await self._discovery.look()
 
     def _start(self, shard: Shard, position: Position) -> None:
         reader = ShardReader(
@@ -197,9 +203,16 @@ class Relay:
             self._rng,
             fresh=self._discovery.fresh,
             closed=shard.closed,
+            starting=shard.starting,
         )
-        opened = _Open(shard, reader, Frontier(position, on_advance=self._moved.set))
+        frontier = Frontier(
+            position, on_advance=self._moved.set, on_gap_closed=self.tally.close_gap
+        )
+        opened = _Open(shard, reader, frontier)
         self._open[shard.id] = opened
+        gap = reader.unseen(self._now())
+        if gap is not None:
+            self._lose(opened, gap)
         task = self._tasks.spawn(self._read(opened))
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
@@ -232,17 +245,24 @@ class Relay:
                         await self._finish_shard(opened)
                         return
                 failures = 0
-            except StreamFault as fault:
+            except (StreamFault, AwsRefused) as error:
+                if isinstance(error, StreamFault):
+                    fault = error
+                elif reader.proving:
+                    # Whether an endpoint takes a shard's first number is not for sure.
+                    fault = StreamFault(Fault.REFUSED, str(error))
+                else:
+                    raise
                 failures += 1
                 if failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(
                         f"cannot read shard {opened.shard.id}, trying again: {fault}"
                     )
                 if failures == self._options.max_failures:
-                    raise AwsRefused(f"cannot read shard {opened.shard.id}: {fault}") from fault
+                    raise AwsRefused(f"cannot read shard {opened.shard.id}: {fault}") from error
                 gap = reader.failed(fault.fault, self._now())
                 if gap is not None:
-                    self._lost(gap)
+                    self._lose(opened, gap)
 
     async def _take(self, opened: _Open, page: Page) -> None:
         kept = self._asked_for(opened, page)
@@ -272,8 +292,7 @@ class Relay:
 
     async def _hand_on(self, opened: _Open, page: Page) -> None:
         self.read += len(page.records)
-        sequences = [record.sequence_number for record in page.records]
-        tickets = opened.frontier.read(sequences, page, self._now())
+        tickets = opened.frontier.read(page.records, page, self._now(), opened.reader.seen_at)
         for record, ticket in zip(page.records, tickets, strict=True):
             self._delivery.route(Change(record, opened.shard.id, self._origin), ticket)
         if page.records:
@@ -295,6 +314,10 @@ class Relay:
         self._last_read = _loop_time()
         self._discovery.finish(opened.frontier.position)
 
+    def _lose(self, opened: _Open, gap: Gap) -> None:
+        self._lost(gap)
+        opened.frontier.lose(gap)
+
     def _lost(self, gap: Gap) -> None:
         self.tally.gaps.append(gap)
         if not self._options.stop_on_gap:
@@ -309,19 +332,38 @@ class Relay:
     # Checkpoints
 
     async def _checkpoint(self) -> None:
+        beat = self._options.beat_interval
         while True:
-            await self._moved.wait()
+            left = self._saved_all_at + beat - _loop_time()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(left, 0.0)):
+                    await self._moved.wait()
             self._moved.clear()
-            dirty = [opened.frontier for opened in self._open.values() if opened.frontier.dirty]
-            if dirty:
-                await self._save(dirty)
-            await asyncio.sleep(self._options.checkpoint_interval)
+            began = _loop_time()
+            everything = began - self._saved_all_at >= beat
+            moved = [
+                opened.frontier
+                for opened in self._open.values()
+                if opened.frontier.dirty or (everything and opened.frontier.stale)
+            ]
+            if everything:
+                self._saved_all_at = began
+            if moved or everything:
+                await self._save(moved)
+            # A thousand shards take a while to be saved: it must not be all that is done.
+            elapsed = _loop_time() - began
+            await asyncio.sleep(max(self._options.checkpoint_interval, 9 * elapsed))
 
     async def _save(self, frontiers: list[Frontier]) -> None:
+        """Save to the end even when the caller is cancelled: the ledger counts each record once."""
+        await asyncio.shield(self._tasks.spawn(self._save_drafts(frontiers)))
+
+    async def _save_drafts(self, frontiers: list[Frontier]) -> None:
         async with self._saving:
-            for frontier in frontiers:
-                frontier.dirty = False
-            await self._store.save([frontier.position for frontier in frontiers])
+            drafts = [frontier.draft() for frontier in frontiers]
+            await self._store.save(
+                [position for position, _ in drafts], [account for _, account in drafts]
+            )
 
 
 def _loop_time() -> float:

@@ -51,7 +51,8 @@ class Options:
     start, the run starts at `start` (for TIME at `since`). A shard is left at the first record
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
     it to some events. A checkpoint is saved as soon as it moved, but not more often than every
-    `checkpoint_interval`. After `max_failures` in a row the run gives up on reading; None: never.
+    `checkpoint_interval`, and what idle shards were seen to hold every `beat_interval`. The shards
+    are listed with at least `listing_pause` between two calls. After `max_failures` in a row the run gives up on reading; None: never.
     """
 
     start: Start = Start.TRIM_HORIZON
@@ -69,4 +70,6 @@ class Options:
     pace: Pace = field(default_factory=Pace)
     discovery_interval: float = 30.0
     checkpoint_interval: float = 0.1
+    beat_interval: float = 10.0
+    listing_pause: float = 0.2
     max_failures: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ddbrelay.flow.capture import IteratorType, Page, Shard, ShardPage, StreamSource
 
 
@@ -20,7 +22,7 @@ class Subtree:
             listed += page.shards
         if children_of is not None:
             return ShardPage(listed, None, page.disabled)
-        kept = {s.id: Shard(s.id, None, s.closed) for s in listed if s.id == self._root}
+        kept = {s.id: replace(s, parent_id=None) for s in listed if s.id == self._root}
         found = True
         while found:
             new = [s for s in listed if s.parent_id in kept and s.id not in kept]

@@ -16,11 +16,12 @@ import msgspec
 
 from ddbrelay.errors import StateError
 
-VERSION = 1
+VERSION = 2
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
 _MAGIC = b"SQLite format 3\0"
-_SCHEMA = """
+_SCHEMA = {
+    1: """
 CREATE TABLE positions (
     consumer TEXT NOT NULL,
     stream_arn TEXT NOT NULL,
@@ -52,7 +53,58 @@ CREATE TABLE dead_letters (
     PRIMARY KEY (consumer, stream_arn, shard_id, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_key ON dead_letters (consumer, stream_arn, item_key);
-"""
+""",
+    2: """
+CREATE TABLE owners (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    token TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    since REAL NOT NULL,
+    beat_at REAL NOT NULL,
+    PRIMARY KEY (consumer, stream_arn)
+) WITHOUT ROWID;
+CREATE TABLE ledger (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    fate TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    first TEXT NOT NULL,
+    last TEXT NOT NULL,
+    since REAL,
+    until REAL,
+    saved_at REAL NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id, fate, rule)
+) WITHOUT ROWID;
+CREATE TABLE blocks (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    last TEXT NOT NULL,
+    first TEXT NOT NULL,
+    after TEXT,
+    count INTEGER NOT NULL,
+    total TEXT NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id, last)
+) WITHOUT ROWID;
+CREATE TABLE gaps (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    after TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL,
+    before TEXT,
+    reason TEXT NOT NULL,
+    found_at REAL NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id, after, since)
+) WITHOUT ROWID;
+""",
+}
+"""What each version of the format added."""
 
 
 class Database:
@@ -97,11 +149,12 @@ class Database:
         if version < VERSION:
             with self.transaction() as cursor:
                 # Another process may have made the tables while this one waited for the lock.
-                if not int(cursor.execute("PRAGMA user_version").fetchone()[0]):
-                    for statement in _SCHEMA.split(";"):
+                made = int(cursor.execute("PRAGMA user_version").fetchone()[0])
+                for step in range(made + 1, VERSION + 1):
+                    for statement in _SCHEMA[step].split(";"):
                         cursor.execute(statement)
-                    cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    cursor.execute(f"PRAGMA user_version = {VERSION}")
+                cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                cursor.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -131,7 +184,13 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Cursor]:
         """A consistent look without taking the lock of a writer."""
         with self._translated():
-            yield self._connection.cursor()
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+            finally:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; it holds all that was committed."""

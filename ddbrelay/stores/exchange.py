@@ -28,6 +28,7 @@ class _Position(
     sequence: str | None = None
     iterator: str | None = None
     iterator_at: _Time | None = None
+    seen_at: _Time | None = None
     finished: bool = False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import DeadLetter, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Store
 
 
 class FixedPositions:
@@ -19,13 +19,19 @@ class FixedPositions:
         self._positions = {position.shard_id: position for position in positions}
         self._store = store
 
+    async def claim(self) -> None:
+        """Whoever owns the live checkpoint is not in the way."""
+
+    async def release(self) -> None:
+        """Nothing was claimed."""
+
     async def load(self) -> dict[str, Position]:
         return dict(self._positions)
 
-    async def begin(self, positions: Iterable[Position]) -> None:
+    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         """The live checkpoint stays where it is."""
 
-    async def save(self, positions: Iterable[Position]) -> None:
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         """The live checkpoint stays where it is."""
 
     async def forget(self, shard_ids: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Positions, bookmarks and dead letters in the state file."""
+"""Positions, ledger, bookmarks and dead letters in the state file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import msgspec
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.flow.tracking import Account, DeadLetter
+from ddbrelay.stores import ledger
 from ddbrelay.stores.database import Database
+from ddbrelay.stores.ownership import Ownership
 
 AUTOMATIC_KEPT = 20
 """Bookmarks of this many last runs are kept for each consumer and stream."""
@@ -45,15 +47,23 @@ class SqliteStore:
         consumer: str,
         stream_arn: str,
         now: Callable[[], float] = time.time,
+        host: str | None = None,
     ) -> None:
         self._database = database
         self._of = (consumer, stream_arn)
         self._now = now
+        self._ownership = Ownership(database, self._of, now, host)
+
+    async def claim(self) -> None:
+        self._ownership.claim()
+
+    async def release(self) -> None:
+        self._ownership.release()
 
     async def load(self) -> dict[str, Position]:
         return {p.shard_id: p for p in positions_of(self._database, *self._of)}
 
-    async def begin(self, positions: Iterable[Position]) -> None:
+    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         started = list(positions)
         moment = datetime.fromtimestamp(self._now(), UTC)
         mark = Bookmark(
@@ -64,7 +74,9 @@ class SqliteStore:
             automatic=True,
         )
         with self._database.transaction() as cursor:
+            self._ownership.check(cursor)
             self._replace(cursor, started)
+            ledger.add(cursor, self._of, accounts, self._now())
             cursor.execute(_SAVE_BOOKMARK, _bookmark_row(mark))
             cursor.execute(
                 "DELETE FROM bookmarks WHERE consumer = ? AND stream_arn = ? AND automatic"
@@ -73,16 +85,22 @@ class SqliteStore:
                 (*self._of, *self._of, AUTOMATIC_KEPT),
             )
 
-    async def save(self, positions: Iterable[Position]) -> None:
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         with self._database.transaction() as cursor:
+            self._ownership.check(cursor)
             cursor.executemany(_SAVE, self._rows(positions))
+            ledger.add(cursor, self._of, accounts, self._now())
 
     async def replace(self, positions: Iterable[Position]) -> None:
         """These are the consumer's positions from now on, and no others."""
         with self._database.transaction() as cursor:
-            self._replace(cursor, positions)
+            self._ownership.check(cursor)
+            self._replace(cursor, list(positions))
 
-    def _replace(self, cursor: sqlite3.Cursor, positions: Iterable[Position]) -> None:
+    def _replace(self, cursor: sqlite3.Cursor, positions: list[Position]) -> None:
+        stood = {p.shard_id: p.sequence for p in _positions(cursor, *self._of)}
+        moved = [p.shard_id for p in positions if stood.get(p.shard_id) != p.sequence]
+        ledger.restart(cursor, self._of, moved)
         cursor.execute("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", self._of)
         cursor.executemany(_SAVE, self._rows(positions))
 
@@ -91,11 +109,14 @@ class SqliteStore:
         return [(*self._of, p.shard_id, msgspec.json.encode(p), now) for p in positions]
 
     async def forget(self, shard_ids: Iterable[str]) -> None:
+        gone = list(shard_ids)
         with self._database.transaction() as cursor:
+            self._ownership.check(cursor)
             cursor.executemany(
                 "DELETE FROM positions WHERE consumer = ? AND stream_arn = ? AND shard_id = ?",
-                [(*self._of, shard_id) for shard_id in shard_ids],
+                [(*self._of, shard_id) for shard_id in gone],
             )
+            ledger.forget(cursor, self._of, gone, self._now())
 
     async def park(self, letters: Iterable[DeadLetter]) -> None:
         with self._database.transaction() as cursor:
@@ -139,12 +160,15 @@ def _bookmark_row(mark: Bookmark) -> tuple[str, str, str, bytes, float, bool]:
 def positions_of(database: Database, consumer: str, stream_arn: str) -> list[Position]:
     """The live positions of a consumer on a stream."""
     with database.reading() as cursor:
-        rows = cursor.execute(
-            "SELECT position FROM positions WHERE consumer = ? AND stream_arn = ?"
-            " ORDER BY shard_id",
-            (consumer, stream_arn),
-        )
-        return [msgspec.json.decode(row, type=Position) for (row,) in rows]
+        return _positions(cursor, consumer, stream_arn)
+
+
+def _positions(cursor: sqlite3.Cursor, consumer: str, stream_arn: str) -> list[Position]:
+    rows = cursor.execute(
+        "SELECT position FROM positions WHERE consumer = ? AND stream_arn = ? ORDER BY shard_id",
+        (consumer, stream_arn),
+    )
+    return [msgspec.json.decode(row, type=Position) for (row,) in rows]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ddbrelay.flow.capture import IteratorType, Page, Position, ShardPage, StreamSource
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import Receipt, Sink
-from ddbrelay.flow.tracking import DeadLetter, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Store
 
 T = TypeVar("T")
 
@@ -99,14 +99,20 @@ class _Store:
     process: Process
     inner: Store
 
+    async def claim(self) -> None:
+        await self.process.call(self.inner.claim)
+
+    async def release(self) -> None:
+        await self.process.call(self.inner.release)
+
     async def load(self) -> dict[str, Position]:
         return await self.process.call(self.inner.load)
 
-    async def begin(self, positions: Iterable[Position]) -> None:
-        await self.process.call(lambda: self.inner.begin(positions))
+    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        await self.process.call(lambda: self.inner.begin(positions, accounts))
 
-    async def save(self, positions: Iterable[Position]) -> None:
-        await self.process.call(lambda: self.inner.save(positions))
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        await self.process.call(lambda: self.inner.save(positions, accounts))
 
     async def forget(self, shard_ids: Iterable[str]) -> None:
         await self.process.call(lambda: self.inner.forget(shard_ids))

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ddbrelay.flow.capture.port import Shard
+from ddbrelay.flow.capture.port import RETENTION, Shard
+
+
+_SURE = 2
+"""So many listings without its parent make a shard an orphan."""
 
 
 class Start(Enum):
@@ -25,7 +29,8 @@ class Position:
 
     `sequence` is the last settled sequence number, `iterator` the one that followed it and
     `iterator_at` when AWS gave it. `start` is the original start, `start_time` its time (for
-    LATEST the moment of the very first start), `start_sequence` its number for AT_SEQUENCE.
+    LATEST and TRIM_HORIZON the moment of the very first start), `start_sequence` its number for
+    AT_SEQUENCE. Nothing that was written to the shard before `seen_at` is unread.
     """
 
     shard_id: str
@@ -36,6 +41,7 @@ class Position:
     sequence: str | None = None
     iterator: str | None = None
     iterator_at: float | None = None
+    seen_at: float | None = None
     finished: bool = False
 
 
@@ -57,44 +63,74 @@ def first_positions(
     parents = {shard.parent_id for shard in listed}
     positions = {}
     for shard in listed:
-        position = Position(shard.id, shard.parent_id, start)
+        position = Position(shard.id, shard.parent_id, start, now)
         if start is Start.LATEST:
             closed = shard.closed or disabled or shard.id in parents
-            position = replace(position, start_time=now, finished=closed)
-        elif start is Start.TIME:
-            position = replace(position, start_time=since)
+            position = replace(position, seen_at=now, finished=closed)
+        elif start is Start.TIME and since is not None:
+            # What is older than the horizon was asked for, but is not promised.
+            seen_at = since if since > now - RETENTION else None
+            position = replace(position, start_time=since, seen_at=seen_at)
         positions[shard.id] = position
     return positions
 
 
 class Lineage:
-    """The tree of shards: a child is ready only after its parent was read and settled."""
+    """The tree of shards: a child is ready only after its parent was read and settled.
+
+    A listing of several pages is no picture of one moment: a shard may appear on a page that was
+    read already, and its child on one that was not. So a parent that is not listed counts as
+    trimmed only when a second listing does not have it either.
+    """
 
     def __init__(self, positions: Iterable[Position] = ()) -> None:
         self._shards: dict[str, Shard] = {}
         self._taken: set[str] = set()
-        self._finished: set[str] = set()
+        self._finished = {position.shard_id for position in positions if position.finished}
+        self._orphaned: dict[str, int] = {}
+        self._known_before: set[str] | None = None
         self._complete = False
-        for position in positions:
-            if position.finished:
-                self._finished.add(position.shard_id)
 
     @property
     def shards(self) -> dict[str, Shard]:
-        """Every shard that was ever listed to us, by id."""
+        """Every shard that is listed, was learned since, or is being read, by id."""
         return self._shards
+
+    @property
+    def waiting(self) -> int:
+        """Shards that were not given out yet."""
+        return len(self._shards.keys() - self._taken - self._finished)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether another listing must say that some parents are really gone."""
+        return any(times < _SURE for times in self._orphaned.values())
 
     def learn(self, shards: Iterable[Shard]) -> None:
         """Take in one page of a listing; what an earlier page said stays."""
         for shard in shards:
             self._shards[shard.id] = shard
 
-    def listing_complete(self, listed: set[str]) -> None:
-        """All pages were read: what is no longer listed was trimmed away, and holds nobody up."""
+    def listing_begins(self) -> None:
+        """The first page is asked for: what is learned from now on may be missing in this listing."""
+        self._known_before = set(self._shards)
+
+    def listing_complete(self, listed: set[str], *, atomic: bool = True) -> None:
+        """All pages were read: what is no longer listed was trimmed away, and holds nobody up.
+
+        `atomic` when there was only one page.
+        """
         self._complete = True
-        for shard_id in self._shards.keys() - listed - self._taken:
-            del self._shards[shard_id]
+        before = self._shards.keys() if self._known_before is None else self._known_before
+        for shard_id in before - listed - self._taken:
+            self._shards.pop(shard_id, None)
             self._finished.discard(shard_id)
+        orphaned = {}
+        for shard in self._shards.values():
+            if shard.parent_id is not None and shard.parent_id not in self._shards:
+                seen = self._orphaned.get(shard.id, 0) + 1
+                orphaned[shard.id] = _SURE if atomic else min(seen, _SURE)
+        self._orphaned = orphaned
 
     def ready(self) -> list[Shard]:
         """Shards to start now, each given out once."""
@@ -111,8 +147,8 @@ class Lineage:
     def _parent_is_done(self, shard: Shard) -> bool:
         if shard.parent_id is None or shard.parent_id in self._finished:
             return True
-        # Until a whole listing was seen, an unlisted parent may just stand on another page.
-        return self._complete and shard.parent_id not in self._shards
+        gone = self._orphaned.get(shard.id, 0) >= _SURE
+        return gone and shard.parent_id not in self._shards
 
     def finish(self, shard_id: str) -> None:
         """The shard was read to its end and all its records are settled."""

@@ -14,6 +14,8 @@ from typing import Protocol
 import msgspec
 
 ITERATOR_LIFETIME = 15 * 60.0
+RETENTION = 24 * 3600.0
+"""Seconds for which the stream keeps a record."""
 PAGE_RECORDS = 1000
 PAGE_BYTES = 1024 * 1024
 
@@ -73,11 +75,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard as DescribeStream lists it; `closed` when it has an ending sequence number."""
+    """A shard as DescribeStream lists it; `closed` when it has an ending sequence number.
+
+    `starting` is its starting sequence number, where the endpoint gives one.
+    """
 
     id: str
     parent_id: str | None = None
     closed: bool = False
+    starting: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,23 @@ import random
 from dataclasses import dataclass, field
 
 from ddbrelay.flow.capture.lineage import Position, Start
-from ddbrelay.flow.capture.port import ITERATOR_LIFETIME, Fault, IteratorType, Page, Record
+from ddbrelay.flow.capture.port import (
+    ITERATOR_LIFETIME,
+    RETENTION,
+    Fault,
+    IteratorType,
+    Page,
+    Record,
+)
 
 _UNUSABLE = "the iterator is older than 15 minutes, or is not one of this stream"
+_UNSEEN = "nobody read it for longer than the stream keeps its records"
+_FIRST_TOLERANCE = 15 * 60.0
+"""Seconds that a very first run may be interrupted before it counts as too late."""
+_EMPTY_PAGES_AT_THE_TIP = 3
+"""A page may be empty although records follow; so many in a row are taken for the tip."""
+_TIP_MARGIN = 60.0
+"""Seconds by which the clocks of AWS and of this machine may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +72,17 @@ class Ended:
 class Gap:
     """Records of a shard that were trimmed, or went with it, before they could be read.
 
-    `after` is the last sequence number read, None when not even the first record was.
+    `after` is the last sequence number read, None when not even the first record was; `before` the
+    first one that could be read behind the gap, None as long as there is none. What is lost was
+    written between `since` and `until`, epoch seconds, as far as that can be known.
     """
 
     shard_id: str
     after: str | None
     reason: str
+    since: float | None = None
+    until: float | None = None
+    before: str | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +90,8 @@ class ShardReader:
     """One shard from its start to its end, as a state machine.
 
     `step(now)` says what to do next; the answer goes to `got_iterator`, `got_page` or `failed`.
-    `fresh` marks the very first start, the only one at which LATEST may be asked for.
+    `fresh` marks the very first start, the only one at which LATEST may be asked for. `starting` is
+    the shard's first sequence number, where the listing gives it.
     """
 
     position: Position
@@ -79,7 +99,9 @@ class ShardReader:
     rng: random.Random = field(default_factory=random.Random)
     fresh: bool = False
     closed: bool = False
+    starting: str | None = None
     ended: bool = False
+    proving: bool = False
     caught_up: bool = False
     _iterator: str | None = None
     _iterator_at: float = 0.0
@@ -91,10 +113,13 @@ class ShardReader:
     _pause: float = 0.0
     _until: float = 0.0
     _failures: int = 0
+    _empty_pages: int = 0
+    _seen_at: float | None = None
 
     def __post_init__(self) -> None:
         at = self.position
         self._sequence = at.sequence
+        self._seen_at = at.seen_at
         if at.iterator is not None:
             self._iterator, self._iterator_at = at.iterator, at.iterator_at or 0.0
             self._iterator_is_stored = True
@@ -106,6 +131,30 @@ class ShardReader:
     def sequence(self) -> str | None:
         """The last sequence number that was read."""
         return self._sequence
+
+    @property
+    def seen_at(self) -> float | None:
+        """Nothing that was written before this time is unread."""
+        return self._seen_at
+
+    def unseen(self, now: float) -> Gap | None:
+        """The gap before the first record of a shard that nobody read for too long.
+
+        To be asked once, before the first step. A shard of which a record was read needs no clock:
+        its next iterator fails when records were trimmed. So does one at the shard's first number,
+        which is tried (`proving`) before anything is called lost.
+        """
+        at, horizon = self.position, now - RETENTION
+        if self.fresh or at.sequence is not None or at.start is Start.AT_SEQUENCE:
+            return None
+        late = self._is_late(now) if at.seen_at is None else at.seen_at < horizon
+        by_number = at.start is Start.TRIM_HORIZON and self.starting is not None
+        self.proving = late and by_number
+        return self._gap(_UNSEEN, horizon) if late and not self.proving else None
+
+    def _is_late(self, now: float) -> bool:
+        at = self.position
+        return at.start_time is not None and at.start_time < now - _FIRST_TOLERANCE
 
     @property
     def iterator_at(self) -> float:
@@ -136,6 +185,8 @@ class ShardReader:
         start = self.position
         if self._sequence is not None:
             return NeedIterator(IteratorType.AFTER_SEQUENCE_NUMBER, sequence=self._sequence)
+        if self.proving:
+            return NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=self.starting)
         if self._from_horizon or start.start in {Start.TRIM_HORIZON, Start.ITERATOR}:
             return NeedIterator(IteratorType.TRIM_HORIZON)
         if start.start is Start.AT_SEQUENCE:
@@ -155,11 +206,17 @@ class ShardReader:
     def got_page(self, page: Page, now: float) -> None:
         """GetRecords answered; the records are the caller's to handle, before the end counts."""
         self._failures = 0
-        self._time_is_unproven = False
+        self._time_is_unproven = self.proving = False
         self._iterator, self._iterator_at = page.next_iterator, now
         self._iterator_is_stored = False
         if page.records:
             self._sequence = page.records[-1].sequence_number
+            self._empty_pages = 0
+            self._saw_everything_before(page.records[-1].dynamodb.created_at)
+        else:
+            self._empty_pages += 1
+            if self._empty_pages >= _EMPTY_PAGES_AT_THE_TIP and not self.closed:
+                self._saw_everything_before(now - _TIP_MARGIN)
         if page.next_iterator is None:
             self.ended = True
         elif page.full:
@@ -174,6 +231,10 @@ class ShardReader:
             self._pause = min(grown, self.pace.idle)
         self.caught_up = not page.records and not self.closed
         self._until = now + self._pause
+
+    def _saw_everything_before(self, time: float | None) -> None:
+        if time is not None and time > (self._seen_at or 0.0):
+            self._seen_at = time
 
     @property
     def filters(self) -> bool:
@@ -193,7 +254,10 @@ class ShardReader:
             if self._renewable:
                 return None
             self.ended = True
-            return Gap(self.position.shard_id, None, _UNUSABLE)
+            return self._gap(_UNUSABLE, now)
+        if self.proving and (fault in {Fault.TRIMMED, Fault.REFUSED} or self._failures > 2):
+            self.proving = False
+            return self._trimmed(now, _UNSEEN)
         if fault is Fault.EXPIRED:
             self._iterator = None
             self._failures += 1
@@ -208,10 +272,10 @@ class ShardReader:
             self._since = float(int(self.position.start_time or 0.0))
             return None
         if fault is Fault.TRIMMED:
-            return self._trimmed()
+            return self._trimmed(now)
         if fault is Fault.NOT_FOUND:
             self.ended = True
-            return Gap(self.position.shard_id, self._sequence, fault.value)
+            return self._gap(fault.value, now)
         self._failures += 1
         self._back_off(now)
         return None
@@ -220,11 +284,22 @@ class ShardReader:
         ceiling = min(self.pace.retry_cap, self.pace.retry_base * 2.0 ** min(self._failures, 30))
         self._until = now + self.rng.uniform(ceiling / 2, ceiling)
 
-    def _trimmed(self) -> Gap | None:
+    def _trimmed(self, now: float, reason: str = Fault.TRIMMED.value) -> Gap | None:
         if self._iterator is not None and self._sequence is not None:
             # Only the iterator is known to be too old; the next records may still be there.
             self._iterator = None
             return None
-        gap = Gap(self.position.shard_id, self._sequence, Fault.TRIMMED.value)
+        if self.fresh and not self._is_late(now):
+            # The horizon moved on while this very first run took its first steps.
+            self._iterator = None
+            self._failures += 1
+            self._back_off(now)
+            return None
+        gap = self._gap(reason, now - RETENTION)
         self._iterator, self._sequence, self._from_horizon = None, None, True
         return gap
+
+    def _gap(self, reason: str, until: float) -> Gap:
+        since = self._seen_at
+        known = until if since is None or until >= since else None
+        return Gap(self.position.shard_id, self._sequence, reason, since, known)

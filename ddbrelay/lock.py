@@ -33,13 +33,15 @@ def mutex(path: Path, timeout: float, busy: str) -> Iterator[None]:
 
 
 class Lifetime:
-    """The lock that a process keeps for as long as it lives, with its pid inside."""
+    """A lock that a process keeps until it releases it or dies, with its pid inside."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Take it for the rest of this process's life; False when another one has it."""
+        """Take it; False when another one has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._examining():
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             if not _locked(descriptor, fcntl.LOCK_EX):
@@ -47,7 +49,14 @@ class Lifetime:
                 return False
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
+        self._descriptor = descriptor
         return True
+
+    def release(self) -> None:
+        """Give it back, if it was taken."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def holder(self) -> int | None:
         """The pid of the process that has it, None when nobody has."""

@@ -1,0 +1,97 @@
+"""Where positions, the ledger and dead letters are kept, and the counts of one run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ddbrelay.flow.capture import Gap, Position
+from ddbrelay.flow.tracking.ledger import Account, Fate
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that is parked, whole, with why.
+
+    `behind` is set for a record that waits only because an earlier one of its item is parked.
+    `record` is the stream record as JSON, `event` the event's JSON where there is one.
+    """
+
+    shard_id: str
+    sequence: str
+    item_key: bytes
+    reason: str
+    record: bytes
+    event: bytes | None
+    attempts: int
+    parked_at: float
+    behind: bool = False
+
+
+class Store(Protocol):
+    """Keeps positions, ledger and dead letters of one consumer on one stream.
+
+    Every method is atomic and durable when it returns: after a crash all of it is there or nothing.
+    StateError is raised when it cannot be kept; the caller must then not go on. One run at a time
+    owns a consumer and stream: from the moment that another one has claimed them, whatever this one
+    would write raises StateError and changes nothing.
+    """
+
+    async def claim(self) -> None:
+        """Become the one owner; StateError, which says who and since when, while another lives."""
+
+    async def release(self) -> None:
+        """The next run may claim; nothing happens where this one is not the owner."""
+
+    async def load(self) -> dict[str, Position]:
+        """The positions by shard id; empty before the very first start."""
+
+    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        """A run starts from these, and no others; keep a copy of them under a name of its own.
+
+        A shard that starts elsewhere than where it stood begins its blocks anew.
+        """
+
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        """Replace the positions of these shards, the others stay; add to their ledgers.
+
+        A block that follows the last one of its shard is joined to it. A gap replaces an earlier
+        one behind the same sequence number. Without anything to save it says that the owner lives.
+        """
+
+    async def forget(self, shard_ids: Iterable[str]) -> None:
+        """Drop the positions of shards that are finished and no longer listed.
+
+        Of their ledgers the counts and the gaps stay; nothing is left with which to compare blocks.
+        """
+
+    async def park(self, letters: Iterable[DeadLetter]) -> None:
+        """Keep dead letters; one that is there already (same shard and sequence) is replaced."""
+
+    async def parked_keys(self) -> set[bytes]:
+        """The item keys that have dead letters."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the records of one run."""
+
+    fates: Counter[Fate] = field(default_factory=Counter)
+    skipped_by: Counter[str] = field(default_factory=Counter)
+    previewed: int = 0
+    retried: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+
+    def close_gap(self, gap: Gap, closed: Gap) -> None:
+        """A record behind a gap was read: now it is known where the gap ends."""
+        self.gaps = [closed if one is gap else one for one in self.gaps]
+
+    @property
+    def settled(self) -> int:
+        """Records with a fate."""
+        return sum(self.fates.values())
+
+    def __getitem__(self, fate: Fate) -> int:
+        return self.fates[fate]

@@ -1,0 +1,64 @@
+"""The listing of a stream's shards, page by page, at a pace that AWS allows."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ddbrelay.flow.capture import Fault, ShardPage, StreamFault, StreamSource
+
+
+class Listing:
+    """Goes through the pages of DescribeStream again and again.
+
+    A page that fails is asked for again by the next call; what was listed before stays. Between two
+    calls there are at least `pause` seconds: AWS allows ten a second for all who ask.
+    """
+
+    def __init__(self, source: StreamSource, pause: float) -> None:
+        self._source, self._pause = source, pause
+        self._called_at = -pause
+        self._after: str | None = None
+        self._listed: set[str] = set()
+        self._pages = 0
+        self.pages = 1
+        """How many pages the last whole listing had."""
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the next page is the first one."""
+        return self._after is None
+
+    async def next(self) -> tuple[ShardPage, set[str] | None]:
+        """The next page; with the last one, the ids of all shards that are listed.
+
+        Raises StreamFault; NOT_FOUND only when the stream itself is gone.
+        """
+        try:
+            page = await self._call(self._after)
+        except StreamFault as fault:
+            if fault.fault is not Fault.NOT_FOUND or self._after is None:
+                raise
+            # The shard behind which the page would begin was trimmed meanwhile.
+            self._restart()
+            page = await self._call(None)
+        self._listed.update(shard.id for shard in page.shards)
+        self._pages += 1
+        self._after = page.last_id
+        if page.last_id is not None:
+            return page, None
+        listed, self.pages = self._listed, self._pages
+        self._restart()
+        return page, listed
+
+    async def children_of(self, shard_id: str) -> ShardPage:
+        """The children of one shard, where the endpoint knows the filter."""
+        return await self._call(None, shard_id)
+
+    def _restart(self) -> None:
+        self._after, self._listed, self._pages = None, set(), 0
+
+    async def _call(self, after: str | None, children_of: str | None = None) -> ShardPage:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._called_at + self._pause - loop.time()))
+        self._called_at = loop.time()
+        return await self._source.shards(after, children_of)

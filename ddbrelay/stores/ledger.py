@@ -1,0 +1,143 @@
+"""The ledger in the state file: a few rows a shard, whatever went through it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ddbrelay.flow.capture import Gap
+from ddbrelay.flow.tracking import Account, Block, Fate, Line
+from ddbrelay.stores.database import Database
+
+BLOCK_RECORDS = 10_000
+"""A block takes in what follows it up to so many records."""
+EARLIER = ""
+"""The shard id under which the counts of shards stand that are long gone."""
+_FOLDED_AFTER = 7 * 24 * 3600.0
+
+_Of = tuple[str, str]
+
+
+@dataclass
+class ShardLedger:
+    """What became of the records of one shard; blocks and gaps in the order of the shard."""
+
+    shard_id: str
+    lines: list[Line] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+    def count(self, fate: Fate) -> int:
+        """Records with this fate."""
+        return sum(line.count for line in self.lines if line.fate is fate)
+
+
+def add(cursor: sqlite3.Cursor, of: _Of, accounts: Iterable[Account], now: float) -> None:
+    """Add to the ledgers of some shards."""
+    for account in accounts:
+        shard = (*of, account.shard_id)
+        cursor.executemany(
+            "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count, last = excluded.last,"
+            " since = min(coalesce(since, excluded.since), coalesce(excluded.since, since)),"
+            " until = max(coalesce(until, excluded.until), coalesce(excluded.until, until)),"
+            " saved_at = excluded.saved_at",
+            [
+                (*shard, x.fate.value, x.rule, x.count, x.first, x.last, x.since, x.until, now)
+                for x in account.lines
+            ],
+        )
+        for block in account.blocks:
+            _add_block(cursor, shard, block)
+        cursor.executemany(
+            "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*shard, gap.after or "", gap.since or 0.0, gap.until, gap.before, gap.reason, now)
+                for gap in account.gaps
+            ],
+        )
+
+
+def _add_block(cursor: sqlite3.Cursor, shard: tuple[str, str, str], block: Block) -> None:
+    where = "WHERE consumer = ? AND stream_arn = ? AND shard_id = ? AND last = ?"
+    found = None
+    if block.after is not None:
+        found = cursor.execute(
+            f"SELECT count, total FROM blocks {where} AND count + ? <= ?",
+            (*shard, block.after, block.count, BLOCK_RECORDS),
+        ).fetchone()
+    if found is not None:
+        cursor.execute(
+            f"UPDATE blocks SET last = ?, count = ?, total = ? {where}",
+            (
+                block.last,
+                found[0] + block.count,
+                str(int(found[1]) + block.total),
+                *shard,
+                block.after,
+            ),
+        )
+    else:
+        cursor.execute(
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*shard, block.last, block.first, block.after, block.count, str(block.total)),
+        )
+
+
+def forget(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str], now: float) -> None:
+    """Drop the blocks of shards that are gone; the counts of those gone for a week become one."""
+    restart(cursor, of, shard_ids)
+    old = (
+        "consumer = ? AND stream_arn = ? AND shard_id != ? AND saved_at < ? AND shard_id NOT IN"
+        " (SELECT shard_id FROM positions WHERE consumer = ? AND stream_arn = ?)"
+    )
+    which = (*of, EARLIER, now - _FOLDED_AFTER, *of)
+    cursor.execute(
+        "INSERT INTO ledger SELECT consumer, stream_arn, ?, fate, rule, sum(count), '', '',"
+        f" min(since), max(until), max(saved_at) FROM ledger WHERE {old} GROUP BY fate, rule"
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count,"
+        " until = max(until, excluded.until), saved_at = excluded.saved_at",
+        (EARLIER, *which),
+    )
+    cursor.execute(f"DELETE FROM ledger WHERE {old}", which)
+
+
+def restart(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str]) -> None:
+    """Begin the blocks of some shards anew: they are read from somewhere else now."""
+    cursor.executemany(
+        "DELETE FROM blocks WHERE consumer = ? AND stream_arn = ? AND shard_id = ?",
+        [(*of, shard_id) for shard_id in shard_ids],
+    )
+
+
+def of_consumer(database: Database, consumer: str, stream_arn: str) -> dict[str, ShardLedger]:
+    """The ledger of a consumer on a stream by shard id, the oldest shard first."""
+    of = (consumer, stream_arn)
+    found: dict[str, ShardLedger] = {}
+
+    def shard(shard_id: str) -> ShardLedger:
+        return found.setdefault(shard_id, ShardLedger(shard_id))
+
+    where = "WHERE consumer = ? AND stream_arn = ?"
+    with database.reading() as cursor:
+        for row in cursor.execute(
+            "SELECT shard_id, fate, rule, count, first, last, since, until"
+            f" FROM ledger {where} ORDER BY shard_id, fate, rule",
+            of,
+        ):
+            shard(row[0]).lines.append(Line(Fate(row[1]), *row[2:]))
+        for shard_id, after, first, last, count, total in cursor.execute(
+            f"SELECT shard_id, after, first, last, count, total FROM blocks {where}", of
+        ):
+            shard(shard_id).blocks.append(Block(after, first, last, count, int(total)))
+        for row in cursor.execute(
+            f"SELECT shard_id, after, reason, since, until, before FROM gaps {where}"
+            " ORDER BY found_at",
+            of,
+        ):
+            gap = Gap(row[0], row[1] or None, row[2], row[3] or None, row[4], row[5])
+            shard(row[0]).gaps.append(gap)
+    for ledger in found.values():
+        ledger.blocks.sort(key=lambda block: int(block.first))
+    return dict(sorted(found.items()))

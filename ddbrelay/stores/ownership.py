@@ -1,0 +1,129 @@
+"""One live owner for each consumer and stream of a state file.
+
+On one machine the kernel says whether an owner lives: it holds a lock file that is freed when it
+dies, kill -9 included. An owner on another machine, or in another container, is given up when it
+has not been heard of for half a minute. What it would still write is refused by its token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from ddbrelay.errors import StateError
+from ddbrelay.lock import Lifetime
+from ddbrelay.stores.database import Database
+
+LEASE = 30.0
+"""Seconds without a sign of life after which the owner on another machine is given up."""
+
+
+class Ownership:
+    """The claim of one run on a consumer and stream."""
+
+    def __init__(
+        self,
+        database: Database,
+        of: tuple[str, str],
+        now: Callable[[], float],
+        host: str | None = None,
+    ) -> None:
+        self._database, self._of, self._now = database, of, now
+        self._host = host or platform.node() or "this machine"
+        self._token: str | None = None
+        self._alive: Lifetime | None = None
+        if database.path != ":memory:":
+            name = hashlib.sha256("\0".join(of).encode()).hexdigest()[:16]
+            self._alive = Lifetime(Path(f"{database.path}.owners") / name)
+
+    def claim(self) -> None:
+        """Become the owner; StateError while another one lives. Again and again does no harm."""
+        if self._token is not None:
+            return
+        if self._alive is not None and not self._alive.take():
+            with self._database.reading() as cursor:
+                raise self._busy(self._row(cursor))
+        try:
+            with self._database.transaction() as cursor:
+                row = self._row(cursor)
+                if row is not None and self._lives(row, locked=True):
+                    raise self._busy(row)
+                token, now = uuid4().hex, self._now()
+                cursor.execute(
+                    "INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*self._of, token, self._host, os.getpid(), now, now),
+                )
+            self._token = token
+        except BaseException:
+            if self._alive is not None:
+                self._alive.release()
+            raise
+
+    def release(self) -> None:
+        """Let the next run claim."""
+        token, self._token = self._token, None
+        if token is None:
+            return
+        try:
+            with self._database.transaction() as cursor:
+                cursor.execute(
+                    "DELETE FROM owners WHERE consumer = ? AND stream_arn = ? AND token = ?",
+                    (*self._of, token),
+                )
+        finally:
+            if self._alive is not None:
+                self._alive.release()
+
+    def check(self, cursor: sqlite3.Cursor) -> None:
+        """StateError unless this run may write; also the sign of life of an owner."""
+        if self._token is not None:
+            cursor.execute(
+                "UPDATE owners SET beat_at = ? WHERE consumer = ? AND stream_arn = ? AND token = ?",
+                (self._now(), *self._of, self._token),
+            )
+            if cursor.rowcount == 1:
+                return
+        row = self._row(cursor)
+        if self._token is not None:
+            raise StateError(
+                f'consumer "{self._of[0]}" was taken over by {_who(row)}'
+                if row is not None
+                else f'consumer "{self._of[0]}" was taken away from this run',
+                "this run has stopped; what it had sent and not stored, the other one sends again",
+            )
+        if row is not None and self._lives(row, locked=False):
+            raise self._busy(row)
+
+    def _row(self, cursor: sqlite3.Cursor) -> tuple[str, int, float, float] | None:
+        found: tuple[str, int, float, float] | None = cursor.execute(
+            "SELECT host, pid, since, beat_at FROM owners WHERE consumer = ? AND stream_arn = ?",
+            self._of,
+        ).fetchone()
+        return found
+
+    def _lives(self, row: tuple[str, int, float, float], *, locked: bool) -> bool:
+        """Whether that owner lives; `locked` when we hold the lock file, which nobody else has."""
+        host, _, _, beat_at = row
+        if self._alive is not None and host == self._host:
+            return not locked and self._alive.holder() is not None
+        return abs(self._now() - beat_at) < LEASE
+
+    def _busy(self, row: tuple[str, int, float, float] | None) -> StateError:
+        return StateError(
+            f'consumer "{self._of[0]}" is relaying this stream already: {_who(row)}',
+            "stop that run, or give this one another name with --consumer",
+        )
+
+
+def _who(row: tuple[str, int, float, float] | None) -> str:
+    from datetime import UTC, datetime
+
+    if row is None:
+        return "another run, which is just starting"
+    host, pid, since, _ = row
+    return f"pid {pid} on {host}, since {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"
