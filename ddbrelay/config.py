@@ -21,6 +21,7 @@ from ddbrelay.errors import ConfigError
 
 FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
+ON_GAP = ("continue", "stop")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
@@ -103,6 +104,12 @@ def _output(value: object) -> str:
     return str(value)
 
 
+def _on_gap(value: object) -> str:
+    if value not in ON_GAP:
+        raise ValueError(f"{value!r} is none of {', '.join(ON_GAP)}")
+    return str(value)
+
+
 def _path(value: object) -> Path:
     path = Path(_text(value))
     try:
@@ -162,6 +169,12 @@ class Settings:
         "relay.from",
         _text,
         "where to start: checkpoint, trim-horizon, latest, a time or an age",
+    )
+    on_gap: str = _setting(
+        "continue",
+        "relay.on_gap",
+        _on_gap,
+        "what to do when records were lost: report them and continue, or stop",
     )
     grace: float = _setting(
         5.0, "relay.grace", parse_duration, "time to finish what is in hand after an interrupt"

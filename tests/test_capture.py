@@ -152,6 +152,41 @@ def test_no_child_is_given_out_before_its_parent_whatever_the_tree_and_the_listi
     assert sorted(given_out) == sorted(shard.id for shard in forest)
 
 
+def test_a_parent_that_a_listing_of_several_pages_missed_is_waited_for() -> None:
+    """It appeared on a page that had been read already, its child on one that had not."""
+    tree = Lineage()
+    old, parent, child = shards("old, parent -> child")
+    tree.listing_begins()
+    tree.learn([old])
+    tree.learn([child])
+    tree.listing_complete({"old", "child"}, atomic=False)
+    assert ready(tree) == {"old"}
+    assert tree.unsure
+    tree.listing_begins()
+    tree.learn([old, parent, child])
+    tree.listing_complete({"old", "parent", "child"}, atomic=False)
+    assert ready(tree) == {"parent"}
+    assert not tree.unsure
+
+
+def test_a_parent_that_two_listings_do_not_have_is_trimmed() -> None:
+    tree = Lineage()
+    for _ in range(2):
+        assert ready(tree) == set()
+        tree.listing_begins()
+        tree.learn(shards("(parent) -> child"))
+        tree.listing_complete({"child"}, atomic=False)
+    assert ready(tree) == {"child"}
+
+
+def test_a_shard_that_was_learned_while_a_listing_went_on_is_not_taken_for_trimmed() -> None:
+    tree = lineage("a -> b", "a")
+    tree.listing_begins()
+    tree.learn([Shard("c", "b")])
+    tree.listing_complete({"a", "b"}, atomic=False)
+    assert set(tree.shards) == {"a", "b", "c"}
+
+
 # The very first start
 
 
@@ -191,6 +226,7 @@ positions = st.builds(
     sequence=st.none() | sequence_numbers,
     iterator=st.none() | st.text(),
     iterator_at=st.none() | st.floats(0, 4e9),
+    seen_at=st.none() | st.floats(0, 4e9),
     finished=st.booleans(),
 )
 
@@ -390,6 +426,71 @@ def test_a_deleted_shard_is_ended_and_what_was_unread_is_a_gap() -> None:
     made = reader(Position("s", sequence="100"))
     assert made.failed(Fault.NOT_FOUND, NOW) == Gap("s", "100", Fault.NOT_FOUND.value, until=NOW)
     assert made.step(NOW) == Ended()
+
+
+def test_a_shard_that_was_seen_to_be_read_within_a_day_has_no_gap() -> None:
+    position = Position("s", seen_at=NOW - RETENTION + 1)
+    assert reader(position).unseen(NOW) is None
+    gap = reader(position).unseen(NOW + 2)
+    assert gap is not None
+    assert (gap.after, gap.since, gap.until) == (None, position.seen_at, NOW + 2 - RETENTION)
+
+
+def test_nothing_is_called_lost_as_long_as_the_shards_first_number_can_be_read() -> None:
+    made = reader(Position("s", seen_at=NOW - 2 * RETENTION), starting="100")
+    assert made.unseen(NOW) is None
+    assert asks(made) == (IteratorType.AT_SEQUENCE_NUMBER, "100")
+    made.got_iterator("i", NOW)
+    made.got_page(page(record("a", 100)), NOW)
+    assert not made.proving
+
+
+@pytest.mark.parametrize("fault", [Fault.TRIMMED, Fault.REFUSED])
+def test_a_shard_whose_first_number_is_gone_has_lost_its_beginning(fault: Fault) -> None:
+    made = reader(Position("s", seen_at=NOW - 2 * RETENTION), starting="100")
+    made.unseen(NOW)
+    asks(made)
+    gap = made.failed(fault, NOW)
+    assert gap is not None
+    assert (gap.after, gap.since, gap.until) == (None, NOW - 2 * RETENTION, NOW - RETENTION)
+    assert asks(made) == (IteratorType.TRIM_HORIZON, None)
+
+
+def test_a_very_first_start_may_be_interrupted_for_a_while_before_it_is_too_late() -> None:
+    position = Position("s", start_time=NOW)
+    assert reader(position).unseen(NOW + 10 * 60) is None
+    gap = reader(position).unseen(NOW + 16 * 60)
+    assert gap is not None
+    assert (gap.since, gap.until) == (None, NOW + 16 * 60 - RETENTION)
+    assert reader(position, fresh=True).unseen(NOW + RETENTION) is None
+
+
+def test_a_horizon_that_moves_under_the_first_steps_of_a_first_run_loses_nothing() -> None:
+    made = reader(Position("s", start_time=NOW), fresh=True)
+    asks(made)
+    made.got_iterator("i", NOW)
+    assert made.failed(Fault.TRIMMED, NOW) is None
+    assert made.step(NOW + 60) == NeedIterator(IteratorType.TRIM_HORIZON)
+    made.got_iterator("i", NOW + RETENTION)
+    assert made.failed(Fault.TRIMMED, NOW + RETENTION) is not None
+
+
+def test_three_empty_pages_in_a_row_say_that_all_was_read_up_to_a_minute_ago() -> None:
+    made = at_iterator(reader())
+    for seconds in range(2):
+        made.got_page(page(), NOW + seconds)
+        assert made.seen_at is None
+    made.got_page(page(), NOW + 2)
+    assert made.seen_at == NOW + 2 - 60
+    made.got_page(page(record("a", 1, at=NOW + 3)), NOW + 4)
+    assert made.seen_at == int(NOW + 3)
+
+
+def test_empty_pages_of_a_closed_shard_say_nothing() -> None:
+    made = at_iterator(reader(closed=True))
+    for seconds in range(5):
+        made.got_page(page(), NOW + seconds)
+    assert made.seen_at is None
 
 
 def test_a_refused_time_becomes_the_trim_horizon_with_a_filter() -> None:

@@ -77,7 +77,7 @@ def test_flags_win_over_the_environment_over_the_file_over_the_default(
 
 
 def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path) -> None:
-    texts = {"output": "json", "local": "true", "max_in_flight": "7"}
+    texts = {"output": "json", "local": "true", "max_in_flight": "7", "on_gap": "stop"}
     for name, key in KEYS.items():
         text = texts.get(name, "9s")
         variable = load({}, {config.env_name(name): text}, tmp_path)

@@ -17,8 +17,10 @@ import pytest
 
 from ddbrelay.errors import ConfigError, StateError
 from ddbrelay.flow.capture import Position, Record
-from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line
 from ddbrelay.stores.database import VERSION, Database
+from ddbrelay.stores.ledger import EARLIER, ShardLedger, of_consumer
+from ddbrelay.stores.ownership import LEASE
 from ddbrelay.stores.sqlite import (
     AUTOMATIC_KEPT,
     Bookmark,
@@ -52,6 +54,9 @@ class SqliteHarness:
     def reopen(self) -> None:
         self.database.close()
         self.database = Database(self._path)
+
+    def ledger(self, consumer: str = "default") -> dict[str, ShardLedger]:
+        return of_consumer(self.database, consumer, ARN)
 
 
 class TestSqliteFile(StoreContract):
@@ -267,6 +272,143 @@ def test_what_was_saved_outlives_a_sigkill(path: Path) -> None:
     again = Database(path)
     assert asyncio.run(store(again).load())["a"].sequence == "42"
     again.close()
+
+
+# Owners
+
+OWNER = """
+import asyncio, os, signal, sys
+from ddbrelay.stores.database import Database
+from ddbrelay.stores.sqlite import SqliteStore
+store = SqliteStore(Database(sys.argv[1]), "default", "arn:stream")
+asyncio.run(store.claim())
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_owner_in_another_process_is_named_and_taken_over_as_soon_as_it_is_dead(
+    path: Path, database: Database
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "claimed\n"
+        mine = store(database)
+        with pytest.raises(StateError, match=rf"already: pid {owner.pid} on .*, since 20"):
+            asyncio.run(mine.claim())
+        owner.kill()
+        owner.wait()
+        asyncio.run(mine.claim())
+        asyncio.run(mine.begin([Position("a")]))
+        asyncio.run(mine.release())
+
+
+def test_an_owner_on_another_machine_is_given_up_after_a_silence_and_can_move_nothing_then(
+    path: Path,
+) -> None:
+    # Each machine has a lock file of its own kernel.
+    first, second = Database(path), Database(path)
+    time = [START]
+    one = SqliteStore(first, "default", ARN, lambda: time[0], "one")
+    two = SqliteStore(second, "default", ARN, lambda: time[0], "two")
+    two._ownership._alive._path = path.parent / "elsewhere" / "lock"
+    asyncio.run(one.claim())
+    asyncio.run(one.begin([Position("a")]))
+    time[0] += LEASE - 1
+    asyncio.run(one.save([]))
+    time[0] += LEASE - 1
+    with pytest.raises(StateError, match="on one, since 2026-01-01T00:00:00Z"):
+        asyncio.run(two.claim())
+    time[0] += 2
+    asyncio.run(two.claim())
+    asyncio.run(two.save([Position("a", sequence="7")]))
+    for write in (
+        lambda: one.save([Position("a", sequence="1")]),
+        lambda: one.begin([]),
+        lambda: one.forget(["a"]),
+        lambda: one.replace([]),
+    ):
+        with pytest.raises(StateError, match="was taken over by pid .* on two"):
+            asyncio.run(write())
+    asyncio.run(one.release())
+    assert asyncio.run(two.load())["a"].sequence == "7"
+    asyncio.run(two.save([Position("a", sequence="8")]))
+    asyncio.run(two.release())
+    first.close()
+    second.close()
+
+
+def test_an_owner_whose_claim_was_taken_away_can_move_nothing(database: Database) -> None:
+    owner = store(database)
+    asyncio.run(owner.claim())
+    asyncio.run(owner.begin([Position("a")]))
+    with database.transaction() as cursor:
+        cursor.execute("DELETE FROM owners")
+    with pytest.raises(StateError, match="was taken away from this run"):
+        asyncio.run(owner.save([Position("a", sequence="1")]))
+    assert asyncio.run(owner.load()) == {"a": Position("a")}
+    asyncio.run(owner.release())
+
+
+# The ledger
+
+
+def test_the_counts_of_shards_that_are_long_gone_become_one(database: Database) -> None:
+    time = [START]
+    made = SqliteStore(database, "default", ARN, lambda: time[0])
+    for number in range(3):
+        shard = f"s{number}"
+        line = Line(Fate.PUBLISHED, "created", 10, "1", "9", START + number, START + number)
+        asyncio.run(made.save([Position(shard, finished=True)], [Account(shard, [line])]))
+        time[0] += 3 * 24 * 3600
+    asyncio.run(made.forget(["s0", "s1"]))
+    assert set(of_consumer(database, "default", ARN)) == {EARLIER, "s1", "s2"}
+    time[0] += 3 * 24 * 3600
+    asyncio.run(made.forget(["s2"]))
+    found = of_consumer(database, "default", ARN)
+    assert {s: ledger.count(Fate.PUBLISHED) for s, ledger in found.items()} == {
+        EARLIER: 20,
+        "s2": 10,
+    }
+    assert (found[EARLIER].lines[0].since, found[EARLIER].lines[0].until) == (START, START + 1)
+
+
+FIRST_FORMAT = """
+CREATE TABLE positions (consumer TEXT NOT NULL, stream_arn TEXT NOT NULL, shard_id TEXT NOT NULL,
+    position BLOB NOT NULL, saved_at REAL NOT NULL, PRIMARY KEY (consumer, stream_arn, shard_id)
+) WITHOUT ROWID;
+CREATE TABLE bookmarks (name TEXT NOT NULL PRIMARY KEY, consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL, positions BLOB NOT NULL, saved_at REAL NOT NULL,
+    automatic INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE dead_letters (consumer TEXT NOT NULL, stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL, sequence TEXT NOT NULL, item_key BLOB NOT NULL, reason TEXT NOT NULL,
+    record BLOB NOT NULL, event BLOB, attempts INTEGER NOT NULL, parked_at REAL NOT NULL,
+    behind INTEGER NOT NULL, PRIMARY KEY (consumer, stream_arn, shard_id, sequence)
+) WITHOUT ROWID;
+CREATE INDEX dead_letters_by_key ON dead_letters (consumer, stream_arn, item_key);
+INSERT INTO positions VALUES ('default', 'arn:stream', 'a', '{"shard_id":"a","sequence":"5"}', 1.0);
+PRAGMA application_id = 1684304433;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_format_is_taken_on_with_all_that_it_holds(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript(FIRST_FORMAT)
+    for _ in range(2):
+        with closing(Database(path)) as database:
+            assert asyncio.run(store(database).load()) == {"a": Position("a", sequence="5")}
+            asyncio.run(
+                store(database).save([], [Account("a", [Line(Fate.PARKED, "", 1, "6", "6")])])
+            )
+    with closing(Database(path)) as database:
+        assert of_consumer(database, "default", ARN)["a"].count(Fate.PARKED) == 2
 
 
 # Dead letters

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbrelay.flow.capture import Page, Position
-from ddbrelay.flow.tracking import Fate, Frontier, Tally
+from ddbrelay.flow.capture import Gap, Page, Position, Start
+from ddbrelay.flow.tracking import Account, Block, Fate, Frontier, Line, Tally
 from ddbrelay.testing.builders import record
 from ddbrelay.testing.clock import EPOCH
 
@@ -108,3 +108,98 @@ def test_a_tally_counts_each_fate() -> None:
     tally.fates.update([Fate.PUBLISHED, Fate.PUBLISHED, Fate.PARKED])
     assert (tally[Fate.PUBLISHED], tally[Fate.PARKED], tally[Fate.SKIPPED]) == (2, 1, 0)
     assert tally.settled == 3
+
+
+# The ledger
+
+
+def test_a_save_gets_what_was_passed_since_the_last_one_by_fate_and_rule() -> None:
+    frontier = Frontier(Position("s", sequence="9"))
+    first = read(frontier, 10, 11, 12)
+    first[0].settle(Fate.PUBLISHED, "created")
+    first[2].settle(Fate.PUBLISHED, "created")
+    _, account = frontier.draft()
+    assert account.lines == [Line(Fate.PUBLISHED, "created", 1, "10", "10", EPOCH, EPOCH)]
+    assert account.blocks == [Block("9", "10", "10", 1, 10)]
+    first[1].settle(Fate.SKIPPED, "noise")
+    position, account = frontier.draft()
+    assert position.sequence == "12"
+    assert account.lines == [
+        Line(Fate.SKIPPED, "noise", 1, "11", "11", EPOCH, EPOCH),
+        Line(Fate.PUBLISHED, "created", 1, "12", "12", EPOCH, EPOCH),
+    ]
+    assert account.blocks == [Block("10", "11", "12", 2, 23)]
+    assert frontier.draft()[1] == Account("s", [], [], [])
+
+
+def test_a_gap_counts_once_all_records_before_it_are_settled_and_is_closed_by_the_next_one() -> None:
+    closed = []
+    frontier = Frontier(
+        Position("s", start=Start.LATEST, start_time=1.0),
+        on_gap_closed=lambda *gaps: closed.append(gaps),
+    )
+    gap = Gap("s", "2", "trimmed", EPOCH, EPOCH + 50)
+    one, two = read(frontier, 1, 2)
+    frontier.lose(gap)
+    two.settle(Fate.PUBLISHED)
+    assert frontier.draft()[1] == Account("s", [], [], [])
+    one.settle(Fate.PUBLISHED)
+    position, account = frontier.draft()
+    assert (position.sequence, position.start, position.seen_at) == (
+        None,
+        Start.TRIM_HORIZON,
+        EPOCH + 50,
+    )
+    assert account.gaps == [gap]
+    (seven,) = read(frontier, 7)
+    seven.settle(Fate.PUBLISHED)
+    position, account = frontier.draft()
+    whole = Gap("s", "2", "trimmed", EPOCH, EPOCH, before="7")
+    assert account.gaps == [whole]
+    assert account.blocks == [Block(None, "7", "7", 1, 7)]
+    assert closed == [(gap, whole)]
+
+
+def test_a_mapping_without_end_of_reasons_fills_no_ledger() -> None:
+    frontier = Frontier(Position("s"))
+    for number, ticket in enumerate(read(frontier, *range(1, 501))):
+        ticket.settle(Fate.SKIPPED, f"too old by {number} days")
+    lines = frontier.draft()[1].lines
+    assert len(lines) == 201
+    assert sum(line.count for line in lines) == 500
+
+
+@given(st.lists(st.sampled_from(["settle", "draft", "gap"]), max_size=60), st.integers(0, 2**32))
+def test_whatever_happens_every_passed_record_stands_in_one_line_and_one_block(
+    steps: list[str], seed: int
+) -> None:
+    rng = random.Random(seed)
+    frontier = Frontier(Position("s"))
+    tickets = []
+    unsettled: list[int] = []
+    accounts = []
+    for step in [*steps, "draft"]:
+        if step == "settle":
+            numbers = range(len(tickets) + 1, len(tickets) + rng.randint(1, 4))
+            tickets += read(frontier, *numbers)
+            unsettled += numbers
+            while unsettled and rng.random() < 0.8:
+                number = unsettled.pop(rng.randrange(len(unsettled)))
+                fate = rng.choice(list(Fate))
+                tickets[number - 1].settle(fate, rng.choice(["a", "b"]))
+        elif step == "gap":
+            frontier.lose(Gap("s", str(len(tickets)) if tickets else None, "trimmed"))
+        else:
+            accounts.append(frontier.draft()[1])
+    passed = next((n for n, t in enumerate(tickets) if not t.settled), len(tickets))
+    assert sum(line.count for account in accounts for line in account.lines) == passed
+    blocks = [block for account in accounts for block in account.blocks]
+    assert sum(block.count for block in blocks) == passed
+    assert sum(block.total for block in blocks) == sum(range(1, passed + 1))
+    for before, block in zip(blocks, blocks[1:], strict=False):
+        assert block.after in {None, before.last}
+    by_fate = {
+        fate: sum(x.count for a in accounts for x in a.lines if x.fate is fate) for fate in Fate
+    }
+    for fate, count in by_fate.items():
+        assert count == sum(ticket.fate is fate for ticket in tickets[:passed])

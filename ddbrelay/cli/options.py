@@ -33,6 +33,7 @@ _METAVARS = {
     "consumer": "NAME",
     "state": "PATH",
     "start": "START",
+    "on_gap": "continue|stop",
     "entity": "NOUN",
     "source": "SOURCE",
     "grace": "SECONDS",

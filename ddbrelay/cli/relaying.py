@@ -13,8 +13,8 @@ from ddbrelay.cli.console import Console
 from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
-from ddbrelay.cli.text import iso
-from ddbrelay.errors import ConfigError, DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.cli.text import counted, iso
+from ddbrelay.errors import AwsRefused, ConfigError, DataLost, ExpectationNotMet, RecordsParked
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.relay import Options, Relay
 
@@ -51,6 +51,17 @@ class Ended:
     reason: str
     read: int
     seconds: float
+
+    def following(self, before: Ended | None) -> Ended:
+        """This run and the one before it, as one."""
+        if before is None:
+            return self
+        return Ended(
+            before.tally + self.tally,
+            self.reason,
+            before.read + self.read,
+            before.seconds + self.seconds,
+        )
 
 
 def mapper_of(settings: Settings, table: str) -> Mapper:
@@ -143,10 +154,16 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
 def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
     """Raise what the exit code must say; lost records weigh more than parked ones."""
     tally = ended.tally
+    if ended.reason == "gone" and not tally.gaps:
+        raise AwsRefused(
+            "the stream no longer exists",
+            "was its table deleted? A new run follows the stream of a new table",
+        )
     if tally.gaps:
         raise DataLost(
-            f"records of {len(tally.gaps)} shard(s) were lost before they could be read",
-            "compare the table with what its consumers have; the run goes on behind the gap",
+            f"records of {counted(len({gap.shard_id for gap in tally.gaps}), 'shard')} were lost "
+            "before they could be read",
+            "ddbrelay ledger lists them; compare the table with what its consumers have",
         )
     if (parked := tally[Fate.PARKED]) and ended.reason != "stopped":
         one, many = "record is parked as a dead letter", "records are parked as dead letters"

@@ -96,7 +96,15 @@ def _event_object(event: Event, bus: str | None) -> dict[str, Any]:
 
 def gap_object(gap: Gap) -> dict[str, Any]:
     """The object that `--output json` prints for records that were lost."""
-    return {"type": "lost", "shardId": gap.shard_id, "after": gap.after, "reason": gap.reason}
+    return {
+        "type": "lost",
+        "shardId": gap.shard_id,
+        "after": gap.after,
+        "before": gap.before,
+        "since": _time(gap.since),
+        "until": _time(gap.until),
+        "reason": gap.reason,
+    }
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -119,7 +127,15 @@ def outcome_line(outcome: Outcome) -> str:
 def gap_text(gap: Gap) -> str:
     """What was lost, for a person."""
     where = f"after {gap.after}" if gap.after else "from its start"
-    return f"records of shard {gap.shard_id} {where} are lost: {gap.reason}"
+    if gap.before:
+        where += f" and before {gap.before}"
+    times = [
+        f"{word} {_time(epoch)}"
+        for word, epoch in (("after", gap.since), ("before", gap.until))
+        if epoch is not None
+    ]
+    written = f", written {' and '.join(times)}," if times else ""
+    return f"records of shard {gap.shard_id} {where}{written} are lost: {gap.reason}"
 
 
 def telling(outcome: Outcome) -> str:

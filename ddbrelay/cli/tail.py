@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,14 +11,16 @@ from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
+    from ddbrelay.aws.table import TableStream
     from ddbrelay.cli.relaying import Ended
+    from ddbrelay.cli.succession import Leg
     from ddbrelay.flow.capture import Position, Start
     from ddbrelay.stores.database import Database
 
 
 @click.command("tail", cls=Command)
 @click.option("--forward", is_flag=True, help="publish each event and advance the checkpoint")
-@setting_options("start", "consumer", "entity", "source", "state")
+@setting_options("start", "on_gap", "consumer", "entity", "source", "state")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--until-idle", type=DURATION, help="stop when nothing came for this long")
 @click.option("--timeout", type=DURATION, help="stop after this long")
@@ -48,57 +50,115 @@ def command(
       ddbrelay tail --table users --forward
       ddbrelay tail --table users --forward --until-idle 5s --timeout 2m --output json
     """
-    import asyncio
+    import time
+    from collections import deque
+    from contextlib import closing
 
     from ddbrelay.aws.table import check_bus, stream_of
-    from ddbrelay.cli import relaying
+    from ddbrelay.cli import relaying, succession
     from ddbrelay.stores.database import Database
+
+    table = run.require("table")
+    chosen = _start(run)
+    latest = stream_of(run.aws, table)
+    bus = run.settings.bus_name if forward else None
+    if bus is not None:
+        check_bus(run.aws, bus)
+    began = time.monotonic()
+    ended: relaying.Ended | None = None
+    with closing(Database(run.settings.state_file)) as database:
+        legs = deque([succession.Leg(latest)])
+        if forward:
+            legs.extendleft(reversed(_older(run, database, latest, chosen)))
+        follows = len(legs) > 1
+        while legs:
+            leg = legs.popleft()
+            bounds: dict[str, Any] = {
+                "max_records": max_records and max_records - (ended.read if ended else 0),
+                "until_idle": until_idle,
+                "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
+            }
+            leg_ended, positions = _run(
+                run, database, leg, bus, None if follows else chosen, bounds
+            )
+            ended = leg_ended.following(ended)
+            if ended.reason not in {"ended", "gone"}:
+                break
+            if forward and not legs and (newer := succession.next_after(run.aws, leg)) is not None:
+                run.console.words(f"the table has a new stream, {newer.label}, which comes next")
+                legs.append(newer)
+                follows = True
+    assert ended is not None
+    _summary(run, ended, forward, positions)
+    relaying.judge(ended, timeout_is_a_failure=max_records is not None or until_idle is not None)
+
+
+def _older(
+    run: Run, database: Database, latest: TableStream, chosen: tuple[Start | None, float | None]
+) -> list[Leg]:
+    """The earlier streams of the table that come first, unless another start was asked for."""
+    from ddbrelay.cli import succession
+    from ddbrelay.flow.capture import Start
+
+    older = succession.older(run.aws, database, run.settings.consumer, latest)
+    typed = run.config.origins["start"].startswith("flag")
+    if older and typed and chosen[0] not in {None, Start.LATEST}:
+        run.console.words("what was not read of the table's earlier stream is left out")
+        succession.forget(database, run.settings.consumer, older)
+        return []
+    return older
+
+
+def _run(
+    run: Run,
+    database: Database,
+    leg: Leg,
+    bus: str | None,
+    chosen: tuple[Start | None, float | None] | None,
+    bounds: dict[str, Any],
+) -> tuple[Ended, dict[str, Position]]:
+    """Read one stream, and return where its checkpoint stands; `chosen` None goes on from there.
+
+    A stream that follows an earlier one begins at its beginning, whatever start was asked for.
+    """
+    import asyncio
+
+    from ddbrelay.cli import relaying
+    from ddbrelay.flow.capture import Start
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
 
-    settings = run.settings
-    table = run.require("table")
-    chosen = _start(run)
-    stream = stream_of(run.aws, table)
-    bus = settings.bus_name if forward else None
-    if bus is not None:
-        check_bus(run.aws, bus)
-    database = Database(settings.state_file)
-    try:
-        store = SqliteStore(database, settings.consumer, stream.arn)
-        stored = asyncio.run(store.load())
+    settings, table, forward = run.settings, leg.stream.table, bus is not None
+    store = SqliteStore(database, settings.consumer, leg.stream.arn)
+    stored = asyncio.run(store.load())
+    start, since, resume = Start.TRIM_HORIZON, None, True
+    if chosen is not None:
         start, since, resume = _where(run, chosen, stored, forward)
-        if not stored and resume and forward:
-            _refuse_recreated(database, settings.consumer, stream.arn)
-        if not stream.enabled:
-            run.console.words("the stream is disabled; what it still holds is read")
-        job = relaying.Job(
-            run.aws,
-            stream,
-            relaying.mapper_of(settings, table),
-            bus,
-            store if forward else FixedPositions(stored.values()),
-            relaying.options_of(
-                settings,
-                start=start,
-                since=since,
-                resume=resume,
-                max_records=max_records,
-                until_idle=until_idle,
-                timeout=timeout,
-            ),
-        )
-        title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
-        details = (
-            f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
-            "   Ctrl-C stops cleanly"
-        )
-        ended = relaying.run(job, run.console, title, details)
-        after = asyncio.run(store.load()) if forward else {}
-    finally:
-        database.close()
-    _summary(run, ended, forward, after)
-    relaying.judge(ended, timeout_is_a_failure=max_records is not None or until_idle is not None)
+    if not leg.stream.enabled:
+        run.console.words("the stream is disabled; what it still holds is read")
+    job = relaying.Job(
+        run.aws,
+        leg.stream,
+        relaying.mapper_of(settings, table),
+        bus,
+        store if forward else FixedPositions(stored.values()),
+        relaying.options_of(
+            settings,
+            start=start,
+            since=since,
+            resume=resume,
+            stop_on_gap=forward and settings.on_gap == "stop",
+            **bounds,
+        ),
+        leg.part,
+    )
+    title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
+    details = (
+        f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
+        "   Ctrl-C stops cleanly"
+    )
+    ended = relaying.run(job, run.console, title, details)
+    return ended, asyncio.run(store.load()) if forward else {}
 
 
 def _start(run: Run) -> tuple[Start | None, float | None]:
@@ -145,22 +205,6 @@ def _where(
             )
         return start, since, True
     return start, since, forward and not typed
-
-
-def _refuse_recreated(database: Database, consumer: str, stream_arn: str) -> None:
-    """A checkpoint of an older stream says that its last records were perhaps never read."""
-    from ddbrelay.errors import DataLost
-    from ddbrelay.stores.sqlite import consumers
-
-    prefix = stream_arn.rpartition("/")[0] + "/"
-    for known in consumers(database):
-        if known.name == consumer and known.stream_arn.startswith(prefix):
-            raise DataLost(
-                f'the stream was re-created: consumer "{consumer}" stopped in '
-                f"{known.stream_arn.rpartition('/')[2]}, the table now has "
-                f"{stream_arn.rpartition('/')[2]}, and the rest of the old one was not read",
-                "--from trim-horizon starts with the new stream",
-            )
 
 
 def _from(stored: dict[str, Position], start: Start, since: float | None, resume: bool) -> str:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ddbrelay.errors import AwsRefused, DataLost, DdbrelayError
+from ddbrelay.errors import AwsRefused, DataLost
 from ddbrelay.flow.capture import (
     Fault,
     Gap,
@@ -28,6 +28,10 @@ from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 
 _FIRST_PATIENCE = 1.0
 """Seconds until a shard that ended is looked at again for its children; then twice as long."""
+
+
+class StreamGone(Exception):
+    """DescribeStream does not know the stream, or not any more."""
 
 
 class Discovery:
@@ -88,8 +92,10 @@ class Discovery:
         self._positions = dict(stored)
         self._met = set(stored)
         self._lineage = Lineage(stored.values())
-        while not await self._list():
-            await asyncio.sleep(retry_delay(self._failures, self._rng, base=0.5))
+        listed = await self._list()
+        while not listed:
+            await asyncio.sleep(self._retry_delay())
+            listed = await self._list()
         accounts: list[Account] = []
         if stored:
             accounts = self._meet()[1] + self._drop_unlisted()[1]
@@ -141,7 +147,7 @@ class Discovery:
         self.fresh = False
         pause = self._options.discovery_interval
         if self._failures:
-            pause = retry_delay(self._failures, self._rng, base=0.5)
+            pause = self._retry_delay()
         elif self._childless:
             # A shard may end before its child is listed.
             self._patience = min(self._patience * 2, pause)
@@ -197,7 +203,7 @@ class Discovery:
                 page, listed = await self._listing.next()
             except StreamFault as fault:
                 if fault.fault is Fault.NOT_FOUND:
-                    raise await self._gone() from fault
+                    raise StreamGone from fault
                 self._failures += 1
                 if self._failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(f"cannot list the shards, trying again: {fault}")
@@ -211,18 +217,27 @@ class Discovery:
                     self._listed_at = _loop_time()
                     return True
 
-    async def _gone(self) -> DdbrelayError:
-        """Account for what can no longer be read, and say so."""
-        message = f"the stream {self._origin.stream_arn} no longer exists"
-        if self._options.stop_on_gap:
-            return DataLost(f"{message}, nor what followed the position", "--since TIME")
+    def _retry_delay(self) -> float:
+        return retry_delay(self._failures, self._rng, base=0.5)
+
+    async def account_for_all(self, reached: Iterable[Position]) -> None:
+        """The stream is gone: what was not settled of its shards is lost.
+
+        `reached` is where the shards stand that were being read. Raises DataLost where the options
+        say so, and keeps the positions then.
+        """
+        self._positions |= {position.shard_id: position for position in reached}
         unread = [position for position in self._positions.values() if not position.finished]
+        if self._options.stop_on_gap and unread:
+            raise DataLost(
+                f"the stream {self._origin.stream_arn} no longer exists, nor what followed the "
+                "position",
+                "to go on with the table's new stream: tail --on-gap continue",
+            )
         accounts = [self._lost_with(position, self._now()) for position in unread]
-        if self._saves and accounts:
+        if self._saves:
             await self._store.save((), accounts)
-            await self._store.forget(account.shard_id for account in accounts)
-        hint = "was its table deleted? A new run follows the stream of a new table"
-        return DataLost(message, hint) if unread else AwsRefused(message, hint)
+            await self._store.forget(list(self._positions))
 
     def _meet(self) -> tuple[list[Position], list[Account]]:
         """Positions for newly listed shards; a parent that came and went unseen is lost."""

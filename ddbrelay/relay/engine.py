@@ -32,8 +32,9 @@ from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import Mapper
 from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import Frontier, Store, Tally
+from ddbrelay.relay.backlog import Backlog, unread_of
 from ddbrelay.relay.delivery import Delivery
-from ddbrelay.relay.discovery import Discovery
+from ddbrelay.relay.discovery import Discovery, StreamGone
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 from ddbrelay.relay.tasks import Tasks, cancel
 
@@ -122,11 +123,22 @@ class Relay:
         ]
         return max(behind, default=0.0)
 
+    @property
+    def backlog(self) -> Backlog:
+        """What of the shards is not read, or not settled."""
+        unread = [
+            unread_of(opened.reader, opened.frontier)
+            for opened in self._open.values()
+            if len(opened.frontier) or not opened.passed
+        ]
+        return Backlog([one for one in unread if one is not None], self._discovery.waiting)
+
     async def run(self, stop: asyncio.Event) -> Tally:
         """Relay until `stop` is set, a bound of the options is reached, or the stream has ended.
 
-        `end_reason` says which: stopped, timeout, idle, max-records or ended. Raises the
-        DdbrelayError that ended the run early, after everything that was settled has been saved.
+        `end_reason` says which: stopped, timeout, idle, max-records, ended, or gone when there is
+        no such stream (any more). Raises the DdbrelayError that ended the run early, after
+        everything that was settled has been saved.
         """
         self._last_read = self._saved_all_at = _loop_time()
         spawn, options = self._tasks.spawn, self._options
@@ -145,6 +157,9 @@ class Relay:
             # A store that has failed would fail again, after its time-out.
             if self._saves and not isinstance(self._error, StateError):
                 await self._save([opened.frontier for opened in self._open.values()])
+            if self.end_reason == "gone":
+                await self._discovery.account_for_all(self._reached())
+            if self._saves and not isinstance(self._error, StateError):
                 await self._store.release()
         if self._error is not None:
             raise self._error
@@ -186,15 +201,18 @@ class Relay:
         """List the shards, start those that are ready; again and again."""
         if self._saves:
             await self._store.claim()
-        await self._discovery.begin()
-        await self._delivery.begin()
-        while True:
-            for shard, position in self._discovery.ready():
-                self._start(shard, position)
-            if self._discovery.ended:
-                self._finish("ended")
-            await self._discovery.wait()
-            await self._discovery.look()
+        try:
+            await self._discovery.begin()
+            await self._delivery.begin()
+            while True:
+                for shard, position in self._discovery.ready():
+                    self._start(shard, position)
+                if self._discovery.ended:
+                    self._finish("ended")
+                await self._discovery.wait()
+                await self._discovery.look()
+        except StreamGone:
+            self._finish("gone")
 
     def _start(self, shard: Shard, position: Position) -> None:
         reader = ShardReader(
@@ -314,6 +332,14 @@ class Relay:
         self._last_read = _loop_time()
         self._discovery.finish(opened.frontier.position)
 
+    def _reached(self) -> list[Position]:
+        """Where the shards stand that were being read when the stream went."""
+        for opened in self._open.values():
+            # Its own gap was told when its reader met the end.
+            if opened.reader.ended and not len(opened.frontier):
+                opened.frontier.finish()
+        return [opened.frontier.position for opened in self._open.values()]
+
     def _lose(self, opened: _Open, gap: Gap) -> None:
         self._lost(gap)
         opened.frontier.lose(gap)
@@ -326,7 +352,7 @@ class Relay:
             after = f" after {gap.after}" if gap.after else ""
             raise DataLost(
                 f"the records of shard {gap.shard_id}{after} cannot be read any more: {gap.reason}",
-                "--since TIME, or --from with a later bookmark",
+                "to go on behind them: tail --on-gap continue, or replay from a later position",
             )
 
     # Checkpoints

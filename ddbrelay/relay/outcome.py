@@ -52,7 +52,8 @@ class Options:
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
     it to some events. A checkpoint is saved as soon as it moved, but not more often than every
     `checkpoint_interval`, and what idle shards were seen to hold every `beat_interval`. The shards
-    are listed with at least `listing_pause` between two calls. After `max_failures` in a row the run gives up on reading; None: never.
+    are listed with at least `listing_pause` between two calls. After `max_failures` in a row the
+    run gives up on reading; None: never.
     """
 
     start: Start = Start.TRIM_HORIZON

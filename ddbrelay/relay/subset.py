@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddbrelay.flow.capture import IteratorType, Page, Shard, ShardPage, StreamSource
+from ddbrelay.flow.capture import (
+    Fault,
+    IteratorType,
+    Page,
+    Shard,
+    ShardPage,
+    StreamFault,
+    StreamSource,
+)
 
 
 class Subtree:
@@ -49,3 +57,13 @@ class OneIterator(Subtree):
 
     async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
         return ShardPage([] if children_of else [Shard(self._root)])
+
+
+class Gone(OneIterator):
+    """A `StreamSource` of a stream that exists no more, whatever an endpoint says of its ARN."""
+
+    def __init__(self, source: StreamSource) -> None:
+        super().__init__(source, "")
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        raise StreamFault(Fault.NOT_FOUND)

@@ -11,7 +11,9 @@ import hashlib
 import os
 import platform
 import sqlite3
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +23,20 @@ from ddbrelay.stores.database import Database
 
 LEASE = 30.0
 """Seconds without a sign of life after which the owner on another machine is given up."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The last run that claimed a consumer and stream and did not release them; times in seconds.
+
+    `alive` whether it still runs: by its lock file on this machine, elsewhere by its lease.
+    """
+
+    host: str
+    pid: int
+    since: float
+    beat_at: float
+    alive: bool
 
 
 class Ownership:
@@ -118,6 +134,20 @@ class Ownership:
             f'consumer "{self._of[0]}" is relaying this stream already: {_who(row)}',
             "stop that run, or give this one another name with --consumer",
         )
+
+
+def owner_of(
+    database: Database,
+    consumer: str,
+    stream_arn: str,
+    now: Callable[[], float] = time.time,
+    host: str | None = None,
+) -> Owner | None:
+    """The owner of a consumer and stream, None when the last one has released it."""
+    claim = Ownership(database, (consumer, stream_arn), now, host)
+    with database.reading() as cursor:
+        row = claim._row(cursor)
+    return None if row is None else Owner(*row, alive=claim._lives(row, locked=False))
 
 
 def _who(row: tuple[str, int, float, float] | None) -> str:

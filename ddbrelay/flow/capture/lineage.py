@@ -8,7 +8,6 @@ from enum import Enum
 
 from ddbrelay.flow.capture.port import RETENTION, Shard
 
-
 _SURE = 2
 """So many listings without its parent make a shard an orphan."""
 
@@ -112,7 +111,7 @@ class Lineage:
             self._shards[shard.id] = shard
 
     def listing_begins(self) -> None:
-        """The first page is asked for: what is learned from now on may be missing in this listing."""
+        """The first page is asked for; what is learned from now on may be missing in it."""
         self._known_before = set(self._shards)
 
     def listing_complete(self, listed: set[str], *, atomic: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Receipts -> each shard's contiguous frontier -> its checkpoint, and what became of each record."""
+"""Receipts -> contiguous frontier per shard -> checkpoint, and what became of every record."""
 
 from ddbrelay.flow.tracking.frontier import Frontier, Ticket
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line

@@ -1,8 +1,8 @@
 """The ledger: what became of the records of a shard, in a few rows however many they are.
 
-Lines count the records by fate and rule. Blocks prove that none is missing: a block stands for a run
-of records that followed each other, with their number and the sum of their sequence numbers. Who
-reads the same run again and finds one record more has, as the difference of the sums, its number.
+Lines count the records by fate and rule. Blocks prove that none is missing: a block stands for a
+run of records that followed each other, with their number and the sum of their sequence numbers.
+Who reads the same run again and finds one record more has its number as the difference of the sums.
 """
 
 from __future__ import annotations

@@ -88,6 +88,15 @@ class Tally:
         """A record behind a gap was read: now it is known where the gap ends."""
         self.gaps = [closed if one is gap else one for one in self.gaps]
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.fates + other.fates,
+            self.skipped_by + other.skipped_by,
+            self.previewed + other.previewed,
+            self.retried + other.retried,
+            self.gaps + other.gaps,
+        )
+
     @property
     def settled(self) -> int:
         """Records with a fate."""

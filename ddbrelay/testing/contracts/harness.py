@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol
@@ -12,6 +12,7 @@ import pytest
 from ddbrelay.flow.capture import StreamSource
 from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import Store
+from ddbrelay.stores.ledger import ShardLedger
 
 
 class Feature(Enum):
@@ -83,6 +84,9 @@ class StoreHarness(Harness, Protocol):
 
     def reopen(self) -> None:
         """End the process, start another: stores opened from now on see what was durable."""
+
+    def ledger(self, consumer: str = "default") -> Mapping[str, ShardLedger]:
+        """The ledger of a consumer on the stream of `open`, by shard id."""
 
 
 def need(harness: Harness, feature: Feature) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ddbrelay.flow.capture import Position, Start
-from ddbrelay.flow.tracking import DeadLetter
+import pytest
+
+from ddbrelay.errors import StateError
+from ddbrelay.flow.capture import Gap, Position, Start
+from ddbrelay.flow.tracking import Account, Block, DeadLetter, Fate, Line
 from ddbrelay.testing.contracts.harness import Feature, StoreHarness, need
 
 _POSITIONS = [
@@ -118,6 +121,117 @@ class StoreContract:
             await store.begin([])
             await store.save(many)
             assert await store.load() == {p.shard_id: p for p in many}
+
+        harness.run(test)
+
+    def test_a_second_live_owner_is_refused_and_the_first_one_goes_on(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            first, second = harness.open(), harness.open()
+            await first.claim()
+            await first.claim()
+            with pytest.raises(StateError, match=r'consumer "default" .* since ') as refused:
+                await second.claim()
+            assert refused.value.hint is not None
+            assert "--consumer" in refused.value.hint
+            await harness.open("other").claim()
+            await first.begin([Position("a")])
+            await first.save([Position("a", sequence="1")])
+            await first.release()
+            await second.claim()
+            await second.save([Position("a", sequence="2")])
+            await second.release()
+
+        harness.run(test)
+
+    def test_a_run_that_has_not_claimed_cannot_move_what_another_one_owns(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            owner, stranger = harness.open(), harness.open()
+            await owner.claim()
+            await owner.begin([Position("a")])
+            with pytest.raises(StateError):
+                await stranger.begin([])
+            with pytest.raises(StateError):
+                await stranger.save([Position("a", sequence="9")])
+            with pytest.raises(StateError):
+                await stranger.forget(["a"])
+            assert await owner.load() == {"a": Position("a")}
+            # Dead letters of a replay come beside those of the run that goes on.
+            await stranger.park([_letter("1")])
+            await owner.release()
+
+        harness.run(test)
+
+    def test_the_ledger_grows_with_the_checkpoint(self, harness: StoreHarness) -> None:
+        async def test() -> None:
+            store = harness.open()
+            await store.begin([Position("a")])
+            for number in (1, 2, 3):
+                text, at = str(number), 100.0 + number
+                await store.save(
+                    [Position("a", sequence=text)],
+                    [
+                        Account(
+                            "a",
+                            [Line(Fate.PUBLISHED, "created", 1, text, text, at, at)],
+                            [Block(str(number - 1) if number > 1 else None, text, text, 1, number)],
+                        )
+                    ],
+                )
+            await store.save([], [Account("a", [Line(Fate.SKIPPED, "noise", 2, "4", "5")])])
+            ledger = harness.ledger()["a"]
+            assert ledger.lines == [
+                Line(Fate.PUBLISHED, "created", 3, "1", "3", 101.0, 103.0),
+                Line(Fate.SKIPPED, "noise", 2, "4", "5"),
+            ]
+            assert ledger.blocks == [Block(None, "1", "3", 3, 6)]
+
+        harness.run(test)
+
+    def test_a_block_that_does_not_follow_stands_for_itself(self, harness: StoreHarness) -> None:
+        async def test() -> None:
+            store = harness.open()
+            blocks = [Block(None, "1", "2", 2, 3), Block(None, "7", "7", 1, 7)]
+            await store.begin([Position("a")])
+            await store.save([], [Account("a", blocks=blocks[:1])])
+            await store.save([], [Account("a", blocks=blocks[1:])])
+            big = Block("7", "8", "9" * 30, 10_000, 10**40)
+            await store.save([], [Account("a", blocks=[big])])
+            assert harness.ledger()["a"].blocks == [*blocks, big]
+
+        harness.run(test)
+
+    def test_a_gap_replaces_what_was_known_of_it(self, harness: StoreHarness) -> None:
+        async def test() -> None:
+            store = harness.open()
+            known = Gap("a", "5", "trimmed", 10.0, 20.0)
+            closed = Gap("a", "5", "trimmed", 10.0, 19.0, "8")
+            first = Gap("a", None, "never seen")
+            await store.begin([Position("a")], [Account("a", gaps=[first])])
+            await store.save([], [Account("a", gaps=[known])])
+            await store.save([], [Account("a", gaps=[closed])])
+            assert sorted(harness.ledger()["a"].gaps, key=str) == sorted([first, closed], key=str)
+
+        harness.run(test)
+
+    def test_a_shard_that_starts_elsewhere_begins_its_blocks_anew_and_keeps_its_counts(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            store = harness.open()
+            line = Line(Fate.PUBLISHED, "", 2, "1", "2")
+            account = [Account(s, [line], [Block(None, "1", "2", 2, 3)]) for s in "ab"]
+            await store.begin([Position("a"), Position("b")])
+            await store.save([Position(s, sequence="2") for s in "ab"], account)
+            await store.begin([Position("a", sequence="2"), Position("b")])
+            found = harness.ledger()
+            assert [len(found[s].blocks) for s in "ab"] == [1, 0]
+            assert found["a"].lines == found["b"].lines == [line]
+            await store.forget(["a"])
+            assert (harness.ledger()["a"].blocks, harness.ledger()["a"].lines) == ([], [line])
 
         harness.run(test)
 

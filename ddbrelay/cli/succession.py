@@ -1,0 +1,92 @@
+"""One stream after another: disabling a stream and enabling it again gives a table a new one.
+
+The old stream stays readable for 24 hours, and what it holds comes before what the new one does.
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddbrelay.errors import AwsRefused
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.session import Aws
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.flow.capture import StreamSource
+    from ddbrelay.stores.database import Database
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One stream of a table that a run reads; `part` as in `relaying.Job`."""
+
+    stream: TableStream
+    part: Callable[[StreamSource], StreamSource] | None = None
+
+    @property
+    def label(self) -> str:
+        """The time at which the stream was made, which is the end of its ARN."""
+        return self.stream.arn.rpartition("/")[2]
+
+
+def older(aws: Aws, database: Database, consumer: str, latest: TableStream) -> list[Leg]:
+    """The earlier streams of the table on which the consumer has a checkpoint, the oldest first."""
+    from dataclasses import replace
+
+    from ddbrelay.relay.subset import Gone
+    from ddbrelay.stores.sqlite import consumers
+
+    prefix = latest.arn.rpartition("/")[0] + "/"
+    arns = sorted(
+        known.stream_arn
+        for known in consumers(database)
+        if known.name == consumer
+        and known.stream_arn.startswith(prefix)
+        and known.stream_arn != latest.arn
+    )
+    # moto serves an old ARN for the table of that name that was made later.
+    return [
+        Leg(replace(latest, arn=arn, enabled=False), Gone if _is_enabled(aws, arn) else None)
+        for arn in arns
+    ]
+
+
+def forget(database: Database, consumer: str, legs: list[Leg]) -> None:
+    """Drop the checkpoints on streams that are not to be read any more."""
+    from ddbrelay.stores.sqlite import SqliteStore
+
+    for leg in legs:
+        store = SqliteStore(database, consumer, leg.stream.arn)
+        asyncio.run(store.forget(asyncio.run(store.load())))
+
+
+def next_after(aws: Aws, leg: Leg) -> Leg | None:
+    """The stream that the table has now, when it is another one."""
+    from ddbrelay.aws.table import stream_of
+
+    try:
+        latest = stream_of(aws, leg.stream.table)
+    except AwsRefused:
+        # The table is gone, or has no stream: there is nothing that comes after.
+        return None
+    return Leg(latest) if latest.arn != leg.stream.arn and latest.enabled else None
+
+
+def _is_enabled(aws: Aws, arn: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    from ddbrelay.aws.errors import translated
+
+    try:
+        with translated("describe an earlier stream"):
+            said = aws.client("dynamodbstreams").describe_stream(StreamArn=arn, Limit=1)
+    except AwsRefused as refused:
+        if isinstance(refused.__cause__, ClientError):
+            # Gone, most likely; the relay asks again, and says what that means.
+            return False
+        raise
+    return bool(said["StreamDescription"]["StreamStatus"] == "ENABLED")
