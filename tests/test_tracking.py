@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_save_gets_what_was_passed_since_the_last_one_by_fate_and_rule() -> No
     assert frontier.draft()[1] == Account("s", [], [], [])
 
 
-def test_a_gap_counts_once_all_records_before_it_are_settled_and_is_closed_by_the_next_one() -> None:
+def test_a_gap_counts_once_all_before_it_is_settled_and_is_closed_by_the_next_record() -> None:
     closed = []
     frontier = Frontier(
         Position("s", start=Start.LATEST, start_time=1.0),
@@ -196,7 +197,7 @@ def test_whatever_happens_every_passed_record_stands_in_one_line_and_one_block(
     blocks = [block for account in accounts for block in account.blocks]
     assert sum(block.count for block in blocks) == passed
     assert sum(block.total for block in blocks) == sum(range(1, passed + 1))
-    for before, block in zip(blocks, blocks[1:], strict=False):
+    for before, block in itertools.pairwise(blocks):
         assert block.after in {None, before.last}
     by_fate = {
         fate: sum(x.count for a in accounts for x in a.lines if x.fate is fate) for fate in Fate

@@ -26,6 +26,8 @@ from ddbrelay.errors import ConfigError
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
+MAX_CONNECTIONS = 128
+"""To one host; a wide stream has more shards than a process has file descriptors."""
 
 
 class WireError(Exception):
@@ -58,7 +60,9 @@ class Transport:
     async def __aenter__(self) -> Transport:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, ssl=ssl.create_default_context(cafile=self._aws.ca_bundle)
+                limit=0,
+                limit_per_host=MAX_CONNECTIONS,
+                ssl=ssl.create_default_context(cafile=self._aws.ca_bundle),
             ),
             timeout=aiohttp.ClientTimeout(
                 total=READ_TIMEOUT + CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT

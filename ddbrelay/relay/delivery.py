@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -16,7 +17,17 @@ from ddbrelay.flow.tracking import DeadLetter, Fate, Store, Tally, Ticket
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options, Outcome
 from ddbrelay.relay.tasks import Tasks, cancel
 
+_RECORD_BYTES = 2048
+"""What a record takes at least while it is on its way."""
 _BEHIND = "an earlier event of this item is parked"
+
+
+@dataclass(slots=True, eq=False)
+class _HeldPage:
+    """The records of a page share its memory until the last one is settled."""
+
+    size: int
+    unsettled: int
 
 
 class Delivery:
@@ -49,6 +60,7 @@ class Delivery:
         self._room = asyncio.Event()
         self._quiet = asyncio.Event()
         self._closed = False
+        self._held = 0
         self.in_flight = 0
         self.tally = Tally()
         self.last_receipt = 0.0
@@ -65,9 +77,30 @@ class Delivery:
 
     async def room(self) -> None:
         """Return once there is room for another page."""
-        while self.pending >= self._options.max_pending:
+        while not self._has_room:
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def _has_room(self) -> bool:
+        options = self._options
+        return self.pending < options.max_pending and self._held < options.max_held
+
+    def hold(self, tickets: Sequence[Ticket], size: int) -> None:
+        """These are the records of a page of so many bytes; `route` must follow for each."""
+        page = _HeldPage(max(size, _RECORD_BYTES * len(tickets)), len(tickets))
+        for ticket in tickets:
+            ticket.page = page
+        if tickets:
+            self._held += page.size
+
+    def _release(self, ticket: Ticket) -> None:
+        page: _HeldPage = ticket.page
+        page.unsettled -= 1
+        if not page.unsettled:
+            self._held -= page.size
+            if self._has_room:
+                self._room.set()
 
     def route(self, change: Change, ticket: Ticket) -> None:
         """Map a change and queue, skip or mark for parking; `flush` must follow."""
@@ -79,6 +112,7 @@ class Delivery:
         result = self._mapper(change)
         if self._options.wanted is not None and not self._options.wanted(change, result):
             ticket.settle()
+            self._release(ticket)
             return
         if isinstance(result, Skip):
             self._settle(Outcome(change, None, Fate.SKIPPED, reason=result.reason), ticket)
@@ -151,7 +185,7 @@ class Delivery:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._senders.discard(task)
         self._pump()
-        if self.pending < self._options.max_pending:
+        if self._has_room:
             self._room.set()
         if not self.pending or (self._tasks.failed and not self._senders):
             self._quiet.set()
@@ -214,6 +248,7 @@ class Delivery:
         if outcome.fate is Fate.SKIPPED:
             self.tally.skipped_by[outcome.reason or ""] += 1
         ticket.settle(outcome.fate, _rule(outcome))
+        self._release(ticket)
         self._observer.outcome(outcome)
 
     def _letter(self, outcome: Outcome) -> DeadLetter:

@@ -84,6 +84,7 @@ class Relay:
         self._open: dict[str, _Open] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._saving = asyncio.Lock()
+        self._slots = asyncio.Semaphore(self._options.max_reading)
         self._saved_all_at = 0.0
         self._moved = asyncio.Event()
         self._end = asyncio.Event()
@@ -250,13 +251,17 @@ class Relay:
                         await asyncio.sleep(max(pause, 0.001))
                         continue
                     case NeedIterator(kind, sequence, timestamp):
-                        iterator = await self._source.iterator(
-                            opened.shard.id, kind, sequence=sequence, timestamp=timestamp
-                        )
+                        async with self._slots:
+                            iterator = await self._source.iterator(
+                                opened.shard.id, kind, sequence=sequence, timestamp=timestamp
+                            )
                         reader.got_iterator(iterator, self._now())
                         continue
                     case NeedRecords(iterator):
-                        await self._take(opened, await self._source.records(iterator))
+                        async with self._slots:
+                            # The readers before this one may have filled what room there was.
+                            await self._delivery.room()
+                            await self._take(opened, await self._source.records(iterator))
                         if opened.passed:
                             return
                     case Ended():
@@ -311,6 +316,7 @@ class Relay:
     async def _hand_on(self, opened: _Open, page: Page) -> None:
         self.read += len(page.records)
         tickets = opened.frontier.read(page.records, page, self._now(), opened.reader.seen_at)
+        self._delivery.hold(tickets, page.size)
         for record, ticket in zip(page.records, tickets, strict=True):
             self._delivery.route(Change(record, opened.shard.id, self._origin), ticket)
         if page.records:

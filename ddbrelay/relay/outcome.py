@@ -50,10 +50,14 @@ class Options:
     `resume` goes on from stored positions where there are any; without it, and on the very first
     start, the run starts at `start` (for TIME at `since`). A shard is left at the first record
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
-    it to some events. A checkpoint is saved as soon as it moved, but not more often than every
-    `checkpoint_interval`, and what idle shards were seen to hold every `beat_interval`. The shards
-    are listed with at least `listing_pause` between two calls. After `max_failures` in a row the
-    run gives up on reading; None: never.
+    it to some events.
+
+    At most `max_reading` pages are asked for at once, and none while `max_pending` events wait or
+    records that are not settled hold pages of `max_held` bytes. A checkpoint is saved as soon as it
+    moved, but not more often than every `checkpoint_interval`; what idle shards were seen to hold,
+    every `beat_interval`. The shards are listed every `discovery_interval`, with at least
+    `listing_pause` between two calls. After `max_failures` in a row the run gives up on reading;
+    None: never.
     """
 
     start: Start = Start.TRIM_HORIZON
@@ -68,6 +72,8 @@ class Options:
     grace: float = 5.0
     max_in_flight: int = 16
     max_pending: int = 10_000
+    max_held: int = 128 * 1024 * 1024
+    max_reading: int = 128
     pace: Pace = field(default_factory=Pace)
     discovery_interval: float = 30.0
     checkpoint_interval: float = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ddbrelay.flow.capture import Gap, Page, Position, Record, Start
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
@@ -27,6 +28,8 @@ class Ticket:
     iterator: str | None = None
     iterator_at: float | None = None
     gap: Gap | None = None
+    page: Any = None
+    """What the engine holds in memory as long as a record of this page is unsettled."""
 
     def settle(self, fate: Fate | None = None, rule: str = "") -> None:
         """Its fate is durable; None for a record that only had to be passed."""
