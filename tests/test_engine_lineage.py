@@ -1,46 +1,20 @@
-"""The engine between the simulated stream and the simulated bus: shards, starts, gaps."""
+"""The engine between the simulated stream and the simulated bus: shards, starts, iterators."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from scenes import MINUTE, asked, delivered, during_a_run
 
-from ddbrelay.errors import AwsRefused, DataLost
-from ddbrelay.flow.capture import Fault, IteratorType, Pace, Start
+from ddbrelay.flow.capture import IteratorType, Pace, Start
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.testing import clock
 from ddbrelay.testing.clock import DAY, EPOCH
 from ddbrelay.testing.faults import LOST_AFTER, LOST_BEFORE
 from ddbrelay.testing.process import Killed, Process
+from ddbrelay.testing.stream import SimulatedStream
 from ddbrelay.testing.world import World, simulate, simulated
-
-MINUTE = 60.0
-
-
-def asked(world: World, shard_id: str | None = None) -> list[IteratorType]:
-    """The kinds of iterators asked for, of all shards or one."""
-    calls = world.source.faults.calls_of("GetShardIterator")
-    return [
-        call.arguments["kind"]
-        for call in calls
-        if shard_id is None or call.arguments["shard_id"] == shard_id
-    ]
-
-
-def delivered(world: World) -> list[str]:
-    return [event.sequence for event in world.bus.delivered]
-
-
-async def during_a_run(world: World, **settings: object) -> tuple[asyncio.Task, asyncio.Event]:
-    """Start a run that goes on until it is stopped, and let it catch up."""
-    stop = asyncio.Event()
-    options = {"until_idle": None, **settings}
-    task = asyncio.create_task(world.run(stop=stop, **options))
-    await asyncio.sleep(5)
-    return task, stop
-
 
 # Parents and children
 
@@ -263,6 +237,80 @@ async def test_shards_of_an_endpoint_that_ignores_the_filter_wait_for_their_pare
     assert world.bus.by_key(repeats=True) == world.written_by_key()
 
 
+@simulated(" ".join(f"s{n}" for n in range(150)))
+async def test_new_shards_that_were_listed_are_read_although_a_later_page_keeps_failing(
+    world: World,
+) -> None:
+    task, stop = await during_a_run(world)
+    real = world.source.shards
+
+    async def broken(after: str | None = None, children_of: str | None = None) -> object:
+        if after is not None:
+            world.source.faults.fail_next("DescribeStream", "InternalServerError")
+        return await real(after, children_of)
+
+    world.source.shards = broken  # type: ignore[method-assign,assignment]
+    world.stream.shards = {"new": world.stream.shards["s0"], **world.stream.shards}
+    shard = SimulatedStream(["new"], now=clock.now).shards["new"]
+    world.stream.shards["new"] = world.stream.history["new"] = shard
+    world.fill("x", 2, shard="new")
+    await asyncio.sleep(60)
+    assert len(world.bus.delivered) == 2
+    stop.set()
+    await task
+
+
+@simulated(" ".join(f"s{n}" for n in range(250)))
+async def test_a_listing_whose_next_page_begins_behind_a_shard_that_is_gone_begins_anew(
+    world: World,
+) -> None:
+    real = world.source.shards
+
+    async def trimming(after: str | None = None, children_of: str | None = None) -> object:
+        if after == "s99" and "s99" in world.stream.shards:
+            world.stream.remove("s99")
+        return await real(after, children_of)
+
+    world.source.shards = trimming  # type: ignore[method-assign,assignment]
+    await world.run()
+    assert len(await world.positions()) == 249
+    assert world.log.gaps == []
+
+
+@simulated(" ".join(f"s{n}" for n in range(120)))
+async def test_a_shard_that_appears_behind_a_page_that_was_read_is_read_before_its_child(
+    world: World,
+) -> None:
+    """Its child stands on the page that is still to come."""
+    task, stop = await during_a_run(world)
+    shards = world.stream.shards
+    real = world.source.shards
+    grown = False
+
+    async def growing(after: str | None = None, children_of: str | None = None) -> object:
+        nonlocal grown
+        page = await real(after, children_of)
+        if after is None and children_of is None and not grown:
+            grown = True
+            made = SimulatedStream(["up", "down"], now=clock.now).shards
+            made["down"].parent_id, made["up"].closed_at = "up", clock.now()
+            world.stream.history |= made
+            first, *rest = shards.items()
+            shards.clear()
+            shards.update([first, ("up", made["up"]), *rest, ("down", made["down"])])
+            world.fill("x", 2, shard="up")
+            world.fill("x", 2, shard="down")
+        return page
+
+    world.source.shards = growing  # type: ignore[method-assign,assignment]
+    await asyncio.sleep(120)
+    stop.set()
+    await task
+    assert grown
+    assert world.bus.by_key(repeats=True) == world.written_by_key()
+    assert world.log.gaps == []
+
+
 # Where a run starts
 
 
@@ -426,151 +474,6 @@ async def test_readers_held_up_for_longer_than_an_iterator_lives_lose_nothing(
     await task
     assert world.bus.by_key(repeats=True) == world.written_by_key()
     assert asked(world)[1:] == [IteratorType.AFTER_SEQUENCE_NUMBER]
-
-
-@simulated("a")
-async def test_a_trimmed_position_is_reported_as_a_gap_and_reading_goes_on(world: World) -> None:
-    first = world.fill("abc")
-    await world.run()
-    later = world.fill("def")
-    await asyncio.sleep(16 * MINUTE)
-    at = clock.now()
-    world.stream.trim("a", 5)
-    tally = await world.run()
-    (gap,) = world.log.gaps
-    assert (gap.shard_id, gap.after, gap.reason) == ("a", first[-1], Fault.TRIMMED.value)
-    assert gap.since <= at - 16 * MINUTE
-    # Where it ends is known as soon as a record behind it was read.
-    assert tally.gaps == [replace(gap, before=later[-1], until=tally.gaps[0].until)]
-    assert tally.gaps[0].until <= at - 16 * MINUTE
-    assert tally[Fate.PUBLISHED] == 1
-    assert delivered(world)[-1] == world.stream.written[-1].sequence_number
-
-
-@simulated("a")
-async def test_a_gap_can_stop_the_run_before_anything_moves(world: World) -> None:
-    world.fill("abc")
-    await world.run()
-    world.fill("def")
-    await asyncio.sleep(16 * MINUTE)
-    world.stream.trim("a", 5)
-    before = await world.positions()
-    with pytest.raises(DataLost, match="shard a after"):
-        await world.run(stop_on_gap=True)
-    assert await world.positions() == before
-    assert len(world.bus.delivered) == 3
-
-
-@simulated()
-async def test_data_that_was_trimmed_while_nobody_read_is_a_gap(world: World) -> None:
-    world.fill("abc")
-    await world.run(max_records=2)
-    await asyncio.sleep(25 * 3600)
-    written = world.fill("x")
-    await world.run()
-    assert len(world.log.gaps) == 1
-    assert delivered(world)[2:] == written
-
-
-@simulated()
-async def test_data_that_is_trimmed_under_a_reader_that_is_held_up_is_a_gap(
-    world: World,
-) -> None:
-    world.bus.faults.latency = (DAY + MINUTE, DAY + MINUTE)
-    for n in range(3000):
-        world.stream.put(f"k{n}")
-    task, stop = await during_a_run(world, max_pending=100)
-    world.bus.faults.latency = (0.0, 0.01)
-    await asyncio.sleep(DAY + MINUTE)
-    written = world.fill("x")
-    await asyncio.sleep(10 * MINUTE)
-    stop.set()
-    await task
-    (gap,) = world.log.gaps
-    assert gap.after == world.stream.written[999].sequence_number
-    read = [record.sequence_number for record in world.stream.written[:1000]]
-    assert sorted(delivered(world), key=int) == read + written
-
-
-@simulated("a b")
-async def test_a_shard_deleted_under_its_reader_is_reported_and_not_tried_for_ever(
-    world: World,
-) -> None:
-    world.fill("x", 2, shard="a")
-    task, stop = await during_a_run(world)
-    world.stream.remove("a")
-    await asyncio.sleep(10 * MINUTE)
-    calls = len(asked(world, "a"))
-    written = world.fill("y", 2, shard="b")
-    await asyncio.sleep(MINUTE)
-    stop.set()
-    await task
-    (gap,) = world.log.gaps
-    assert (gap.shard_id, gap.reason) == ("a", Fault.NOT_FOUND.value)
-    assert calls <= 2
-    assert delivered(world)[2:] == written
-
-
-@simulated("a -> b")
-async def test_a_shard_that_is_no_longer_listed_with_an_unread_position_is_a_gap(
-    world: World,
-) -> None:
-    world.fill("x", 5, shard="a")
-    await world.run(max_records=3)
-    world.stream.remove("a")
-    written = world.fill("x", 1, shard="b")
-    await world.run()
-    (gap,) = world.log.gaps
-    assert (gap.shard_id, gap.after) == ("a", world.stream.written[2].sequence_number)
-    assert delivered(world)[3:] == written
-    assert set(await world.positions()) == {"b"}
-
-
-@simulated("a -> b")
-async def test_a_finished_shard_that_is_no_longer_listed_is_no_gap_and_is_forgotten(
-    world: World,
-) -> None:
-    world.fill("x", 2, shard="a")
-    await world.run()
-    world.stream.remove("a")
-    await world.run()
-    assert world.log.gaps == []
-    assert set(await world.positions()) == {"b"}
-
-
-@simulated()
-async def test_a_shard_that_came_and_went_between_two_runs_is_a_gap(world: World) -> None:
-    """The parent was finished, its child was trimmed away unread, its grandchild is listed."""
-    world.fill("x", 2)
-    (first,) = world.stream.shards
-    await world.run()
-    second = world.stream.roll(first)
-    await world.run()
-    third = world.stream.roll(second)
-    world.fill("x", 2)
-    fourth = world.stream.roll(third)
-    written = world.fill("x", 2)
-    for gone in (first, second, third):
-        world.stream.remove(gone)
-    await world.run()
-    assert {gap.shard_id for gap in world.log.gaps} >= {third}
-    assert delivered(world)[2:] == written
-    assert fourth in await world.positions()
-
-
-@simulated("a b")
-async def test_a_deleted_stream_ends_the_run(world: World) -> None:
-    world.fill("x", 2, shard="a")
-    relay = world.relay(until_idle=None)
-    task = asyncio.create_task(relay.run(asyncio.Event()))
-    await asyncio.sleep(5)
-    world.stream.shards.clear()
-    world.source.faults.fail_next("DescribeStream", "ResourceNotFoundException", times=50)
-    await task
-    assert relay.end_reason == "gone"
-    # What may have been written since the last look is lost, once for each shard.
-    assert sorted(gap.shard_id for gap in world.log.gaps) == ["a", "b"]
-    assert await world.positions() == {}
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,11 @@ class Discovery:
         ended = list(self._childless)
         if len(ended) <= self._listing.pages:
             await self._look_for_children(ended)
-        self._childless = self._without_children(ended)
+        # More may have ended meanwhile; they are looked for the next time.
+        self._childless = self._without_children(self._childless)
+        missing = not set(ended).isdisjoint(self._childless)
         due = _loop_time() - self._listed_at >= self._options.discovery_interval
-        if (not ended or self._childless or due) and await self._list():
+        if (not ended or missing or due) and await self._list():
             met, missed = self._meet()
             gone, lost = self._drop_unlisted()
             if self._saves:

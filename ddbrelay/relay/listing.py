@@ -40,7 +40,7 @@ class Listing:
                 raise
             # The shard behind which the page would begin was trimmed meanwhile.
             self._restart()
-            page = await self._call(None)
+            raise StreamFault(Fault.TRANSIENT, "the listing begins anew") from fault
         self._listed.update(shard.id for shard in page.shards)
         self._pages += 1
         self._after = page.last_id

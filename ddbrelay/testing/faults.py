@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 LOST_BEFORE = "connection cut before the effect"
 LOST_AFTER = "connection cut after the effect"
+SLOW = "a very slow answer"
 
 T = TypeVar("T")
 
@@ -32,7 +33,8 @@ class NoAnswer(Exception):
 class Rates:
     """How often something goes wrong by chance, each from 0 to 1.
 
-    The first four are per call, `empty_page` per page, the last two per entry of PutEvents.
+    The first four and `slow` are per call, `empty_page` per page, the `entry_` ones per entry of
+    PutEvents.
     """
 
     throttled: float = 0.0
@@ -42,6 +44,7 @@ class Rates:
     empty_page: float = 0.0
     entry_throttled: float = 0.0
     entry_failed: float = 0.0
+    slow: float = 0.0
 
     def fault(self, rng: random.Random) -> str | None:
         """What goes wrong with the next call, if anything."""
@@ -57,6 +60,15 @@ class Rates:
             dice -= rate
         return None
 
+    def entry_fault(self, rng: random.Random) -> str | None:
+        """The error code of the next entry of PutEvents, if it gets one."""
+        dice = rng.random()
+        if dice < self.entry_throttled:
+            return "ThrottlingException"
+        if dice < self.entry_throttled + self.entry_failed:
+            return "InternalFailure"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -67,25 +79,57 @@ class Call:
     arguments: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    action: Callable[[], object]
+    when: Callable[[dict[str, Any]], bool]
+
+
 @dataclass(slots=True)
 class Faults:
     """The way to AWS: every call takes time and may fail.
 
-    `latency` is a range of seconds for each direction. Scripted faults come before chance, in the
-    order of their scripting.
+    `latency` is a range of seconds for each direction, `slow_latency` the one of a very slow
+    answer. Scripted faults come before chance, in the order of their scripting. `keep` is how many
+    of the latest `calls` are remembered at least, None for all.
     """
 
     now: Callable[[], float]
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     latency: tuple[float, float] = (0.001, 0.005)
+    slow_latency: tuple[float, float] = (5.0, 30.0)
     rates: Rates = field(default_factory=Rates)
+    keep: int | None = None
     calls: list[Call] = field(default_factory=list)
     open_calls: Counter[str] = field(default_factory=Counter)
     _script: dict[str, deque[str]] = field(default_factory=dict)
+    _before: dict[str, list[_Before]] = field(default_factory=dict)
 
     def fail_next(self, operation: str, code: str, times: int = 1) -> None:
-        """The next calls of this operation end with AWS's `code`, LOST_BEFORE or LOST_AFTER."""
+        """The next calls of this operation end with AWS's `code`, LOST_BEFORE or LOST_AFTER.
+
+        With SLOW they succeed, late.
+        """
         self._script.setdefault(operation, deque()).extend([code] * times)
+
+    def before_next(
+        self,
+        operation: str,
+        action: Callable[[], object],
+        when: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> None:
+        """Let `action` happen right before the next call whose arguments `when` holds for.
+
+        So a shard appears between two pages of a listing, or goes while it is read. A call that
+        fails before its effect does not count.
+        """
+        self._before.setdefault(operation, []).append(_Before(action, when))
+
+    def recover(self) -> None:
+        """Nothing goes wrong any more: script, actions and rates are dropped."""
+        self._script.clear()
+        self._before.clear()
+        self.rates = Rates()
 
     def calls_of(self, operation: str) -> list[Call]:
         """The calls of one operation so far."""
@@ -99,7 +143,8 @@ class Faults:
         self, operation: str, effect: Callable[[], T], arguments: dict[str, Any] | None = None
     ) -> T:
         """Go there, have the effect, come back; raises ApiError or NoAnswer."""
-        self.calls.append(Call(operation, self.now(), arguments or {}))
+        given = arguments or {}
+        self._note(Call(operation, self.now(), given))
         self.open_calls[operation] += 1
         try:
             script = self._script.get(operation)
@@ -107,12 +152,28 @@ class Faults:
             await asyncio.sleep(self.rng.uniform(*self.latency))
             if fault == LOST_BEFORE:
                 raise NoAnswer(fault)
-            if fault is not None and fault != LOST_AFTER:
-                raise ApiError(fault)
+            if fault not in {None, LOST_AFTER, SLOW}:
+                raise ApiError(str(fault), "simulated")
+            if self._before:
+                self._act(operation, given)
             result = effect()
+            if fault == SLOW or self.happens(self.rates.slow):
+                await asyncio.sleep(self.rng.uniform(*self.slow_latency))
             await asyncio.sleep(self.rng.uniform(*self.latency))
             if fault == LOST_AFTER:
                 raise NoAnswer(fault)
             return result
         finally:
             self.open_calls[operation] -= 1
+
+    def _note(self, call: Call) -> None:
+        self.calls.append(call)
+        if self.keep is not None and len(self.calls) > 2 * self.keep:
+            del self.calls[: -self.keep]
+
+    def _act(self, operation: str, arguments: dict[str, Any]) -> None:
+        waiting = self._before.get(operation, ())
+        due = [before for before in waiting if before.when(arguments)]
+        self._before[operation] = [before for before in waiting if before not in due]
+        for before in due:
+            before.action()

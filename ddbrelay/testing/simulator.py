@@ -17,6 +17,7 @@ from ddbrelay.flow.mapping import Event, refused
 from ddbrelay.flow.packing import MAX_BYTES, MAX_ENTRIES, Item
 from ddbrelay.flow.sink import EntryResult, Receipt, receipt_of
 from ddbrelay.testing.faults import ApiError, Faults, NoAnswer
+from ddbrelay.testing.limits import Throttle
 from ddbrelay.testing.stream import RecordsPage, SimulatedStream
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ _FAULTS = {
     "LimitExceededException": Fault.THROTTLED,
     "InternalServerError": Fault.TRANSIENT,
 }
+TOO_LARGE = "RequestEntityTooLargeException"
+"""HTTP 413: the entries of a request of PutEvents are 1 MB or more together."""
+_ENTRY_TO_BLAME = {TOO_LARGE, "ValidationException"}
+_AGAIN = {"ThrottlingException", "InternalServerError", "InternalException", "InternalFailure"}
 
 
 class SimulatedSource:
@@ -45,7 +50,10 @@ class SimulatedSource:
             children_of=children_of,
         )
         return ShardPage(
-            [Shard(shard.id, shard.parent_id, shard.listed_as_closed) for shard in said.shards],
+            [
+                Shard(shard.id, shard.parent_id, shard.listed_as_closed, str(shard.starting))
+                for shard in said.shards
+            ],
             said.last_id,
             said.status == "DISABLED",
         )
@@ -115,20 +123,23 @@ class SimulatedBus:
     """A `Sink`. What it took stands in `delivered`, a repeat each time.
 
     `violations` holds what the port forbids: two events of one item in flight together, more than
-    ten entries, 1 MB or more, an entry that PutEvents would never take.
+    ten entries, 1 MB or more, an entry that PutEvents would never take. Requests of 1 MB or more
+    are refused whole, and so are those beyond `requests_per_second`.
     """
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, requests_per_second: float | None = None) -> None:
         self.faults = faults
+        self.requests_per_second = requests_per_second
         self.delivered: list[Delivered] = []
         self.violations: list[str] = []
         self.most_in_flight = 0
         self._flying: Counter[bytes] = Counter()
         self._script: list[_EntryScript] = []
+        self._throttle = Throttle()
         self._ids = random.Random(0)
 
     def fail_next(self, code: str, times: int = 1) -> None:
-        """The next requests fail whole: a code of AWS, LOST_BEFORE or LOST_AFTER."""
+        """The next requests fail whole: a code of AWS, TOO_LARGE, LOST_BEFORE or LOST_AFTER."""
         self.faults.fail_next("PutEvents", code, times)
 
     def fail_entries(
@@ -162,6 +173,25 @@ class SimulatedBus:
 
     async def send(self, items: Sequence[Item]) -> Receipt:
         self._watch(items)
+        try:
+            return await self._send(items)
+        except ApiError as error:
+            if error.code in _AGAIN:
+                return Receipt(retry=[(item, str(error)) for item in items])
+            if error.code not in _ENTRY_TO_BLAME:
+                raise AwsRefused(f"cannot publish to the bus: {error}", code=error.code) from error
+            if len(items) == 1:
+                return Receipt(rejected=[(items[0], str(error))])
+        # As AwsBus does: one of the entries is to blame, and it is found out which.
+        whole = Receipt()
+        for item in items:
+            part = await self.send([item])
+            whole.accepted += part.accepted
+            whole.retry += part.retry
+            whole.rejected += part.rejected
+        return whole
+
+    async def _send(self, items: Sequence[Item]) -> Receipt:
         keys = [item.key for item in items]
         self._flying.update(keys)
         self.most_in_flight = max(self.most_in_flight, self._flying.total())
@@ -171,10 +201,6 @@ class SimulatedBus:
             )
         except NoAnswer as error:
             return Receipt(retry=[(item, str(error)) for item in items])
-        except ApiError as error:
-            if error.code in {"ThrottlingException", "InternalServerError", "InternalFailure"}:
-                return Receipt(retry=[(item, str(error)) for item in items])
-            raise AwsRefused(f"cannot publish to the bus: {error}", code=error.code) from error
         finally:
             self._flying.subtract(keys)
         return receipt_of(items, results)
@@ -193,10 +219,14 @@ class SimulatedBus:
                 self.violations.append(f"an entry that is never taken: {never.reason}")
 
     def _put(self, items: Sequence[Item]) -> list[EntryResult]:
+        if not self._throttle.admits("PutEvents", self.requests_per_second, self.faults.now()):
+            raise ApiError("ThrottlingException", "Rate exceeded")
+        if sum(item.event.size for item in items) >= MAX_BYTES:
+            raise ApiError(TOO_LARGE, "the entries are 1 MB or more")
         return [self._entry(item) for item in items]
 
     def _entry(self, item: Item) -> EntryResult:
-        code = self._scripted(item) or self._chance()
+        code = self._scripted(item) or self.faults.rates.entry_fault(self.faults.rng)
         if code is not None:
             return EntryResult(None, code, "simulated")
         event_id = f"{self._ids.getrandbits(128):032x}"
@@ -219,12 +249,4 @@ class SimulatedBus:
                 if script.times is not None:
                     script.times -= 1
                 return script.code
-        return None
-
-    def _chance(self) -> str | None:
-        rates, dice = self.faults.rates, self.faults.rng.random()
-        if dice < rates.entry_throttled:
-            return "ThrottlingException"
-        if dice < rates.entry_throttled + rates.entry_failed:
-            return "InternalFailure"
         return None

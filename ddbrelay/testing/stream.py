@@ -7,59 +7,32 @@ pages of DescribeStream, GetShardIterator and GetRecords, and the service model
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.capture import ITERATOR_LIFETIME, Record
-from ddbrelay.flow.capture.port import PAGE_BYTES, PAGE_RECORDS
+from ddbrelay.flow.capture import ITERATOR_LIFETIME, Identity, Record, StreamRecord
+from ddbrelay.flow.capture.port import PAGE_RECORDS, RETENTION
+from ddbrelay.flow.change import TTL_PRINCIPAL
 from ddbrelay.testing import clock
-from ddbrelay.testing.builders import record
+from ddbrelay.testing.builders import raw
 from ddbrelay.testing.faults import ApiError
+from ddbrelay.testing.limits import Limits, Throttle
+from ddbrelay.testing.shard import SimulatedShard
+from ddbrelay.testing.tree import ShardTree, outlived
 
 LISTING_PAGE = 100
-RETENTION = 24 * 3600.0
-_HASHES = 2**32
-_FIRST_SEQUENCE = 10**21 - 10_000
-"""Close below a power of ten, so that the numbers grow longer while a test runs."""
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedShard:
-    """A shard and all that was ever written to it; records below `horizon` are trimmed.
-
-    `looks_open` is the oddity of a closed shard that is listed without an ending number;
-    `listed_at` is the time from which the shard is listed; `empty_pages` says how many pages
-    without records come next.
-    """
-
-    id: str
-    parent_id: str | None
-    hashes: range
-    listed_at: float
-    starting: int
-    closed_at: float | None = None
-    looks_open: bool = False
-    empty_pages: int = 0
-    horizon: int = 0
-    records: list[Record] = field(default_factory=list)
-    sequences: list[int] = field(default_factory=list)
-    written_at: list[float] = field(default_factory=list)
-
-    @property
-    def listed_as_closed(self) -> bool:
-        """Whether DescribeStream gives it an ending sequence number."""
-        return self.closed_at is not None and not self.looks_open
-
-    @property
-    def readable(self) -> list[Record]:
-        """The records that are not trimmed."""
-        return self.records[bisect_left(self.sequences, self.horizon) :]
+VIEW_TYPES = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE", "OLD_IMAGE", "KEYS_ONLY")
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+_BY_TTL = Identity(type_upper="Service", principal_upper=TTL_PRINCIPAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +53,23 @@ class RecordsPage:
     size: int
 
 
-class SimulatedStream:
-    """The stream of a table whose partition key is `id`.
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    item: Mapping[str, Any]
+    keys: msgspec.Raw
+    image: msgspec.Raw
 
-    The writer's side (`put`, `delete`) goes to the open shard that owns the key's hash; `roll`,
-    `split`, `trim`, `disable` are what AWS does by itself. The reader's side are the three
+
+class SimulatedStream(ShardTree):
+    """The stream of a table; by `put` and `delete` it is its own table, with partition key `id`.
+
+    The writer's side (`put`, `delete`, `append`) goes to the open shard that owns the key's hash;
+    `roll`, `split`, `trim`, `disable` are what AWS does by itself. The reader's side are the three
     operations, which raise ApiError with AWS's codes. Nothing here takes time or fails by chance.
-    `extra_last_page` lets a closed shard end with an empty page instead of one with records.
+
+    `skew` and `enabling` as of ShardTree. `extra_last_page` lets a closed shard end with an empty
+    page instead of one with records. A listing that goes on behind a shard that is gone is refused;
+    with `forgets_no_start` it goes on. AWS's pages do not say which.
     """
 
     def __init__(
@@ -94,29 +77,30 @@ class SimulatedStream:
         shard_ids: Sequence[str] | int = 1,
         *,
         table: str = "users",
+        label: str = "simulated",
+        view_type: str = VIEW_TYPES[0],
+        key_names: Sequence[str] = ("id",),
         now: Callable[[], float] = clock.now,
         rng: random.Random | None = None,
+        limits: Limits | None = None,
+        skew: float = 0.0,
+        enabling: float = 0.0,
         knows_timestamps: bool = True,
         extra_last_page: bool = False,
+        forgets_no_start: bool = False,
     ) -> None:
-        self._now, self._rng = now, rng or random.Random(0)
-        self.table = table
-        self.arn = f"arn:aws:dynamodb:us-east-1:000000000000:table/{table}/stream/simulated"
-        self.status = "ENABLED"
+        super().__init__(shard_ids, now, rng or random.Random(0), skew, enabling)
+        self.table, self.label, self.view_type = table, label, view_type
+        self.key_names = list(key_names)
+        self.arn = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}/stream/{label}"
+        self.limits = limits or Limits()
         self.knows_timestamps = knows_timestamps
         self.extra_last_page = extra_last_page
+        self.forgets_no_start = forgets_no_start
         self.written: list[Record] = []
-        self.shards: dict[str, SimulatedShard] = {}
-        """Those that exist now; `history` has the removed ones too."""
-        self.history: dict[str, SimulatedShard] = {}
-        self._items: dict[str, Mapping[str, Any]] = {}
-        self._sequence = _FIRST_SEQUENCE
+        self._items: dict[str, _Stored] = {}
+        self._throttle = Throttle()
         self._iterators = 0
-        ids: Sequence[str | None] = (
-            [None] * shard_ids if isinstance(shard_ids, int) else list(shard_ids)
-        )
-        for shard_id, hashes in zip(ids, _divided(range(_HASHES), len(ids)), strict=True):
-            self._open(shard_id, None, hashes)
 
     # The writer's side
 
@@ -128,146 +112,102 @@ class SimulatedStream:
         """
         new = {"id": key, **attributes}
         old = self._items.get(key)
-        if new == old:
+        if old is not None and old.item == new:
             return None
-        self._items[key] = new
-        return self._append(key, "INSERT" if old is None else "MODIFY", new, old, False, shard)
+        stored = _Stored(new, raw({"id": key}) if old is None else old.keys, raw(new))
+        made = self.append(
+            stored.keys,
+            None if old is None else old.image,
+            stored.image,
+            position=zlib.crc32(key.encode()),
+            shard=shard,
+        )
+        self._items[key] = stored
+        return made
 
     def delete(self, key: str, /, shard: str | None = None, *, ttl: bool = False) -> Record | None:
         """Delete an item, as a user or as Time to Live; None when there is none."""
-        old = self._items.pop(key, None)
+        old = self._items.get(key)
         if old is None:
             return None
-        return self._append(key, "REMOVE", None, old, ttl, shard)
+        position = zlib.crc32(key.encode())
+        made = self.append(old.keys, old.image, None, position=position, ttl=ttl, shard=shard)
+        del self._items[key]
+        return made
 
-    def _append(
+    def append(
         self,
-        key: str,
-        event_name: str,
-        new: Mapping[str, Any] | None,
-        old: Mapping[str, Any] | None,
-        ttl: bool,
-        shard_id: str | None,
+        keys: msgspec.Raw,
+        old: msgspec.Raw | None,
+        new: msgspec.Raw | None,
+        *,
+        position: int,
+        ttl: bool = False,
+        shard: str | None = None,
     ) -> Record:
-        shard = self._owner(key) if shard_id is None else self.shards[shard_id]
+        """The record of a write, with the images that the view type has.
+
+        `position` is the hash of the partition key, below 2**32. LookupError when no open shard
+        takes it.
+        """
+        owner = self._owner(position) if shard is None else self.shards[shard]
         number, at = self._next_sequence(), self._now()
-        made = record(key, number, event_name, new=new, old=old, at=at, ttl=ttl)
-        shard.records.append(made)
-        shard.sequences.append(number)
-        shard.written_at.append(at)
+        shows_new = new is not None and self.view_type in {"NEW_AND_OLD_IMAGES", "NEW_IMAGE"}
+        shows_old = old is not None and self.view_type in {"NEW_AND_OLD_IMAGES", "OLD_IMAGE"}
+        new_image = new if new is not None and shows_new else msgspec.UNSET
+        old_image = old if old is not None and shows_old else msgspec.UNSET
+        images = (keys, new_image, old_image)
+        sequence = str(number)
+        made = Record(
+            hashlib.md5(f"{self.arn}{sequence}".encode(), usedforsecurity=False).hexdigest(),
+            "INSERT" if old is None else "REMOVE" if new is None else "MODIFY",
+            StreamRecord(
+                sequence,
+                keys,
+                new_image,
+                old_image,
+                float(int(at)),
+                sum(len(bytes(image)) for image in images if isinstance(image, msgspec.Raw)),
+                self.view_type,
+            ),
+            _BY_TTL if ttl else None,
+        )
+        owner.add(made, number, at)
         self.written.append(made)
         return made
-
-    def _owner(self, key: str) -> SimulatedShard:
-        position = zlib.crc32(key.encode())
-        for shard in self.shards.values():
-            if shard.closed_at is None and position in shard.hashes:
-                return shard
-        raise AssertionError("the stream is disabled, no shard takes records")
-
-    def _next_sequence(self) -> int:
-        self._sequence += self._rng.randint(1, 2000)
-        return self._sequence
-
-    # What AWS does by itself
-
-    def roll(self, shard_id: str, **oddities: Any) -> str:
-        """Close a shard and open its only child; oddities as in `succeed`."""
-        return self.succeed(shard_id, None, **oddities)[0]
-
-    def split(self, shard_id: str, **oddities: Any) -> list[str]:
-        """Close a shard and open two children, each with half of its keys."""
-        return self.succeed(shard_id, None, None, **oddities)
-
-    def succeed(
-        self,
-        shard_id: str,
-        *children: str | None,
-        listed_after: float = 0.0,
-        looks_open: bool = False,
-    ) -> list[str]:
-        """Close a shard and open these children (None makes up an id), which divide its keys.
-
-        They are listed only `listed_after` seconds later, though never before their parent; with
-        `looks_open` the parent is still listed without an ending number.
-        """
-        parent = self.shards[shard_id]
-        self.close(shard_id)
-        parent.looks_open = looks_open
-        parts = _divided(parent.hashes, len(children))
-        return [
-            self._open(child, parent.id, part, listed_after)
-            for child, part in zip(children, parts, strict=True)
-        ]
-
-    def close(self, shard_id: str) -> None:
-        """Close a shard; it has no child yet."""
-        self.shards[shard_id].closed_at = self._now()
-
-    def _open(
-        self,
-        shard_id: str | None,
-        parent_id: str | None,
-        hashes: range,
-        listed_after: float = 0.0,
-    ) -> str:
-        at, starting = self._now(), self._next_sequence()
-        made = shard_id or f"shardId-{int(at * 1000):020d}-{self._rng.getrandbits(32):08x}"
-        listed_at = at + listed_after
-        if parent_id is not None:
-            listed_at = max(listed_at, self.shards[parent_id].listed_at)
-        shard = SimulatedShard(made, parent_id, hashes, listed_at, starting)
-        self.shards[made] = self.history[made] = shard
-        return made
-
-    def disable(self) -> None:
-        """The table's stream is switched off: all shards close, what is in them stays readable."""
-        self.status = "DISABLED"
-        for shard in self.shards.values():
-            if shard.closed_at is None:
-                self.close(shard.id)
-
-    def trim(self, shard_id: str, records: int | None = None) -> None:
-        """Trim the oldest readable records of a shard now; None trims all."""
-        shard = self.shards[shard_id]
-        start = bisect_left(shard.sequences, shard.horizon)
-        end = len(shard.sequences) if records is None else start + records
-        if end > start:
-            shard.horizon = shard.sequences[end - 1] + 1
-
-    def remove(self, shard_id: str) -> None:
-        """The shard is gone with all that was in it."""
-        del self.shards[shard_id]
-
-    def _age(self) -> None:
-        limit = self._now() - RETENTION
-        for shard in list(self.shards.values()):
-            start = bisect_left(shard.sequences, shard.horizon)
-            end = bisect_left(shard.written_at, limit, lo=start)
-            if end > start:
-                shard.horizon = shard.sequences[end - 1] + 1
-            if shard.closed_at is not None and shard.closed_at < limit:
-                self.remove(shard.id)
 
     # The reader's side
 
     def describe_stream(
-        self, after: str | None = None, children_of: str | None = None
+        self,
+        after: str | None = None,
+        children_of: str | None = None,
+        limit: int = LISTING_PAGE,
     ) -> Description:
         """Up to 100 shards behind `ExclusiveStartShardId`, or the children that are listed."""
-        self._age()
         at = self._now()
-        listed = [shard for shard in self.shards.values() if shard.listed_at <= at]
-        if children_of is not None:
-            listed = [shard for shard in listed if shard.parent_id == children_of]
-        if after is not None:
-            ids = [shard.id for shard in listed]
-            if after not in ids:
-                raise ApiError("ResourceNotFoundException", f"no shard {after}")
-            listed = listed[ids.index(after) + 1 :]
-        page = listed[:LISTING_PAGE]
-        more = len(listed) > LISTING_PAGE
-        return Description(self.status, page, page[-1].id if more else None)
+        self._refuse_gone()
+        if not self._throttle.admits("DescribeStream", self.limits.describe_stream, at):
+            raise ApiError("ThrottlingException", "Rate exceeded")
+        for shard in [s for s in self.shards.values() if outlived(s, at)]:
+            self.remove(shard.id)
+        above = -1 if after is None else self._start_of_page(after, at)
+        listed = [
+            shard
+            for shard in self.shards.values()
+            if shard.listed_at <= at
+            and shard.number > above
+            and (children_of is None or shard.parent_id == children_of)
+        ]
+        page = listed[: min(limit, LISTING_PAGE)]
+        return Description(self.status, page, page[-1].id if len(page) < len(listed) else None)
+
+    def _start_of_page(self, shard_id: str, at: float) -> int:
+        shard = self.history.get(shard_id)
+        lost = shard_id not in self.shards and not self.forgets_no_start
+        if shard is None or shard.listed_at > at or lost:
+            raise ApiError("ResourceNotFoundException", f"no shard {shard_id}")
+        return shard.number
 
     def get_shard_iterator(
         self,
@@ -277,12 +217,11 @@ class SimulatedStream:
         timestamp: float | None = None,
     ) -> str:
         """An iterator of the named `ShardIteratorType`."""
-        self._age()
         shard = self._existing(shard_id)
         if kind == "TRIM_HORIZON":
             at = max(shard.horizon, shard.starting)
         elif kind == "LATEST":
-            at = max(shard.horizon, shard.sequences[-1] + 1 if shard.sequences else shard.starting)
+            at = max(shard.horizon, shard.latest)
         elif kind == "AT_TIMESTAMP":
             at = self._number_at(shard, timestamp)
         elif kind in {"AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"}:
@@ -300,31 +239,24 @@ class SimulatedStream:
             raise ApiError("ValidationException", "AT_TIMESTAMP cannot be used like this")
         # Compared with the time that the record shows, cut to the second: the reading of AWS's
         # page that is hardest on a reader.
-        index = bisect_left([float(int(at)) for at in shard.written_at], timestamp)
+        index = bisect_left(shard.written_at, math.ceil(timestamp))
         if index == len(shard.sequences):
-            return shard.sequences[-1] + 1 if shard.sequences else shard.starting
+            return shard.latest
         return max(shard.horizon, shard.sequences[index])
 
-    def get_records(self, iterator: str) -> RecordsPage:
+    def get_records(self, iterator: str, limit: int = PAGE_RECORDS) -> RecordsPage:
         """A page; no next iterator where a closed shard ends."""
-        self._age()
         shard, at = self._resolved(iterator)
+        if not self._throttle.admits(shard.id, self.limits.get_records, self._now()):
+            raise ApiError("LimitExceededException", "more than two readers of this shard")
         if at < shard.horizon:
             raise ApiError("TrimmedDataAccessException", "older than the trim horizon")
         if shard.empty_pages > 0:
             shard.empty_pages -= 1
             return RecordsPage([], self._iterator(shard, at), 2)
-        records: list[Record] = []
-        size = 0
-        start = bisect_left(shard.sequences, at)
-        for stored in shard.records[start : start + PAGE_RECORDS]:
-            if records and size + _size(stored) > PAGE_BYTES:
-                break
-            size += _size(stored)
-            records.append(stored)
-        after = shard.sequences[start + len(records) - 1] + 1 if records else at
-        at_end = start + len(records) == len(shard.records)
-        ended = shard.closed_at is not None and at_end and not (records and self.extra_last_page)
+        records, size, last = shard.page(at, min(limit, PAGE_RECORDS))
+        after = int(records[-1].sequence_number) + 1 if records else at
+        ended = shard.closed_at is not None and last and not (records and self.extra_last_page)
         return RecordsPage(records, None if ended else self._iterator(shard, after), size)
 
     def precede_with_empty_page(self, iterator: str) -> None:
@@ -338,23 +270,28 @@ class SimulatedStream:
 
     def _resolved(self, iterator: str) -> tuple[SimulatedShard, int]:
         parts = iterator.split("|")
-        if len(parts) != 5 or parts[0] != self.arn:
+        try:
+            arn, shard_id, at, given, _ = parts
+            number, given_at = int(at), float(given)
+        except ValueError:
+            raise ApiError("ValidationException", "Invalid ShardIterator") from None
+        if arn != self.arn:
             raise ApiError("ValidationException", "Invalid ShardIterator")
-        if self._now() - float(parts[3]) >= ITERATOR_LIFETIME:
+        if self._now() - given_at >= ITERATOR_LIFETIME:
             raise ApiError("ExpiredIteratorException", "older than 15 minutes")
-        return self._existing(parts[1]), int(parts[2])
+        return self._existing(shard_id), number
 
     def _existing(self, shard_id: str) -> SimulatedShard:
-        if shard_id not in self.shards:
+        self._refuse_gone()
+        shard, at = self.shards.get(shard_id), self._now()
+        if shard is not None and outlived(shard, at):
+            self.remove(shard_id)
+            shard = None
+        if shard is None:
             raise ApiError("ResourceNotFoundException", f"no shard {shard_id}")
-        return self.shards[shard_id]
+        shard.age(at - RETENTION)
+        return shard
 
-
-def _divided(hashes: range, parts: int) -> list[range]:
-    edges = [hashes.start + len(hashes) * part // parts for part in range(parts + 1)]
-    return [range(edges[part], edges[part + 1]) for part in range(parts)]
-
-
-def _size(record: Record) -> int:
-    images = (record.dynamodb.keys, record.dynamodb.new_image, record.dynamodb.old_image)
-    return 300 + sum(len(bytes(image)) for image in images if isinstance(image, msgspec.Raw))
+    def _refuse_gone(self) -> None:
+        if self.gone:
+            raise ApiError("ResourceNotFoundException", f"no stream {self.arn}")

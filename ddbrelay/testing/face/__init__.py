@@ -1,0 +1,1 @@
+"""The simulator as AWS is met: an account behind HTTP, and a control face beside it."""
