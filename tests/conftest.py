@@ -15,11 +15,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.config import Settings
 from ddbrelay.local import engine as engines
 from ddbrelay.local.ministack import program as ministack_program
+
+
+# The same examples every time, and no failure because another process was busy.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -30,7 +30,9 @@ ROOT = Path(__file__).parent.parent
 WIDER = (
     ["tests/test_simulation.py"],
     [
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
+        "tests/test_reader.py",
+        "tests/test_engine_gaps.py",
         "tests/test_change.py",
         "tests/test_engine.py",
         "tests/test_engine_ends.py",

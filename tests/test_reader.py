@@ -1,13 +1,10 @@
-"""Where a shard starts, in which order shards are read, and one shard's iterator."""
+"""One shard's iterator as a state machine."""
 
 from __future__ import annotations
 
 import random
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ddbrelay.flow.capture import (
     ITERATOR_LIFETIME,
@@ -15,228 +12,20 @@ from ddbrelay.flow.capture import (
     Fault,
     Gap,
     IteratorType,
-    Lineage,
     NeedIterator,
     NeedRecords,
     Page,
     Position,
     Record,
-    Shard,
     ShardReader,
     Start,
     Wait,
-    first_positions,
 )
 from ddbrelay.flow.capture.port import RETENTION
-from ddbrelay.testing.builders import record, shards
+from ddbrelay.testing.builders import record
 from ddbrelay.testing.clock import EPOCH
 
 NOW = EPOCH + 100.75
-
-
-def lineage(tree: str, *finished: str) -> Lineage:
-    made = Lineage(Position(shard_id, finished=True) for shard_id in finished)
-    listed = shards(tree)
-    made.learn(listed)
-    made.listing_complete({shard.id for shard in listed})
-    return made
-
-
-def ready(tree: Lineage) -> set[str]:
-    return {shard.id for shard in tree.ready()}
-
-
-# Lineage
-
-
-def test_a_child_waits_for_its_parent() -> None:
-    tree = lineage("a -> b c, c -> d")
-    assert ready(tree) == {"a"}
-    assert ready(tree) == set()
-    tree.finish("a")
-    assert ready(tree) == {"b", "c"}
-    tree.finish("b")
-    assert ready(tree) == set()
-    tree.finish("c")
-    assert ready(tree) == {"d"}
-
-
-def test_a_parent_that_is_no_longer_listed_counts_as_finished() -> None:
-    assert ready(lineage("(a) -> b, b -> c")) == {"b"}
-
-
-def test_an_unlisted_parent_may_stand_on_another_page_until_all_pages_were_seen() -> None:
-    tree = Lineage()
-    tree.learn(shards("(a) -> b"))
-    assert ready(tree) == set()
-    tree.learn(shards("a"))
-    tree.listing_complete({"a", "b"})
-    assert ready(tree) == {"a"}
-
-
-def test_a_parent_finished_in_an_earlier_run_lets_its_children_go() -> None:
-    assert ready(lineage("a -> b c", "a")) == {"b", "c"}
-
-
-def test_a_finished_shard_is_not_read_again() -> None:
-    tree = lineage("a b", "a")
-    assert ready(tree) == {"b"}
-    assert tree.is_finished("a")
-    assert not tree.exhausted
-    tree.finish("b")
-    assert tree.exhausted
-
-
-def test_nothing_is_exhausted_before_the_whole_listing_was_seen() -> None:
-    assert not Lineage().exhausted
-
-
-def test_a_shard_that_is_being_read_holds_up_its_children_even_when_no_longer_listed() -> None:
-    tree = lineage("a -> b")
-    assert ready(tree) == {"a"}
-    tree.learn(shards("(a) -> b"))
-    tree.listing_complete({"b"})
-    assert ready(tree) == set()
-    tree.finish("a")
-    assert ready(tree) == {"b"}
-
-
-@st.composite
-def forests(draw: st.DrawFn) -> list[Shard]:
-    """Up to 40 shards; each one's parent, if it has one, was made before it."""
-    count = draw(st.integers(1, 40))
-    parents = [draw(st.none() | st.integers(0, n - 1)) if n else None for n in range(count)]
-    closed = {parent for parent in parents if parent is not None}
-    return [
-        Shard(f"s{n}", None if parent is None else f"s{parent}", n in closed)
-        for n, parent in enumerate(parents)
-    ]
-
-
-@given(forests(), st.integers(0, 2**32))
-def test_no_child_is_given_out_before_its_parent_whatever_the_tree_and_the_listings(
-    forest: list[Shard], seed: int
-) -> None:
-    rng = random.Random(seed)
-    tree = Lineage()
-    reading: list[str] = []
-    given_out: list[str] = []
-    finished: set[str] = set()
-    known = 1
-    trimmed: set[str] = set()
-    while len(finished) < len(forest):
-        choice = rng.random()
-        if choice < 0.4:
-            known = min(len(forest), known + rng.randint(1, 5))
-            trimmed |= {shard_id for shard_id in finished if rng.random() < 0.3}
-            listed = [shard for shard in forest[:known] if shard.id not in trimmed]
-            cut = rng.randint(0, len(listed))
-            tree.learn(listed[:cut])
-            started = [shard.id for shard in tree.ready()]
-            reading += started
-            given_out += started
-            if rng.random() < 0.8:
-                tree.learn(listed[cut:])
-                tree.listing_complete({shard.id for shard in listed})
-        elif choice < 0.7 and reading:
-            done = reading.pop(rng.randrange(len(reading)))
-            tree.finish(done)
-            finished.add(done)
-        else:
-            started = [shard.id for shard in tree.ready()]
-            reading += started
-            given_out += started
-        for shard_id in reading:
-            parent = next(s.parent_id for s in forest if s.id == shard_id)
-            assert parent is None or parent in finished
-    assert sorted(given_out) == sorted(shard.id for shard in forest)
-
-
-def test_a_parent_that_a_listing_of_several_pages_missed_is_waited_for() -> None:
-    """It appeared on a page that had been read already, its child on one that had not."""
-    tree = Lineage()
-    old, parent, child = shards("old, parent -> child")
-    tree.listing_begins()
-    tree.learn([old])
-    tree.learn([child])
-    tree.listing_complete({"old", "child"}, atomic=False)
-    assert ready(tree) == {"old"}
-    assert tree.unsure
-    tree.listing_begins()
-    tree.learn([old, parent, child])
-    tree.listing_complete({"old", "parent", "child"}, atomic=False)
-    assert ready(tree) == {"parent"}
-    assert not tree.unsure
-
-
-def test_a_parent_that_two_listings_do_not_have_is_trimmed() -> None:
-    tree = Lineage()
-    for _ in range(2):
-        assert ready(tree) == set()
-        tree.listing_begins()
-        tree.learn(shards("(parent) -> child"))
-        tree.listing_complete({"child"}, atomic=False)
-    assert ready(tree) == {"child"}
-
-
-def test_a_shard_that_was_learned_while_a_listing_went_on_is_not_taken_for_trimmed() -> None:
-    tree = lineage("a -> b", "a")
-    tree.listing_begins()
-    tree.learn([Shard("c", "b")])
-    tree.listing_complete({"a", "b"}, atomic=False)
-    assert set(tree.shards) == {"a", "b", "c"}
-
-
-# The very first start
-
-
-def test_latest_covers_only_the_shards_that_are_open_now() -> None:
-    positions = first_positions(shards("a -> b c, d|"), Start.LATEST, NOW)
-    assert {s for s, p in positions.items() if not p.finished} == {"b", "c"}
-    assert positions["b"].start is Start.LATEST
-    assert positions["b"].start_time == NOW
-
-
-def test_an_open_parent_with_children_is_closed() -> None:
-    odd = [Shard("a"), Shard("b", "a")]
-    positions = first_positions(odd, Start.LATEST, NOW)
-    assert {s for s, p in positions.items() if not p.finished} == {"b"}
-
-
-def test_a_leaf_of_a_disabled_stream_is_final() -> None:
-    positions = first_positions(shards("a -> b"), Start.LATEST, NOW, disabled=True)
-    assert all(position.finished for position in positions.values())
-
-
-def test_the_trim_horizon_and_a_time_cover_every_listed_shard() -> None:
-    for start in (Start.TRIM_HORIZON, Start.TIME):
-        positions = first_positions(shards("a -> b c"), start, NOW, since=EPOCH)
-        assert not any(position.finished for position in positions.values())
-        assert {p.start for p in positions.values()} == {start}
-
-
-sequence_numbers = st.integers(10**20, 10**40 - 1).map(str)
-positions = st.builds(
-    Position,
-    shard_id=st.text(min_size=1),
-    parent_id=st.none() | st.text(),
-    start=st.sampled_from(Start),
-    start_time=st.none() | st.floats(0, 4e9),
-    start_sequence=st.none() | sequence_numbers,
-    sequence=st.none() | sequence_numbers,
-    iterator=st.none() | st.text(),
-    iterator_at=st.none() | st.floats(0, 4e9),
-    seen_at=st.none() | st.floats(0, 4e9),
-    finished=st.booleans(),
-)
-
-
-@given(positions)
-def test_a_position_survives_json(position: Position) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(position), type=Position) == position
-
-
-# One shard's iterator
 
 
 def reader(position: Position | None = None, **settings: object) -> ShardReader:

@@ -42,7 +42,7 @@ READING = [
         "            # A second LATEST would jump over whatever came since the first.\n"
         "            self.fresh = False\n",
         "            pass\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         2,
     ),
     Guard(
@@ -50,7 +50,7 @@ READING = [
         LINEAGE,
         "            and self._parent_is_done(shard)\n",
         "",
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
         3,
     ),
     Guard(
@@ -67,7 +67,7 @@ READING = [
         "        gone = self._orphaned.get(shard.id, 0) >= _SURE\n"
         "        return gone and shard.parent_id not in self._shards\n",
         "        return shard.parent_id not in self._shards\n",
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
         3,
     ),
     Guard(
@@ -75,7 +75,7 @@ READING = [
         LINEAGE,
         "            orphaned[shard.id] = _SURE if atomic else min(seen, _SURE)\n",
         "            orphaned[shard.id] = _SURE\n",
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
         3,
     ),
     Guard(
@@ -126,7 +126,7 @@ READING = [
         READER,
         "        if fault is Fault.EXPIRED:\n            self._iterator = None\n",
         "        if fault is Fault.EXPIRED:\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         5,
     ),
     Guard(
@@ -134,7 +134,7 @@ READING = [
         READER,
         "NeedIterator(IteratorType.AFTER_SEQUENCE_NUMBER, sequence=self._sequence)",
         "NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=self._sequence)",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         5,
     ),
     Guard(
@@ -142,7 +142,7 @@ READING = [
         READER,
         "        if self._sequence is not None:\n            return NeedIterator(IteratorType.AFTER",
         "        if False:\n            return NeedIterator(IteratorType.AFTER",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         5,
     ),
     Guard(
@@ -150,7 +150,7 @@ READING = [
         READER,
         "        if self._iterator_is_stored and fault not in {Fault.THROTTLED, Fault.NOT_FOUND}:\n",
         "        if False:\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         5,
     ),
     Guard(
@@ -159,7 +159,7 @@ READING = [
         "            if self._failures > 1:\n                self._back_off(now)\n            return None\n"
         "        if fault is Fault.TRANSIENT and",
         "            return None\n        if fault is Fault.TRANSIENT and",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         5,
     ),
     Guard(
@@ -191,7 +191,7 @@ READING = [
         READER,
         "        self.proving = late and by_number\n",
         "        self.proving = False\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
         6,
     ),
     Guard(
@@ -285,28 +285,28 @@ READING = [
         LINEAGE,
         "closed = shard.closed or disabled or shard.id in parents",
         "closed = shard.closed or disabled",
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
     ),
     Guard(
         "a leaf of a disabled stream is final",
         LINEAGE,
         "closed = shard.closed or disabled or shard.id in parents",
         "closed = shard.closed or shard.id in parents",
-        "tests/test_capture.py",
+        "tests/test_lineage.py",
     ),
     Guard(
         "a start by time includes its whole second",
         READER,
         "            IteratorType.AT_TIMESTAMP, timestamp=float(int(start.start_time or 0.0))\n",
         "            IteratorType.AT_TIMESTAMP, timestamp=float(start.start_time or 0.0)\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
     ),
     Guard(
         "an endpoint that refuses a time gets the trim horizon and a filter",
         READER,
         "        if fault is Fault.REFUSED and not self._from_horizon and self._sequence is None:\n",
         "        if False:\n",
-        "tests/test_capture.py",
+        "tests/test_reader.py",
     ),
     Guard(
         "a clock that is set back prolongs no pause",

@@ -147,7 +147,11 @@ class ShardReader:
         at, horizon = self.position, now - RETENTION
         if self.fresh or at.sequence is not None or at.start is Start.AT_SEQUENCE:
             return None
-        late = self._is_late(now) if at.seen_at is None else at.seen_at < horizon
+        if at.seen_at is None:
+            late = self._is_late(now)
+        else:
+            # A time that is still to come was noted when the clock was wrong.
+            late = not horizon <= at.seen_at <= now + _TIP_MARGIN
         by_number = at.start is Start.TRIM_HORIZON and self.starting is not None
         self.proving = late and by_number
         return self._gap(_UNSEEN, horizon) if late and not self.proving else None
