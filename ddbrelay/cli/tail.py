@@ -42,6 +42,10 @@ def command(
     an ISO time, or an age such as 15m. A forwarding run that has a checkpoint never jumps to
     latest: what came in between would be lost.
 
+    Records that left the stream before they could be read are reported as lost; the run goes on
+    behind them and ends with code 4, or holds there with --on-gap stop. One run at a time owns a
+    consumer name.
+
     The time-out ends with code 6 when --max-records or --until-idle was asked for and not reached.
 
     \b
