@@ -294,6 +294,8 @@ positions = st.builds(
     iterator=st.none() | st.text(),
     iterator_at=st.none() | st.floats(0, 4e9),
     seen_at=st.none() | st.floats(0, 4e9),
+    written_at=st.none() | st.floats(0, 4e9),
+    starting=st.none() | sequence_numbers,
     finished=st.booleans(),
 )
 

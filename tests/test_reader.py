@@ -226,7 +226,7 @@ def test_a_shard_that_was_seen_to_be_read_within_a_day_has_no_gap() -> None:
 
 
 def test_nothing_is_called_lost_as_long_as_the_shards_first_number_can_be_read() -> None:
-    made = reader(Position("s", seen_at=NOW - 2 * RETENTION), starting="100")
+    made = reader(Position("s", seen_at=NOW - 2 * RETENTION, starting="100"))
     assert made.unseen(NOW) is None
     assert asks(made) == (IteratorType.AT_SEQUENCE_NUMBER, "100")
     made.got_iterator("i", NOW)
@@ -236,7 +236,7 @@ def test_nothing_is_called_lost_as_long_as_the_shards_first_number_can_be_read()
 
 @pytest.mark.parametrize("fault", [Fault.TRIMMED, Fault.REFUSED])
 def test_a_shard_whose_first_number_is_gone_has_lost_its_beginning(fault: Fault) -> None:
-    made = reader(Position("s", seen_at=NOW - 2 * RETENTION), starting="100")
+    made = reader(Position("s", seen_at=NOW - 2 * RETENTION, starting="100"))
     made.unseen(NOW)
     asks(made)
     gap = made.failed(fault, NOW)
@@ -262,6 +262,47 @@ def test_a_horizon_that_moves_under_the_first_steps_of_a_first_run_loses_nothing
     assert made.step(NOW + 60) == NeedIterator(IteratorType.TRIM_HORIZON)
     made.got_iterator("i", NOW + RETENTION)
     assert made.failed(Fault.TRIMMED, NOW + RETENTION) is not None
+
+
+def test_a_seen_time_that_is_still_to_come_was_noted_by_a_clock_that_was_wrong() -> None:
+    assert reader(Position("s", seen_at=NOW + 3600)).unseen(NOW) is not None
+
+
+def test_a_reader_that_has_read_waits_for_no_horizon_to_come_to_rest() -> None:
+    made = at_iterator(reader(Position("s", start_time=NOW), fresh=True))
+    made.got_page(page(record("a", 100, at=NOW)), NOW)
+    made.failed(Fault.TRIMMED, NOW + 1)
+    assert asks(made, NOW + 1) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+    assert made.failed(Fault.TRIMMED, NOW + 1) is not None
+
+
+def test_a_trimmed_record_that_was_read_is_no_gap_when_nothing_came_behind_it_for_a_day() -> None:
+    quiet = Position("s", sequence="100", written_at=NOW - RETENTION - 1, seen_at=NOW - 3600)
+    made = reader(quiet)
+    asks(made)
+    assert made.failed(Fault.TRIMMED, NOW) is None
+    assert asks(made) == (IteratorType.TRIM_HORIZON, None)
+
+
+@pytest.mark.parametrize(
+    ("written_at", "seen_at"),
+    [
+        # Our clock is behind: the record cannot have been trimmed by what it says.
+        (NOW - 60, NOW - 30),
+        # Nobody looked for a day.
+        (NOW - RETENTION - 7200, NOW - RETENTION - 3600),
+        # Our clock was ahead when it was noted.
+        (NOW - RETENTION - 1, NOW + 3600),
+        (None, NOW - 3600),
+        (NOW - RETENTION - 1, None),
+    ],
+)
+def test_a_trimmed_record_is_a_gap_unless_both_times_say_that_nothing_came_behind_it(
+    written_at: float | None, seen_at: float | None
+) -> None:
+    made = reader(Position("s", sequence="100", written_at=written_at, seen_at=seen_at))
+    asks(made)
+    assert made.failed(Fault.TRIMMED, NOW) is not None
 
 
 def test_three_empty_pages_in_a_row_say_that_all_was_read_up_to_a_minute_ago() -> None:

@@ -39,10 +39,15 @@ def test_the_iterator_behind_a_page_is_kept_only_when_the_whole_page_is_settled(
     frontier = Frontier(Position("s", iterator="old", iterator_at=0.5))
     one, two = read(frontier, 1, 2, then="behind", now=7.0)
     one.settle()
-    assert frontier.position == Position("s", sequence="1", seen_at=EPOCH)
+    assert frontier.position == Position("s", sequence="1", written_at=EPOCH, seen_at=EPOCH)
     two.settle()
     assert frontier.position == Position(
-        "s", sequence="2", iterator="behind", iterator_at=7.0, seen_at=EPOCH
+        "s",
+        sequence="2",
+        written_at=EPOCH,
+        iterator="behind",
+        iterator_at=7.0,
+        seen_at=EPOCH,
     )
 
 
@@ -75,7 +80,9 @@ def test_a_shard_is_not_finished_while_a_record_is_unsettled() -> None:
         frontier.finish()
     one.settle()
     frontier.finish()
-    assert frontier.position == Position("s", sequence="1", seen_at=EPOCH, finished=True)
+    assert frontier.position == Position(
+        "s", sequence="1", written_at=EPOCH, seen_at=EPOCH, finished=True
+    )
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 2**32))

@@ -78,7 +78,10 @@ def provision(
         place: Place | None = None
         for resource, seen in zip(resources, found, strict=True):
             steps.append(step := _bring(resource, seen, place, apply_changes, timeout))
-            place = place or (Place.of(step.arn) if step.arn else None)
+            # The bus says best where rules and queues are: an emulator may call the region of its
+            # tables as it likes.
+            if step.arn and (place is None or step.kind == "bus"):
+                place = Place.of(step.arn)
             if on_step:
                 on_step(step)
     arns = {step.kind: step.arn or "" for step in steps}

@@ -20,6 +20,7 @@ from ddbrelay.flow.capture import (
     StreamSource,
     first_positions,
 )
+from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.sink import retry_delay
 from ddbrelay.flow.tracking import Account, Store
@@ -59,6 +60,7 @@ class Discovery:
         self._lost, self._saves = lost, saves
         self._listing = Listing(source, options.listing_pause)
         self._listed_at = 0.0
+        self._listed_time = 0.0
         self._lineage = Lineage()
         self._positions: dict[str, Position] = {}
         self._met: set[str] = set()
@@ -114,6 +116,7 @@ class Discovery:
                     self._lineage.finish(position.shard_id)
         if self._saves:
             await self._store.begin(self._positions.values(), accounts)
+        self._listed_time = self._now()
         if not self.fresh:
             # The run before may have ended between the end of a shard and the sight of its child.
             finished = [p.shard_id for p in self._positions.values() if p.finished]
@@ -129,10 +132,18 @@ class Discovery:
 
     def _position_of(self, shard: Shard) -> Position:
         """Where a shard stands; what was never read cannot be older than what its parent held."""
-        position = self._positions.get(shard.id) or Position(shard.id, shard.parent_id)
+        position = self._positions.get(shard.id)
         parent = self._positions.get(shard.parent_id or "")
-        if position.sequence is None and parent is not None and parent.seen_at is not None:
-            return replace(position, seen_at=max(position.seen_at or 0.0, parent.seen_at))
+        parent_seen_at = None if parent is None else parent.seen_at
+        if position is None:
+            # An endpoint may count a shard from its first record that is not trimmed; a shard that
+            # a listing of the last day did not have is whole.
+            horizon = self._now() - RETENTION
+            whole = max(parent_seen_at or 0.0, self._listed_time) > horizon
+            starting = shard.starting if whole else None
+            position = Position(shard.id, shard.parent_id, starting=starting)
+        if position.sequence is None and parent_seen_at is not None:
+            return replace(position, seen_at=max(position.seen_at or 0.0, parent_seen_at))
         return position
 
     def finish(self, position: Position) -> None:
@@ -174,6 +185,7 @@ class Discovery:
         if (not ended or missing or due) and await self._list():
             met, missed = self._meet()
             gone, lost = self._drop_unlisted()
+            self._listed_time = self._now()
             if self._saves:
                 if met or missed or lost:
                     await self._store.save(met, missed + lost)

@@ -222,7 +222,6 @@ class Relay:
             self._rng,
             fresh=self._discovery.fresh,
             closed=shard.closed,
-            starting=shard.starting,
         )
         frontier = Frontier(
             position, on_advance=self._moved.set, on_gap_closed=self.tally.close_gap

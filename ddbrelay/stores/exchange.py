@@ -26,9 +26,11 @@ class _Position(
     start_time: _Time | None = None
     start_sequence: str | None = None
     sequence: str | None = None
+    written_at: _Time | None = None
     iterator: str | None = None
     iterator_at: _Time | None = None
     seen_at: _Time | None = None
+    starting: str | None = None
     finished: bool = False
 
 

@@ -29,7 +29,9 @@ class Position:
     `sequence` is the last settled sequence number, `iterator` the one that followed it and
     `iterator_at` when AWS gave it. `start` is the original start, `start_time` its time (for
     LATEST and TRIM_HORIZON the moment of the very first start), `start_sequence` its number for
-    AT_SEQUENCE. Nothing that was written to the shard before `seen_at` is unread.
+    AT_SEQUENCE. `written_at` is when the record with `sequence` was written. Nothing that was
+    written to the shard before `seen_at` is unread. `starting` is the shard's first sequence number
+    as it was listed when it cannot have been trimmed yet.
     """
 
     shard_id: str
@@ -38,9 +40,11 @@ class Position:
     start_time: float | None = None
     start_sequence: str | None = None
     sequence: str | None = None
+    written_at: float | None = None
     iterator: str | None = None
     iterator_at: float | None = None
     seen_at: float | None = None
+    starting: str | None = None
     finished: bool = False
 
 
@@ -62,7 +66,7 @@ def first_positions(
     parents = {shard.parent_id for shard in listed}
     positions = {}
     for shard in listed:
-        position = Position(shard.id, shard.parent_id, start, now)
+        position = Position(shard.id, shard.parent_id, start, now, starting=shard.starting)
         if start is Start.LATEST:
             closed = shard.closed or disabled or shard.id in parents
             position = replace(position, seen_at=now, finished=closed)

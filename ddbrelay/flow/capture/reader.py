@@ -90,8 +90,7 @@ class ShardReader:
     """One shard from its start to its end, as a state machine.
 
     `step(now)` says what to do next; the answer goes to `got_iterator`, `got_page` or `failed`.
-    `fresh` marks the very first start, the only one at which LATEST may be asked for. `starting` is
-    the shard's first sequence number, where the listing gives it.
+    `fresh` marks the very first start, the only one at which LATEST may be asked for.
     """
 
     position: Position
@@ -99,7 +98,6 @@ class ShardReader:
     rng: random.Random = field(default_factory=random.Random)
     fresh: bool = False
     closed: bool = False
-    starting: str | None = None
     ended: bool = False
     proving: bool = False
     caught_up: bool = False
@@ -115,11 +113,12 @@ class ShardReader:
     _failures: int = 0
     _empty_pages: int = 0
     _seen_at: float | None = None
+    _written_at: float | None = None
 
     def __post_init__(self) -> None:
         at = self.position
         self._sequence = at.sequence
-        self._seen_at = at.seen_at
+        self._seen_at, self._written_at = at.seen_at, at.written_at
         if at.iterator is not None:
             self._iterator, self._iterator_at = at.iterator, at.iterator_at or 0.0
             self._iterator_is_stored = True
@@ -152,7 +151,7 @@ class ShardReader:
         else:
             # A time that is still to come was noted when the clock was wrong.
             late = not horizon <= at.seen_at <= now + _TIP_MARGIN
-        by_number = at.start is Start.TRIM_HORIZON and self.starting is not None
+        by_number = at.start is Start.TRIM_HORIZON and at.starting is not None
         self.proving = late and by_number
         return self._gap(_UNSEEN, horizon) if late and not self.proving else None
 
@@ -190,7 +189,7 @@ class ShardReader:
         if self._sequence is not None:
             return NeedIterator(IteratorType.AFTER_SEQUENCE_NUMBER, sequence=self._sequence)
         if self.proving:
-            return NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=self.starting)
+            return NeedIterator(IteratorType.AT_SEQUENCE_NUMBER, sequence=start.starting)
         if self._from_horizon or start.start in {Start.TRIM_HORIZON, Start.ITERATOR}:
             return NeedIterator(IteratorType.TRIM_HORIZON)
         if start.start is Start.AT_SEQUENCE:
@@ -215,8 +214,9 @@ class ShardReader:
         self._iterator_is_stored = False
         if page.records:
             self._sequence = page.records[-1].sequence_number
+            self._written_at = page.records[-1].dynamodb.created_at
             self._empty_pages = 0
-            self._saw_everything_before(page.records[-1].dynamodb.created_at)
+            self._saw_everything_before(self._written_at)
         else:
             self._empty_pages += 1
             if self._empty_pages >= _EMPTY_PAGES_AT_THE_TIP and not self.closed:
@@ -293,7 +293,10 @@ class ShardReader:
             # Only the iterator is known to be too old; the next records may still be there.
             self._iterator = None
             return None
-        if self.fresh and not self._is_late(now):
+        if self._sequence is not None and self._only_what_was_read_is_trimmed(now):
+            self._iterator, self._sequence, self._from_horizon = None, None, True
+            return None
+        if self.fresh and self._sequence is None and not self._is_late(now):
             # The horizon moved on while this very first run took its first steps.
             self._iterator = None
             self._failures += 1
@@ -302,6 +305,16 @@ class ShardReader:
         gap = self._gap(reason, now - RETENTION)
         self._iterator, self._sequence, self._from_horizon = None, None, True
         return gap
+
+    def _only_what_was_read_is_trimmed(self, now: float) -> bool:
+        """Whether nothing was written for a day but what was read.
+
+        Both times must say so: a clock that is wrong would make one of them lie.
+        """
+        if self._written_at is None or self._seen_at is None:
+            return False
+        horizon = now - RETENTION
+        return self._written_at < horizon and horizon + _TIP_MARGIN < self._seen_at <= now
 
     def _gap(self, reason: str, until: float) -> Gap:
         since = self._seen_at

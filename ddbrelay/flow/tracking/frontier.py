@@ -120,6 +120,7 @@ class Frontier:
             self.position = replace(
                 self.position,
                 sequence=ticket.sequence,
+                written_at=ticket.time,
                 iterator=ticket.iterator,
                 iterator_at=ticket.iterator_at,
                 seen_at=_later(self.position.seen_at, ticket.time),
@@ -134,9 +135,11 @@ class Frontier:
             start=Start.TRIM_HORIZON,
             start_time=None,
             sequence=None,
+            written_at=None,
             iterator=None,
             iterator_at=None,
             seen_at=_later(self.position.seen_at, gap.until),
+            starting=None,
         )
 
     def _count(self, ticket: Ticket, before: Ticket | None) -> None:

@@ -13,9 +13,6 @@ from enum import Enum
 from ddbrelay.flow.capture import Gap, Position, Record, Start
 from ddbrelay.flow.tracking.ledger import Block
 
-_LAST = None
-"""The end of a gap behind which nothing was read."""
-
 
 @dataclass(frozen=True)
 class Books:
@@ -58,8 +55,12 @@ class Finding:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a record while its block is compared."""
+    """What is remembered of a record while its block is compared.
 
+    Its sequence number as the stream writes it: an emulator's may begin with zeros.
+    """
+
+    number: str
     event_id: str
     time: float | None
 
@@ -82,7 +83,9 @@ class _Run:
         self.total += number
         self.has_first |= number == self.first
         if self.count <= self.block.count + 1:
-            self.records[number] = _Known(record.event_id, record.dynamodb.created_at)
+            self.records[number] = _Known(
+                record.sequence_number, record.event_id, record.dynamodb.created_at
+            )
         else:
             # With two records too many the sums tell no number.
             self.records.clear()
@@ -196,7 +199,7 @@ class Reconciliation:
         if position is None:
             self.waiting += 1
             return False
-        if any(low < number and (high is _LAST or number < high) for low, high in self._gaps):
+        if any(low < number and (high is None or number < high) for low, high in self._gaps):
             self._note(Verdict.READABLE, "reported lost, yet it can be read", record)
         elif self._before_the_ledger(number, record, position):
             self.before += 1
@@ -249,20 +252,19 @@ class Reconciliation:
                 self._report_extra(run, extra)
         elif extra == 1:
             number = run.total - block.total
-            if number in run.records:
-                known = run.records[number]
+            known = run.records.get(number)
+            if known is None:
+                self._report_extra(run, extra)
+            else:
                 self._report(run, Verdict.UNACCOUNTED, "not counted", 1, number, known)
                 self.accounted -= 1
-            else:
-                self._report_extra(run, extra)
         elif extra > 1:
             self._report_extra(run, extra)
         elif extra == -1:
             number = block.total - run.total
-            twice = number in run.records
-            within = run.first <= number <= run.last
-            reason = "counted twice" if twice else "counted, and not in the stream"
             known = run.records.get(number)
+            within = run.first <= number <= run.last
+            reason = "counted, and not in the stream" if known is None else "counted twice"
             self._report(run, Verdict.MISCOUNTED, reason, 1, number if within else None, known)
         elif extra < -1:
             reason = "counted twice, or not in the stream"
@@ -272,8 +274,7 @@ class Reconciliation:
             self.accounted -= 1
 
     def _report_extra(self, run: _Run, extra: int) -> None:
-        reason = "not counted; it is not known which" if extra == 1 else "not counted, among others"
-        self._report(run, Verdict.UNACCOUNTED, reason, extra)
+        self._report(run, Verdict.UNACCOUNTED, "not counted; it is not known which", extra)
         self.accounted -= extra
 
     def _report(
@@ -285,10 +286,11 @@ class Reconciliation:
         number: int | None = None,
         known: _Known | None = None,
     ) -> None:
-        first, last = (
-            (run.block.first, run.block.last) if number is None else (str(number), str(number))
-        )
-        event_id, time = (known.event_id, known.time) if known else (None, None)
+        first, last, event_id, time = run.block.first, run.block.last, None, None
+        if number is not None:
+            first = last = str(number) if known is None else known.number
+        if known is not None:
+            event_id, time = known.event_id, known.time
         self.findings.append(
             Finding(self._shard_id, verdict, reason, count, first, last, event_id, time, time)
         )
@@ -309,7 +311,7 @@ class Reconciliation:
 
 
 def _intervals(books: Books, blocks: Sequence[Block]) -> list[tuple[int, int | None]]:
-    """What the gaps cover, as pairs of sequence numbers that are outside.
+    """What the gaps cover, as pairs of sequence numbers that are outside; None is no end.
 
     A gap that no record has closed yet covers nothing, unless the shard is finished: what can be
     read behind it is still to be read.
@@ -320,9 +322,9 @@ def _intervals(books: Books, blocks: Sequence[Block]) -> list[tuple[int, int | N
         if gap.before is not None:
             high: int | None = int(gap.before)
         else:
-            high = next((int(b.first) for b in blocks if int(b.first) > low), _LAST)
-        if high is _LAST and not (books.position is not None and books.position.finished):
+            high = next((int(b.first) for b in blocks if int(b.first) > low), None)
+        if high is None and not (books.position is not None and books.position.finished):
             continue
-        ends = [int(b.last) for b in blocks if high is _LAST or int(b.last) < high]
+        ends = [int(b.last) for b in blocks if high is None or int(b.last) < high]
         found.append((max([low, *ends]), high))
     return found
