@@ -133,10 +133,9 @@ async def survey(
                 chance,
                 fresh=discovery.fresh,
                 closed=shard.closed,
-                starting=shard.starting,
             )
             look = _Look(source, reader, now, trouble)
-            if not waits or shard.starting is not None:
+            if not waits or position.starting is not None:
                 # A run knows more of a child by then: what its parent held, and when.
                 look.gap = reader.unseen(now())
             unread = await look.first_unread()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ddbrelay.flow.capture import Gap
+import msgspec
+
+from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.tracking import Account, Block, Fate, Line
 from ddbrelay.stores.database import Database
 
@@ -97,47 +100,133 @@ def forget(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str], now: float
         "INSERT INTO ledger SELECT consumer, stream_arn, ?, fate, rule, sum(count), '', '',"
         f" min(since), max(until), max(saved_at) FROM ledger WHERE {old} GROUP BY fate, rule"
         " ON CONFLICT DO UPDATE SET count = count + excluded.count,"
-        " until = max(until, excluded.until), saved_at = excluded.saved_at",
+        " since = min(coalesce(since, excluded.since), coalesce(excluded.since, since)),"
+        " until = max(coalesce(until, excluded.until), coalesce(excluded.until, until)),"
+        " saved_at = excluded.saved_at",
         (EARLIER, *which),
     )
     cursor.execute(f"DELETE FROM ledger WHERE {old}", which)
 
 
 def restart(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str]) -> None:
-    """Begin the blocks of some shards anew: they are read from somewhere else now."""
+    """Begin the blocks of some shards anew: they are read from somewhere else now.
+
+    So are those without a position, which will be read from their beginning.
+    """
     cursor.executemany(
         "DELETE FROM blocks WHERE consumer = ? AND stream_arn = ? AND shard_id = ?",
         [(*of, shard_id) for shard_id in shard_ids],
     )
+    cursor.execute(
+        "DELETE FROM blocks WHERE consumer = ? AND stream_arn = ? AND shard_id NOT IN"
+        " (SELECT shard_id FROM positions WHERE consumer = ? AND stream_arn = ?)",
+        (*of, *of),
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A consumer of which something is kept on a stream; `saved_at` is when it was saved last."""
+
+    name: str
+    stream_arn: str
+    saved_at: float
+
+
+def consumers(database: Database) -> list[Kept]:
+    """Every consumer and stream with a ledger or with positions, the latest first."""
+    with database.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT consumer, stream_arn, max(at) FROM ("
+            "SELECT consumer, stream_arn, saved_at AS at FROM positions"
+            " UNION ALL SELECT consumer, stream_arn, saved_at FROM ledger"
+            " UNION ALL SELECT consumer, stream_arn, found_at FROM gaps"
+            ") GROUP BY consumer, stream_arn ORDER BY max(at) DESC"
+        )
+        return [Kept(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is kept of a consumer on a stream at one moment, by shard id.
+
+    `letters` are the sequence numbers of the dead letters.
+    """
+
+    positions: dict[str, Position]
+    ledgers: dict[str, ShardLedger]
+    letters: dict[str, list[str]]
+
+    def parked_and_kept(self) -> dict[str, tuple[int, int]]:
+        """Where they differ: records counted as parked, and dead letters that are there for them.
+
+        A letter that the checkpoint has not passed yet is not counted yet.
+        """
+        counted = {
+            shard_id: ledger.count(Fate.PARKED)
+            for shard_id, ledger in self.ledgers.items()
+            if ledger.count(Fate.PARKED)
+        }
+        kept: Counter[str] = Counter()
+        for shard_id, numbers in self.letters.items():
+            position = self.positions.get(shard_id)
+            at = None if position is None else position.sequence
+            passed = [n for n in numbers if at is None or int(n) <= int(at)]
+            kept[shard_id if shard_id in self.ledgers else EARLIER] += len(passed)
+        differing = sorted(s for s in counted.keys() | kept.keys() if counted.get(s, 0) != kept[s])
+        return {shard_id: (counted.get(shard_id, 0), kept[shard_id]) for shard_id in differing}
+
+
+def snapshot(database: Database, consumer: str, stream_arn: str) -> Snapshot:
+    """The state of a consumer on a stream, consistent even while a relay writes it."""
+    of = (consumer, stream_arn)
+    where = "WHERE consumer = ? AND stream_arn = ?"
+    letters: dict[str, list[str]] = {}
+    with database.reading() as cursor:
+        ledgers = _ledgers(cursor, of)
+        rows = cursor.execute(f"SELECT position FROM positions {where}", of)
+        decoded = [msgspec.json.decode(row, type=Position) for (row,) in rows]
+        for shard_id, number in cursor.execute(
+            f"SELECT shard_id, sequence FROM dead_letters {where}", of
+        ):
+            letters.setdefault(shard_id, []).append(number)
+    return Snapshot({position.shard_id: position for position in decoded}, ledgers, letters)
 
 
 def of_consumer(database: Database, consumer: str, stream_arn: str) -> dict[str, ShardLedger]:
     """The ledger of a consumer on a stream by shard id, the oldest shard first."""
-    of = (consumer, stream_arn)
-    found: dict[str, ShardLedger] = {}
-
-    def shard(shard_id: str) -> ShardLedger:
-        return found.setdefault(shard_id, ShardLedger(shard_id))
-
-    where = "WHERE consumer = ? AND stream_arn = ?"
     with database.reading() as cursor:
-        for row in cursor.execute(
-            "SELECT shard_id, fate, rule, count, first, last, since, until"
-            f" FROM ledger {where} ORDER BY shard_id, fate, rule",
-            of,
-        ):
-            shard(row[0]).lines.append(Line(Fate(row[1]), *row[2:]))
-        for shard_id, after, first, last, count, total in cursor.execute(
-            f"SELECT shard_id, after, first, last, count, total FROM blocks {where}", of
-        ):
-            shard(shard_id).blocks.append(Block(after, first, last, count, int(total)))
-        for row in cursor.execute(
-            f"SELECT shard_id, after, reason, since, until, before FROM gaps {where}"
-            " ORDER BY found_at",
-            of,
-        ):
-            gap = Gap(row[0], row[1] or None, row[2], row[3] or None, row[4], row[5])
-            shard(row[0]).gaps.append(gap)
+        return _ledgers(cursor, (consumer, stream_arn))
+
+
+def _ledgers(cursor: sqlite3.Cursor, of: _Of) -> dict[str, ShardLedger]:
+    found: dict[str, ShardLedger] = {}
+    try:
+        _read(cursor, of, lambda shard_id: found.setdefault(shard_id, ShardLedger(shard_id)))
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"in the ledger, {error}") from error
     for ledger in found.values():
         ledger.blocks.sort(key=lambda block: int(block.first))
     return dict(sorted(found.items()))
+
+
+def _read(cursor: sqlite3.Cursor, of: _Of, shard: Callable[[str], ShardLedger]) -> None:
+    """ValueError where a value is not what is written there."""
+    where = "WHERE consumer = ? AND stream_arn = ?"
+    for row in cursor.execute(
+        "SELECT shard_id, fate, rule, count, first, last, since, until"
+        f" FROM ledger {where} ORDER BY shard_id, fate, rule",
+        of,
+    ):
+        shard(row[0]).lines.append(Line(Fate(row[1]), *row[2:]))
+    for shard_id, after, first, last, count, total in cursor.execute(
+        f"SELECT shard_id, after, first, last, count, total FROM blocks {where}", of
+    ):
+        int(first), int(last), int(after or 0)
+        shard(shard_id).blocks.append(Block(after, first, last, int(count), int(total)))
+    for row in cursor.execute(
+        f"SELECT shard_id, after, reason, since, until, before FROM gaps {where} ORDER BY found_at",
+        of,
+    ):
+        gap = Gap(row[0], row[1] or None, row[2], row[3] or None, row[4], row[5])
+        shard(row[0]).gaps.append(gap)

@@ -13,7 +13,18 @@ _POSITIONS = [
     Position("fresh"),
     Position("latest", None, Start.LATEST, 1_767_225_600.123456),
     Position("at", None, Start.AT_SEQUENCE, start_sequence="9" * 21),
-    Position("child", "at", Start.TIME, 1.5, None, "1" + "0" * 39, "iterator/+=|", 1_767_225_600.5),
+    Position(
+        "child",
+        "at",
+        Start.TIME,
+        1.5,
+        sequence="1" + "0" * 39,
+        written_at=1_767_225_599.0,
+        iterator="iterator/+=|",
+        iterator_at=1_767_225_600.5,
+        seen_at=1_767_225_600.25,
+        starting="9" * 21,
+    ),
     Position("done", "child", sequence="5" * 30, finished=True),
 ]
 

@@ -1,0 +1,141 @@
+"""`ddbrelay status`: how far a consumer is behind, and how long until records are lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.text import counted
+from ddbrelay.cli.types import DURATION
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.session import Aws
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.cli.console import Console
+    from ddbrelay.cli.standing import Standing
+    from ddbrelay.relay.survey import Survey
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.sqlite import SqliteStore
+
+
+@click.command("status", cls=Command)
+@click.option(
+    "--fail-if-lag",
+    type=DURATION,
+    help="end with code 6 when a record is unread for longer, with 4 when some are lost",
+)
+@setting_options("consumer", "state")
+@pass_run
+def command(run: Run, fail_if_lag: float | None) -> None:
+    """Show what a consumer has not read yet, and when that would be lost.
+
+    It asks AWS for the oldest unread record of each shard, whether or not a relay is running, and
+    changes nothing. A stream keeps a record for 24 hours. Without a checkpoint everything in the
+    stream is unread.
+
+    \b
+    Examples:
+      ddbrelay status --table users
+      ddbrelay status --table users --fail-if-lag 10m
+      ddbrelay status --table users --output json
+    """
+    import asyncio
+    from contextlib import closing
+
+    from ddbrelay.aws.table import stream_of
+    from ddbrelay.cli import standing
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.sqlite import SqliteStore
+
+    table, consumer = run.require("table"), run.settings.consumer
+    stream = stream_of(run.aws, table)
+    with closing(Database(run.settings.state_file)) as database:
+        store = SqliteStore(database, consumer, stream.arn)
+        survey = asyncio.run(_survey(run.aws, stream, store, run.console))
+        found = _standing(database, consumer, stream, survey)
+    for label in found.unfinished:
+        run.console.words(
+            f'consumer "{consumer}" has an unfinished checkpoint on an older stream, {label}'
+        )
+    if run.console.json:
+        standing.print_objects(run.console, found)
+    else:
+        standing.print_rows(run.console, found)
+        if found.owner is None and (survey.unread or survey.gaps):
+            run.next_step("tail --forward")
+    if fail_if_lag is not None:
+        _judge(run, found, fail_if_lag)
+
+
+async def _survey(aws: Aws, stream: TableStream, store: SqliteStore, console: Console) -> Survey:
+    from ddbrelay.aws.streams import AwsStream
+    from ddbrelay.aws.transport import Transport
+    from ddbrelay.flow.change import Origin
+    from ddbrelay.relay.survey import survey
+
+    async with Transport(aws) as transport:
+        source = await AwsStream.open(transport, stream.arn)
+        origin = Origin(stream.table, stream.arn)
+        return await survey(source, origin, store, trouble=console.words)
+
+
+def _standing(database: Database, consumer: str, stream: TableStream, survey: Survey) -> Standing:
+    import time
+
+    from ddbrelay.cli.standing import Standing
+    from ddbrelay.flow.tracking import Fate
+    from ddbrelay.stores import ledger
+    from ddbrelay.stores.ownership import owner_of
+    from ddbrelay.stores.sqlite import consumers, positions_of
+
+    kept = ledger.of_consumer(database, consumer, stream.arn).values()
+    owner = owner_of(database, consumer, stream.arn)
+    mine = [one for one in consumers(database) if one.name == consumer]
+    here = [one for one in mine if one.stream_arn == stream.arn]
+    heard = [one.saved_at for one in here] + ([owner.beat_at] if owner is not None else [])
+    table = stream.arn.rpartition("/")[0] + "/"
+    older = sorted({one.stream_arn for one in mine} - {stream.arn})
+    return Standing(
+        consumer,
+        stream,
+        survey,
+        owner=owner if owner is not None and owner.alive else None,
+        heard_at=max(heard, default=None),
+        counts={fate: sum(shard.count(fate) for shard in kept) for fate in Fate},
+        gaps=sum(len(shard.gaps) for shard in kept),
+        dead_letters=sum(one.parked for one in here),
+        unfinished=[
+            arn.rpartition("/")[2]
+            for arn in older
+            if arn.startswith(table)
+            and not all(position.finished for position in positions_of(database, consumer, arn))
+        ],
+        at=time.time(),
+    )
+
+
+def _judge(run: Run, found: Standing, longest: float) -> None:
+    """Raise what the exit code must say; lost records weigh more than late ones."""
+    from ddbrelay.cli.view import whole
+    from ddbrelay.errors import DataLost, ExpectationNotMet
+    from ddbrelay.relay.backlog import worst
+
+    unread, gaps = found.survey.unread, found.survey.gaps
+    start = None if found.owner else f"no relay is running: {run.again('tail --forward')}"
+    if gaps:
+        shards = counted(len({gap.shard_id for gap in gaps}), "shard")
+        raise DataLost(
+            f"unread records of {shards} have left the stream, among them {gaps[0].shard_id}",
+            start or "the relay reports the gap when it comes to it, and goes on behind it",
+        )
+    unknown = [one.shard_id for one in unread if one.since is None]
+    if unknown:
+        raise ExpectationNotMet(f"shard {unknown[0]} has unread records of unknown age", start)
+    for oldest in worst(unread)[:1]:
+        age = oldest.age(found.at) or 0.0
+        if age > longest:
+            raise ExpectationNotMet(
+                f"shard {oldest.shard_id} is {whole(age)} behind, more than {whole(longest)}", start
+            )
