@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -48,33 +48,57 @@ def _database(run: Run) -> Iterator[Database]:
 
 def live(run: Run, database: Database, name: str) -> Bookmark:
     """The checkpoint of the consumer, as a bookmark of that name."""
-    from ddbrelay.errors import ConfigError
     from ddbrelay.stores.sqlite import Bookmark, consumers, positions_of
+
+    latest = latest_of(
+        run,
+        consumers(database),
+        "checkpoint",
+        "ddbrelay tail --forward makes one; ddbrelay positions list shows what there is",
+    )
+    positions = positions_of(database, latest.name, latest.stream_arn)
+    return Bookmark(name, latest.name, latest.stream_arn, positions, latest.saved_at)
+
+
+class _Kept(Protocol):
+    """Something that is kept of a consumer on a stream."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stream_arn(self) -> str: ...
+
+
+_K = TypeVar("_K", bound=_Kept)
+
+
+def latest_of(run: Run, kept: Iterable[_K], what: str, hint: str) -> _K:
+    """What is kept of the consumer on the latest stream of the table; `kept` is the latest first.
+
+    Raises ConfigError where there is none, with the hint, or where there are several tables.
+    """
+    from ddbrelay.errors import ConfigError
 
     consumer, table = run.settings.consumer, run.settings.table
     known = [
         one
-        for one in consumers(database)
-        if one.name == consumer and (table is None or _table(one.stream_arn) == table)
+        for one in kept
+        if one.name == consumer and (table is None or table_of(one.stream_arn) == table)
     ]
     if not known:
         of = f' on table "{table}"' if table else ""
+        raise ConfigError(f'consumer "{consumer}" has no {what}{of}', hint)
+    tables = sorted({table_of(one.stream_arn) for one in known})
+    if len(tables) > 1:
         raise ConfigError(
-            f'consumer "{consumer}" has no checkpoint{of}',
-            "ddbrelay tail --forward makes one; ddbrelay positions list shows what there is",
-        )
-    if len({_table(one.stream_arn) for one in known}) > 1:
-        tables = sorted({_table(one.stream_arn) for one in known})
-        raise ConfigError(
-            f'consumer "{consumer}" has checkpoints on several tables: {", ".join(tables)}',
+            f'consumer "{consumer}" has {what}s on several tables: {", ".join(tables)}',
             "say which with --table",
         )
-    latest = known[0]
-    positions = positions_of(database, consumer, latest.stream_arn)
-    return Bookmark(name, consumer, latest.stream_arn, positions, latest.saved_at)
+    return known[0]
 
 
-def _table(stream_arn: str) -> str:
+def table_of(stream_arn: str) -> str:
+    """The name of the table in a stream's ARN."""
     return stream_arn.split("/")[1]
 
 
@@ -93,8 +117,8 @@ def list_(run: Run) -> None:
     with _database(run) as database:
         consumed, marks = consumers(database), Bookmarks(database).all()
     table = run.settings.table
-    consumed = [one for one in consumed if table in {None, _table(one.stream_arn)}]
-    marks = [mark for mark in marks if table in {None, _table(mark.stream_arn)}]
+    consumed = [one for one in consumed if table in {None, table_of(one.stream_arn)}]
+    marks = [mark for mark in marks if table in {None, table_of(mark.stream_arn)}]
     # What was named by hand comes before what runs saved by themselves.
     marks.sort(key=lambda mark: mark.automatic)
     if run.console.json:
@@ -103,7 +127,7 @@ def list_(run: Run) -> None:
                 {
                     "type": "checkpoint",
                     "consumer": one.name,
-                    "table": _table(one.stream_arn),
+                    "table": table_of(one.stream_arn),
                     "streamArn": one.stream_arn,
                     "shards": one.shards,
                     "parked": one.parked,
@@ -141,13 +165,13 @@ def list_(run: Run) -> None:
         max(len(text) for text in column)
         for column in (
             [name for _, name, _, _, _ in rows],
-            [_table(arn) for _, _, arn, _, _ in rows],
+            [table_of(arn) for _, _, arn, _, _ in rows],
             [what for _, _, _, what, _ in rows],
         )
     )
     for kind, name, arn, what, saved_at in rows:
         run.console.data(
-            f"{kind:<10}  {name:<{names}}  {_table(arn):<{tables}}  {what:<{holds}}  "
+            f"{kind:<10}  {name:<{names}}  {table_of(arn):<{tables}}  {what:<{holds}}  "
             f"{iso(saved_at)}"
         )
 
@@ -158,7 +182,7 @@ def _mark_object(mark: Bookmark) -> dict[str, Any]:
         "type": "bookmark",
         "name": mark.name,
         "consumer": mark.consumer,
-        "table": _table(mark.stream_arn),
+        "table": table_of(mark.stream_arn),
         "streamArn": mark.stream_arn,
         "shards": len(mark.positions),
         "automatic": mark.automatic,

@@ -34,7 +34,8 @@ READERS = 8
 """Shards that are read at the same time."""
 _PACE = Pace(after_records=0.25, idle=0.25)
 """Two readers may share a shard, and the relay may be the other one."""
-_MOST_FAILURES = 20
+_MOST_FAILURES = 12
+"""In a row, of one call; about a minute of them."""
 _EMPTY_PAGES_AT_THE_TIP = 3
 """Behind the last record that the ledger speaks of, so many empty pages are the end."""
 _EMPTY_PAGES_BEFORE_IT = 100

@@ -168,10 +168,9 @@ class Reconciliation:
         while self._next < len(self._blocks) and int(self._blocks[self._next].first) <= number:
             block = self._blocks[self._next]
             self._next += 1
-            first, last = int(block.first), int(block.last)
-            if last >= number or not self._blind:
-                whole = not self._blind or first == number
-                self._runs.append(_Run(block, first, last, whole))
+            first = int(block.first)
+            whole = not self._blind or first == number
+            self._runs.append(_Run(block, first, int(block.last), whole))
         for run in self._runs:
             if run.last < number:
                 self._compare(run)

@@ -1,0 +1,142 @@
+"""`ddbrelay ledger`: what became of every record, and the proof of it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.text import counted
+
+if TYPE_CHECKING:
+    from ddbrelay.cli.accounts import Of
+    from ddbrelay.cli.console import Console
+    from ddbrelay.relay.audit import Report
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.ledger import Kept, Snapshot
+
+
+@click.command("ledger", cls=Command)
+@click.option("--verify", is_flag=True, help="read the stream again and compare")
+@setting_options("consumer", "state")
+@pass_run
+def command(run: Run, verify: bool) -> None:
+    """Show what became of the records of each shard: published, skipped, parked or lost.
+
+    With --verify the stream is read again, as far back as AWS keeps it, and each record that the
+    ledger cannot account for is named; the exit code is then 4. The relay may go on meanwhile.
+
+    \b
+    Examples:
+      ddbrelay ledger --table users
+      ddbrelay ledger --table users --output json
+      ddbrelay ledger --table users --verify
+    """
+    import asyncio
+
+    from ddbrelay.cli.accounts import Of, show
+    from ddbrelay.cli.positions import table_of
+    from ddbrelay.cli.verification import show_report
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.ledger import of_consumer, snapshot
+
+    with closing(Database(run.settings.state_file)) as database:
+        latest, earlier = _streams(run, database)
+        kept = snapshot(database, latest.name, latest.stream_arn)
+        before = {
+            one.stream_arn: list(of_consumer(database, one.name, one.stream_arn).values())
+            for one in earlier
+        }
+    of = Of(latest.name, table_of(latest.stream_arn), latest.stream_arn)
+    if verify:
+        report = asyncio.run(_walk(run, of, kept))
+        show_report(run.console, of, report, kept.parked_and_kept())
+        _judge(run, of, report)
+        return
+    show(run.console, of, list(kept.ledgers.values()), before)
+    run.next_step("ledger --verify" if kept.ledgers else "tail --forward")
+
+
+def _streams(run: Run, database: Database) -> tuple[Kept, list[Kept]]:
+    """The consumer on the latest stream of the table, and on the earlier ones."""
+    from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.stores.ledger import consumers
+
+    known = consumers(database)
+    names = sorted({f"{one.name} on {table_of(one.stream_arn)}" for one in known})
+    hint = "ddbrelay tail --forward keeps one"
+    if names:
+        hint = f"there are ledgers of {', '.join(names[:10])}"
+    latest = latest_of(run, known, "ledger", hint)
+    table = latest.stream_arn.rpartition("/")[0]
+    mine = [one for one in known if one.name == latest.name and one != latest]
+    return latest, [one for one in mine if one.stream_arn.rpartition("/")[0] == table]
+
+
+async def _walk(run: Run, of: Of, kept: Snapshot) -> Report:
+    from ddbrelay.aws.streams import AwsStream
+    from ddbrelay.aws.transport import Transport
+    from ddbrelay.flow.tracking.reconciliation import Books
+    from ddbrelay.relay.audit import Audit
+    from ddbrelay.stores.ledger import EARLIER, ShardLedger
+
+    books = {}
+    for shard_id in (kept.positions.keys() | kept.ledgers.keys()) - {EARLIER}:
+        ledger = kept.ledgers.get(shard_id) or ShardLedger(shard_id)
+        books[shard_id] = Books(kept.positions.get(shard_id), ledger.blocks, ledger.gaps)
+    async with Transport(run.aws) as transport:
+        source = await AwsStream.open(transport, of.stream_arn)
+        with _Progress(run.console) as progress:
+            return await Audit(source, of.stream_arn, books, progress).run()
+
+
+class _Progress:
+    """How far the walk is, on stderr where that is a terminal; gone when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Any = None
+
+    def __enter__(self) -> _Progress:
+        if sys.stderr.isatty() and not self._console.quiet:
+            from rich.console import Console as RichConsole
+
+            self._status = RichConsole(stderr=True, highlight=False).status("listing the shards")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def progress(self, done: int, shards: int, records: int) -> None:
+        if self._status is not None:
+            self._status.update(
+                f"reading the stream: {counted(records, 'record')}, "
+                f"{done} of {counted(shards, 'shard')} done"
+            )
+
+    def trouble(self, message: str) -> None:
+        self._console.words(message)
+
+
+def _judge(run: Run, of: Of, report: Report) -> None:
+    from ddbrelay.errors import DataLost
+    from ddbrelay.flow.tracking.reconciliation import Verdict
+
+    missing = [one for one in report.findings if one.verdict is Verdict.UNACCOUNTED]
+    if missing:
+        count, at = report.count(Verdict.UNACCOUNTED), f"{missing[0].shard_id}:{missing[0].first}"
+        raise DataLost(
+            f"{counted(count, 'record')} of the stream {'is' if count == 1 else 'are'} not "
+            f'accounted for in the ledger of consumer "{of.consumer}"',
+            f"{run.again(f'replay --sequence {at}')} shows the events from there on",
+        )
+    if count := report.count(Verdict.MISCOUNTED):
+        raise DataLost(
+            f'the ledger of consumer "{of.consumer}" counts {counted(count, "record")} too many',
+            "what was sent twice has the same id both times; --output json has all of it to report",
+        )

@@ -1,0 +1,120 @@
+"""What the verification of a ledger found, as lines and as JSON objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ddbrelay.cli.accounts import ALL_SHOWN, Of, head, iso_or_none, item, name_of
+from ddbrelay.cli.text import counted, iso, printable
+from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
+
+if TYPE_CHECKING:
+    from ddbrelay.cli.console import Console
+    from ddbrelay.relay.audit import Report
+
+_MOST_FINDINGS = 20
+
+
+def show_report(
+    console: Console, of: Of, report: Report, letters: Mapping[str, tuple[int, int]]
+) -> None:
+    """What the walk found; `letters` says where dead letters and parked records differ."""
+    if console.json:
+        for finding in report.findings:
+            console.object(_finding_object(finding))
+        for shard_id, (parked, kept) in letters.items():
+            console.object(
+                {
+                    "type": "warning",
+                    "shardId": shard_id,
+                    "parked": parked,
+                    "deadLetters": kept,
+                    "reason": "parked records and dead letters differ",
+                }
+            )
+        console.object(_report_object(of, report))
+        return
+    head(console, of)
+    item(console, "verified", _verified(report))
+    rows: list[tuple[str, int, str | None, bool]] = [
+        ("accounted for", report.accounted, "green", True),
+        ("before the ledger began", report.before, "dim", False),
+        ("not read yet", report.waiting, "yellow", False),
+        ("reported lost, yet readable", report.count(Verdict.READABLE), "red", False),
+        ("counted too often", report.count(Verdict.MISCOUNTED), "red", False),
+        ("not accounted for", report.count(Verdict.UNACCOUNTED), "red", True),
+    ]
+    wide = len(f"{max(count for _, count, _, _ in rows):,}")
+    for words, count, colour, always in rows:
+        if count or always:
+            item(console, "", f"{count:>{wide},}  {words}", colour if count else None)
+    findings = sorted(report.findings, key=lambda one: one.verdict is Verdict.READABLE)
+    most = _MOST_FINDINGS if console.output == "rich" else len(findings)
+    for finding in findings[:most]:
+        item(console, finding.verdict.value, _finding_words(finding), "red")
+    if len(findings) > most:
+        item(console, "", f"{len(findings) - most} more; {ALL_SHOWN}", "dim")
+    for shard_id, (parked, kept) in letters.items():
+        console.words(
+            f"{name_of(shard_id)}: {counted(parked, 'record')} counted as parked, "
+            f"{counted(kept, 'dead letter')} in the state file"
+        )
+
+
+def _verified(report: Report) -> str:
+    shards = f"in {counted(report.shards, 'shard')}"
+    if report.gone:
+        shards += f"; {counted(report.gone, 'more shard')} of the ledger left the stream"
+    if not report.verified:
+        return f"nothing: the stream holds no record of the ledger, {shards}"
+    since = "" if report.since is None else f" written since {iso(report.since)}"
+    return f"{counted(report.verified, 'record')}{since}, {shards}"
+
+
+def _finding_words(finding: Finding) -> str:
+    where = f"{finding.shard_id} {finding.first}"
+    if finding.first != finding.last:
+        where = f"{where} to {finding.last}, {counted(finding.count, 'record')}"
+    words = f"{where}: {finding.reason}"
+    if finding.event_id is not None:
+        words += f" (event {printable(finding.event_id)})"
+    return words
+
+
+def _finding_object(finding: Finding) -> dict[str, Any]:
+    numbers = (
+        {"sequenceNumber": finding.first}
+        if finding.first == finding.last
+        else {"first": finding.first, "last": finding.last}
+    )
+    return {
+        "type": finding.verdict.value,
+        "shardId": finding.shard_id,
+        **numbers,
+        "count": finding.count,
+        "reason": finding.reason,
+        "eventID": finding.event_id,
+        "since": iso_or_none(finding.since),
+        "until": iso_or_none(finding.until),
+    }
+
+
+def _report_object(of: Of, report: Report) -> dict[str, Any]:
+    return {
+        "type": "summary",
+        **of.object(),
+        "shards": report.shards,
+        "shardsGone": report.gone,
+        "seen": report.seen,
+        "verified": report.verified,
+        "since": iso_or_none(report.since),
+        "accounted": report.accounted,
+        "before": report.before,
+        "waiting": report.waiting,
+        "readable": report.count(Verdict.READABLE),
+        "miscounted": report.count(Verdict.MISCOUNTED),
+        "unaccounted": report.count(Verdict.UNACCOUNTED),
+        "at": iso(time.time()),
+    }
