@@ -83,7 +83,7 @@ def test_before_and_after_a_run(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("d")
     done = cli.run("status", "--fail-if-lag", "0", "--output", "json")
     shard, summary = objects(done.stdout)
-    assert (done.returncode, shard["state"], summary["unread"]) == (6, "reading", 1)
+    assert (done.returncode, shard["state"], summary["unread"]) == (6, "behind", 1)
 
 
 @ON_MOTO
@@ -245,8 +245,8 @@ def shard(
 
 
 SHARDS = (
-    shard(1, State.READING, 3 * HOUR, lost=True),
-    shard(2, State.READING, 23.5 * HOUR),
+    shard(1, State.BEHIND, 3 * HOUR, lost=True),
+    shard(2, State.BEHIND, 23.5 * HOUR),
     shard(3, State.WAITING, 20 * HOUR),
     shard(4, State.NOT_BEGUN),
     shard(5, State.IDLE, unread=False),
@@ -277,8 +277,8 @@ def test_the_rows_stand_in_columns_within_80_of_them(capsys: pytest.CaptureFixtu
         "relay     running as pid 4711 on web-1\n"
         "          since 2026-11-23T08:33:20Z, 2 h 0 m ago\n"
         "shard      state                   position   oldest unread  trimmed in\n"
-        "…aaaaaa01  reading                 …11111111  3 h 0 m ago    records are lost\n"
-        "…aaaaaa02  reading                 …22222222  23 h 30 m ago  30 m 0 s\n"
+        "…aaaaaa01  behind                  …11111111  3 h 0 m ago    records are lost\n"
+        "…aaaaaa02  behind                  …22222222  23 h 30 m ago  30 m 0 s\n"
         "…aaaaaa03  waiting for its parent  …33333333  20 h 0 m ago   4 h 0 m\n"
         "…aaaaaa04  not begun               …44444444  unknown        unknown\n"
         "…aaaaaa05  idle                    …55555555  none           –\n"
@@ -295,8 +295,8 @@ def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) 
     print_objects(Console("json"), standing(*SHARDS))
     *shards, lost, summary = objects(capsys.readouterr().out)
     assert [one["state"] for one in shards] == [
-        "reading",
-        "reading",
+        "behind",
+        "behind",
         "waiting",
         "not-begun",
         "idle",
@@ -305,7 +305,7 @@ def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) 
         "type": "shard",
         "shardId": "shardId-00000001795439861482-aaaaaa02",
         "parentShardId": "parent",
-        "state": "reading",
+        "state": "behind",
         "sequenceNumber": "2" * 30,
         "unread": True,
         "oldestUnreadAt": "2026-11-22T11:03:20Z",

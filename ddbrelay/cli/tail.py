@@ -251,5 +251,5 @@ def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Positio
     if len(last) == 1:
         words += f" Next start: after …{last[0][-8:]}."
     elif last:
-        words += f" Next start: after the checkpoints of {len(last)} shards."
+        words += f" Next start: after {len(last)} checkpoints, one a shard."
     console.words(words)

@@ -44,7 +44,7 @@ _LISTING_TIMEOUT = 60.0
 class State(Enum):
     """Where a consumer is with a shard that is not finished; WAITING for the parent to be."""
 
-    READING = "reading"
+    BEHIND = "behind"
     IDLE = "idle"
     WAITING = "waiting"
     NOT_BEGUN = "not-begun"
@@ -171,7 +171,7 @@ def _state(stored: Position | None, waits: bool, unread: Unread | None) -> State
     )
     if not begun:
         return State.NOT_BEGUN
-    return State.IDLE if unread is None else State.READING
+    return State.IDLE if unread is None else State.BEHIND
 
 
 def _badness(shard: ShardBacklog) -> tuple[bool, bool, float, str]:
