@@ -12,6 +12,7 @@ import pytest
 from ddbrelay.errors import AwsRefused, DdbrelayError, StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Store
+from ddbrelay.stores.ledger import of_consumer
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing import clock
 from ddbrelay.testing.faults import Rates
@@ -273,6 +274,49 @@ async def test_a_dead_letter_that_cannot_be_kept_ends_the_run_and_its_record_sta
     world.bus.recover()
     await world.run()
     assert world.bus.by_key() == world.written_by_key()
+
+
+class SlowStore(SqliteStore):
+    """Takes a second for each save, as one on a network may."""
+
+    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+        kept, counted = list(positions), list(accounts)
+        await asyncio.sleep(1.0)
+        await super().save(kept, counted)
+
+
+@simulated()
+async def test_a_stop_in_the_middle_of_a_save_neither_forgets_nor_repeats_what_it_counts(
+    world: World,
+) -> None:
+    world.store = SlowStore(world.database, "default", world.stream.arn, clock.now)
+    world.fill("abcde")
+    stop = asyncio.Event()
+    run = asyncio.create_task(world.run(stop=stop, until_idle=None))
+    await asyncio.sleep(0.5)
+    stop.set()
+    await run
+    (shard,) = of_consumer(world.database, "default", world.stream.arn).values()
+    assert shard.count(Fate.PUBLISHED) == 5
+    assert [block.count for block in shard.blocks] == [5]
+
+
+@simulated()
+async def test_a_clock_that_is_set_back_or_ahead_holds_nobody_up(world: World) -> None:
+    offset = 0.0
+    relay = world.relay(until_idle=None)
+    relay._now = lambda: clock.now() + offset
+    stop = asyncio.Event()
+    run = asyncio.create_task(relay.run(stop))
+    await asyncio.sleep(5)
+    for jump in (-3600.0, 7200.0, -30 * 3600.0, 60 * 3600.0):
+        offset += jump
+        written = world.fill([f"k{jump}"])
+        await asyncio.sleep(20)
+        assert set(written) <= world.bus.sequences()
+    stop.set()
+    await run
+    assert world.log.gaps == []
 
 
 # Crashes

@@ -9,7 +9,7 @@ import pytest
 from scenes import MINUTE, asked, delivered, during_a_run
 
 from ddbrelay.errors import DataLost
-from ddbrelay.flow.capture import Fault
+from ddbrelay.flow.capture import Fault, ShardPage
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.stores.ledger import ShardLedger, of_consumer
 from ddbrelay.testing import clock
@@ -323,3 +323,31 @@ async def test_idle_shards_are_known_to_be_read_without_a_record(world: World) -
     stop.set()
     seen = [position.seen_at for position in (await world.positions()).values()]
     assert all(at is not None and before - 90 < at <= before - 60 for at in seen)
+
+
+@simulated("a")
+async def test_a_first_number_that_moves_with_the_horizon_proves_nothing(world: World) -> None:
+    """ministack counts a shard from its first record that is not trimmed."""
+    world.fill("abc")
+    await world.run()
+    child = world.stream.roll("a")
+    world.fill("x", 3)
+    await asyncio.sleep(25 * HOUR)
+    later = world.fill("y", 2)
+    real = world.source.shards
+
+    async def moving(after: str | None = None, children_of: str | None = None) -> ShardPage:
+        page = await real(after, children_of)
+        firsts = {s.id: s.readable[:1] for s in world.stream.shards.values()}
+        return replace(
+            page,
+            shards=[
+                replace(s, starting=firsts[s.id][0].sequence_number if firsts[s.id] else None)
+                for s in page.shards
+            ],
+        )
+
+    world.source.shards = moving  # type: ignore[method-assign]
+    tally = await world.run()
+    assert delivered(world)[3:] == later
+    assert [gap.before for gap in tally.gaps if gap.shard_id == child] == [later[0]]

@@ -170,9 +170,7 @@ class Audit:
             try:
                 match step:
                     case Wait(until):
-                        # The clock may be set back meanwhile, which must not prolong the pause.
-                        pause = min(until - self._now(), _PACE.longest)
-                        await asyncio.sleep(max(pause, 0.001))
+                        await asyncio.sleep(max(until - self._now(), 0.001))
                         continue
                     case NeedIterator(kind, sequence, timestamp):
                         iterator = await self._source.iterator(

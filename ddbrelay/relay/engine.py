@@ -245,9 +245,7 @@ class Relay:
             try:
                 match step:
                     case Wait(until):
-                        # The clock may be set back meanwhile, which must not prolong the pause.
-                        pause = min(until - self._now(), self._options.pace.longest)
-                        await asyncio.sleep(max(pause, 0.001))
+                        await asyncio.sleep(max(until - self._now(), 0.001))
                         continue
                     case NeedIterator(kind, sequence, timestamp):
                         async with self._slots:

@@ -200,8 +200,7 @@ class _Look:
             try:
                 match step:
                     case Wait(until):
-                        pause = min(until - self.now(), _PACE.longest)
-                        await asyncio.sleep(max(pause, 0.001))
+                        await asyncio.sleep(max(until - self.now(), 0.001))
                         continue
                     case NeedIterator(kind, sequence, timestamp):
                         iterator = await self.source.iterator(

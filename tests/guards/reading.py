@@ -167,7 +167,7 @@ READING = [
         ENGINE,
         "                if gap is not None:\n                    self._lose(opened, gap)\n",
         "",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(
@@ -175,7 +175,7 @@ READING = [
         ENGINE,
         "        if not self._options.stop_on_gap:\n",
         "        if True:\n",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(
@@ -183,7 +183,7 @@ READING = [
         ENGINE,
         "        gap = reader.unseen(self._now())\n",
         "        gap = None\n",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(
@@ -199,7 +199,7 @@ READING = [
         DISCOVERY,
         "            if not position.finished:\n                lost.append(",
         "            if False:\n                lost.append(",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(
@@ -207,7 +207,7 @@ READING = [
         DISCOVERY,
         "            if parent not in self._lineage.shards and parent not in self._positions:\n",
         "            if False:\n",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(
@@ -216,7 +216,7 @@ READING = [
         "        if fault is Fault.NOT_FOUND:\n            self.ended = True\n"
         "            return self._gap(fault.value, now)\n",
         "",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         7,
     ),
     Guard(
@@ -224,7 +224,7 @@ READING = [
         ENGINE,
         '            if self.end_reason == "gone":\n',
         "            if False:\n",
-        "tests/test_engine_lineage.py",
+        "tests/test_engine_gaps.py",
         7,
     ),
     Guard(
@@ -310,10 +310,10 @@ READING = [
     ),
     Guard(
         "a clock that is set back prolongs no pause",
-        ENGINE,
-        "                        pause = min(until - self._now(), self._options.pace.longest)\n",
-        "                        pause = until - self._now()\n",
-        "tests/test_engine_lineage.py",
+        READER,
+        "        if now < self._until <= now + self.pace.longest:\n",
+        "        if now < self._until:\n",
+        "tests/test_engine_ends.py",
     ),
     Guard(
         "a save that was begun is finished, so that the ledger counts each record once",

@@ -168,7 +168,8 @@ class ShardReader:
         """What to do at the time `now`."""
         if self.ended:
             return Ended()
-        if now < self._until:
+        # A pause that is longer than any was made before the clock was set back.
+        if now < self._until <= now + self.pace.longest:
             return Wait(self._until)
         aged = now - self._iterator_at >= ITERATOR_LIFETIME
         if self._iterator is not None and not (aged and self._renewable):
