@@ -33,26 +33,62 @@ class Leg:
         return self.stream.arn.rpartition("/")[2]
 
 
-def older(aws: Aws, database: Database, consumer: str, latest: TableStream) -> list[Leg]:
-    """The earlier streams of the table on which the consumer has a checkpoint, the oldest first."""
-    from dataclasses import replace
+def older(
+    aws: Aws, database: Database, consumer: str, latest: TableStream, tell: Callable[[str], None]
+) -> list[Leg]:
+    """The earlier streams of the table that a consumer has not left behind, the oldest first.
 
-    from ddbrelay.relay.subset import Gone
+    These are the ones on which it has a checkpoint, and those that came after the first of them.
+    """
     from ddbrelay.stores.sqlite import consumers
 
     prefix = latest.arn.rpartition("/")[0] + "/"
-    arns = sorted(
+    known = {
         known.stream_arn
         for known in consumers(database)
         if known.name == consumer
         and known.stream_arn.startswith(prefix)
         and known.stream_arn != latest.arn
-    )
+    }
+    if not known:
+        return []
+    return _legs(aws, latest, known | _between(aws, min(known), latest, tell))
+
+
+def _legs(aws: Aws, latest: TableStream, arns: set[str]) -> list[Leg]:
+    from dataclasses import replace
+
+    from ddbrelay.relay.subset import Gone
+
     # moto serves an old ARN for the table of that name that was made later.
     return [
         Leg(replace(latest, arn=arn, enabled=False), Gone if _is_enabled(aws, arn) else None)
-        for arn in arns
+        for arn in sorted(arns)
     ]
+
+
+def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None]) -> set[str]:
+    """The streams that the table had after the one with this ARN and before its latest one.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_ListStreams.html
+    """
+    from ddbrelay.aws.errors import DENIED, translated
+
+    found: set[str] = set()
+    more: dict[str, str] = {}
+    try:
+        while True:
+            with translated("list the streams of the table"):
+                said = aws.client("dynamodbstreams").list_streams(TableName=latest.table, **more)
+            found |= {stream["StreamArn"] for stream in said["Streams"]}
+            if "LastEvaluatedStreamArn" not in said:
+                break
+            more = {"ExclusiveStartStreamArn": said["LastEvaluatedStreamArn"]}
+    except AwsRefused as refused:
+        if refused.code not in DENIED:
+            raise
+        tell(f"streams that the table had in between are not looked for: {refused.message}")
+    return {one for one in found if arn < one < latest.arn}
 
 
 def forget(database: Database, consumer: str, legs: list[Leg]) -> None:
@@ -64,16 +100,19 @@ def forget(database: Database, consumer: str, legs: list[Leg]) -> None:
         asyncio.run(store.forget(asyncio.run(store.load())))
 
 
-def next_after(aws: Aws, leg: Leg) -> Leg | None:
-    """The stream that the table has now, when it is another one."""
+def after(aws: Aws, leg: Leg, tell: Callable[[str], None]) -> list[Leg]:
+    """The streams that the table got after this one, in their order."""
     from ddbrelay.aws.table import stream_of
 
     try:
         latest = stream_of(aws, leg.stream.table)
     except AwsRefused:
         # The table is gone, or has no stream: there is nothing that comes after.
-        return None
-    return Leg(latest) if latest.arn != leg.stream.arn and latest.enabled else None
+        return []
+    if latest.arn == leg.stream.arn:
+        return []
+    between = _between(aws, leg.stream.arn, latest, tell)
+    return [*_legs(aws, latest, between), Leg(latest)]
 
 
 def _is_enabled(aws: Aws, arn: str) -> bool:

@@ -79,7 +79,8 @@ def command(
             leg = legs.popleft()
             bounds: dict[str, Any] = {
                 "max_records": max_records and max_records - (ended.read if ended else 0),
-                "until_idle": until_idle,
+                # A stream that has a successor ends by itself.
+                "until_idle": None if legs else until_idle,
                 "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
             }
             leg_ended, positions = _run(
@@ -88,10 +89,13 @@ def command(
             ended = leg_ended.following(ended)
             if ended.reason not in {"ended", "gone"}:
                 break
-            if forward and not legs and (newer := succession.next_after(run.aws, leg)) is not None:
-                run.console.words(f"the table has a new stream, {newer.label}, which comes next")
-                legs.append(newer)
-                follows = True
+            if forward and not legs:
+                for newer in succession.after(run.aws, leg, run.console.words):
+                    run.console.words(
+                        f"the table has a new stream, {newer.label}, which comes next"
+                    )
+                    legs.append(newer)
+                    follows = True
     assert ended is not None
     _summary(run, ended, forward, positions)
     relaying.judge(ended, timeout_is_a_failure=max_records is not None or until_idle is not None)
@@ -104,11 +108,12 @@ def _older(
     from ddbrelay.cli import succession
     from ddbrelay.flow.capture import Start
 
-    older = succession.older(run.aws, database, run.settings.consumer, latest)
+    consumer = run.settings.consumer
+    older = succession.older(run.aws, database, consumer, latest, run.console.words)
     typed = run.config.origins["start"].startswith("flag")
     if older and typed and chosen[0] not in {None, Start.LATEST}:
         run.console.words("what was not read of the table's earlier stream is left out")
-        succession.forget(database, run.settings.consumer, older)
+        succession.forget(database, consumer, older)
         return []
     return older
 
