@@ -9,7 +9,7 @@ import pytest
 from scenes import MINUTE, asked, delivered, during_a_run
 
 from ddbrelay.errors import DataLost
-from ddbrelay.flow.capture import Fault, ShardPage
+from ddbrelay.flow.capture import Fault, Pace, ShardPage
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.stores.ledger import ShardLedger, of_consumer
 from ddbrelay.testing import clock
@@ -351,3 +351,79 @@ async def test_a_first_number_that_moves_with_the_horizon_proves_nothing(world: 
     tally = await world.run()
     assert delivered(world)[3:] == later
     assert [gap.before for gap in tally.gaps if gap.shard_id == child] == [later[0]]
+
+
+@simulated("a b")
+async def test_throttling_is_no_proof_that_a_shard_was_trimmed(world: World) -> None:
+    world.fill("x", shard="b")
+    await world.run(until_idle=0.1)
+    await asyncio.sleep(16 * MINUTE)
+    world.fill("y", shard="a")
+    world.source.faults.fail_next("GetShardIterator", "ThrottlingException", times=12)
+    await world.run(until_idle=30.0)
+    assert world.log.gaps == []
+    assert len(world.bus.delivered) == 2
+
+
+@simulated("a")
+async def test_what_was_trimmed_of_a_shard_that_was_never_listed_before_is_a_gap(
+    world: World,
+) -> None:
+    world.fill("x", 2)
+    await world.run()
+    await asyncio.sleep(1 * HOUR)
+    second = world.stream.roll("a")
+    await asyncio.sleep(1 * HOUR)
+    third = world.stream.roll(second)
+    lost = world.fill("x", 2)
+    await asyncio.sleep(25 * HOUR)
+    written = world.fill("x", 1)
+    await world.run()
+    assert not set(lost) & world.bus.sequences()
+    assert set(written) <= world.bus.sequences()
+    assert {gap.shard_id for gap in world.log.gaps} >= {second, third}
+
+
+@simulated("a")
+async def test_a_gap_that_grows_until_it_can_be_read_over_says_so(world: World) -> None:
+    world.fill("x", 2)
+    await world.run(until_idle=1.0)
+    written = world.fill("x", 2)
+    await asyncio.sleep(12 * HOUR)
+    later = world.fill("x", 2)
+    await asyncio.sleep(12.5 * HOUR)
+    world.source.faults.fail_next("GetRecords", "InternalServerError", times=10**6)
+    task = asyncio.create_task(world.run(until_idle=60.0))
+    await asyncio.sleep(13 * HOUR)
+    end = world.fill("y", 1)
+    world.source.faults.recover()
+    tally = await task
+    assert not set(written + later) & world.bus.sequences()
+    assert set(end) <= world.bus.sequences()
+    (gap,) = tally.gaps
+    assert gap.before == end[0]
+    assert gap.until is not None
+    assert gap.until >= clock.EPOCH + 12 * HOUR
+
+
+@simulated("a b")
+async def test_a_first_run_that_stopped_early_knows_that_later_shards_are_younger(
+    world: World,
+) -> None:
+    """Of one line of shards no record was read, nor was a shard known to be at its tip."""
+    world.fill("z", shard="b")
+    task, stop = await during_a_run(world, pace=Pace(after_records=60.0, idle=60.0))
+    second = world.stream.roll("a")
+    await asyncio.sleep(2.0)
+    stop.set()
+    await task
+    assert (await world.positions())["a"].seen_at is None
+    third = world.stream.roll(second)
+    lost = world.fill("x", 2, shard=third)
+    await asyncio.sleep(25 * HOUR)
+    later = world.fill("y", 1, shard=third)
+    tally = await world.run()
+    assert delivered(world)[1:] == later
+    (gap,) = [gap for gap in tally.gaps if gap.shard_id == third]
+    assert gap.before == later[0]
+    assert len(lost) == 2

@@ -295,6 +295,7 @@ positions = st.builds(
     iterator_at=st.none() | st.floats(0, 4e9),
     seen_at=st.none() | st.floats(0, 4e9),
     written_at=st.none() | st.floats(0, 4e9),
+    lost_until=st.none() | st.floats(0, 4e9),
     starting=st.none() | sequence_numbers,
     finished=st.booleans(),
 )

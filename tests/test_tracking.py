@@ -153,7 +153,7 @@ def test_a_gap_counts_once_all_before_it_is_settled_and_is_closed_by_the_next_re
     assert frontier.draft()[1] == Account("s", [], [], [])
     one.settle(Fate.PUBLISHED)
     position, account = frontier.draft()
-    assert (position.sequence, position.start, position.seen_at) == (
+    assert (position.sequence, position.start, position.lost_until) == (
         None,
         Start.TRIM_HORIZON,
         EPOCH + 50,

@@ -133,18 +133,33 @@ class Discovery:
     def _position_of(self, shard: Shard) -> Position:
         """Where a shard stands; what was never read cannot be older than what its parent held."""
         position = self._positions.get(shard.id)
-        parent = self._positions.get(shard.parent_id or "")
-        parent_seen_at = None if parent is None else parent.seen_at
+        opened_after = self._seen_before(shard)
         if position is None:
             # An endpoint may count a shard from its first record that is not trimmed; a shard that
             # a listing of the last day did not have is whole.
             horizon = self._now() - RETENTION
-            whole = max(parent_seen_at or 0.0, self._listed_time) > horizon
+            whole = max(opened_after or 0.0, self._listed_time) > horizon
             starting = shard.starting if whole else None
             position = Position(shard.id, shard.parent_id, starting=starting)
-        if position.sequence is None and parent_seen_at is not None:
-            return replace(position, seen_at=max(position.seen_at or 0.0, parent_seen_at))
+        if position.sequence is None and opened_after is not None:
+            return replace(position, seen_at=max(position.seen_at or 0.0, opened_after))
         return position
+
+    def _seen_before(self, shard: Shard) -> float | None:
+        """A time at which a shard did not exist yet: its nearest known ancestor was read then.
+
+        Where none is known, it is younger than the very first listing, which did not have it.
+        """
+        parent_id = shard.parent_id
+        while parent_id is not None:
+            ancestor = self._positions.get(parent_id)
+            if ancestor is not None and ancestor.seen_at is not None:
+                return ancestor.seen_at
+            listed = self._lineage.shards.get(parent_id)
+            parent_id = None if listed is None else listed.parent_id
+        known = [p.start_time or p.seen_at for p in self._positions.values()]
+        times = (time for time in known if time is not None)
+        return None if self.fresh else min(times, default=None)
 
     def finish(self, position: Position) -> None:
         """A shard was read to its end, all of it is settled, and that is stored."""

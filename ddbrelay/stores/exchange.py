@@ -30,6 +30,7 @@ class _Position(
     iterator: str | None = None
     iterator_at: _Time | None = None
     seen_at: _Time | None = None
+    lost_until: _Time | None = None
     starting: str | None = None
     finished: bool = False
 

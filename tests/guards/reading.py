@@ -341,8 +341,8 @@ READING = [
     Guard(
         "a time that a wrong clock noted proves nothing",
         READER,
-        "            late = not horizon <= at.seen_at <= now + _TIP_MARGIN\n",
-        "            late = at.seen_at < horizon\n",
+        "        late = known is not None and not horizon <= known <= now + _TIP_MARGIN\n",
+        "        late = known is not None and known < horizon\n",
         "tests/test_reader.py",
         6,
     ),

@@ -30,8 +30,9 @@ class Position:
     `iterator_at` when AWS gave it. `start` is the original start, `start_time` its time (for
     LATEST and TRIM_HORIZON the moment of the very first start), `start_sequence` its number for
     AT_SEQUENCE. `written_at` is when the record with `sequence` was written. Nothing that was
-    written to the shard before `seen_at` is unread. `starting` is the shard's first sequence number
-    as it was listed when it cannot have been trimmed yet.
+    written to the shard before `seen_at` is unread; what was written before `lost_until` and not
+    read was reported as lost. `starting` is the shard's first sequence number as it was listed when
+    it cannot have been trimmed yet.
     """
 
     shard_id: str
@@ -44,6 +45,7 @@ class Position:
     iterator: str | None = None
     iterator_at: float | None = None
     seen_at: float | None = None
+    lost_until: float | None = None
     starting: str | None = None
     finished: bool = False
 

@@ -21,6 +21,8 @@ _FIRST_TOLERANCE = 15 * 60.0
 """Seconds that a very first run may be interrupted before it counts as too late."""
 _EMPTY_PAGES_AT_THE_TIP = 3
 """A page may be empty although records follow; so many in a row are taken for the tip."""
+_FAILURES_OF_A_BROKEN_CALL = 20
+"""An endpoint that fails so often, for minutes, does not take the call."""
 _TIP_MARGIN = 60.0
 """Seconds by which the clocks of AWS and of this machine may differ."""
 
@@ -146,14 +148,20 @@ class ShardReader:
         at, horizon = self.position, now - RETENTION
         if self.fresh or at.sequence is not None or at.start is Start.AT_SEQUENCE:
             return None
-        if at.seen_at is None:
+        known = self._known_until
+        # A time that is still to come was noted when the clock was wrong.
+        late = known is not None and not horizon <= known <= now + _TIP_MARGIN
+        if known is None:
             late = self._is_late(now)
-        else:
-            # A time that is still to come was noted when the clock was wrong.
-            late = not horizon <= at.seen_at <= now + _TIP_MARGIN
         by_number = at.start is Start.TRIM_HORIZON and at.starting is not None
         self.proving = late and by_number
         return self._gap(_UNSEEN, horizon) if late and not self.proving else None
+
+    @property
+    def _known_until(self) -> float | None:
+        """Nothing that was written before is unread without having been reported as lost."""
+        times = (self._seen_at, self.position.lost_until)
+        return max((time for time in times if time is not None), default=None)
 
     def _is_late(self, now: float) -> bool:
         at = self.position
@@ -260,7 +268,8 @@ class ShardReader:
                 return None
             self.ended = True
             return self._gap(_UNUSABLE, now)
-        if self.proving and (fault in {Fault.TRIMMED, Fault.REFUSED} or self._failures > 2):
+        broken = fault is Fault.TRANSIENT and self._failures > _FAILURES_OF_A_BROKEN_CALL
+        if self.proving and (fault in {Fault.TRIMMED, Fault.REFUSED} or broken):
             self.proving = False
             return self._trimmed(now, _UNSEEN)
         if fault is Fault.EXPIRED:
@@ -318,6 +327,6 @@ class ShardReader:
         return self._written_at < horizon and horizon + _TIP_MARGIN < self._seen_at <= now
 
     def _gap(self, reason: str, until: float) -> Gap:
-        since = self._seen_at
+        since = self._known_until
         known = until if since is None or until >= since else None
         return Gap(self.position.shard_id, self._sequence, reason, since, known)

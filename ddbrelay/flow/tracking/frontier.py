@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddbrelay.flow.capture import Gap, Page, Position, Record, Start
+from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
 
 _MOST_RULES = 200
@@ -57,6 +58,7 @@ class Frontier:
     _blocks: list[Block] = field(default_factory=list)
     _gaps: list[Gap] = field(default_factory=list)
     _last_gap: Gap | None = None
+    _read_at: float = 0.0
 
     def __len__(self) -> int:
         """Records that were read and are not passed yet."""
@@ -74,6 +76,7 @@ class Frontier:
 
         `seen_at` is the time before which everything that was written has been read.
         """
+        self._read_at = now
         tickets = [Ticket(self, r.sequence_number, r.dynamodb.created_at) for r in records]
         if tickets:
             tickets[-1].iterator, tickets[-1].iterator_at = page.next_iterator, now
@@ -138,7 +141,7 @@ class Frontier:
             written_at=None,
             iterator=None,
             iterator_at=None,
-            seen_at=_later(self.position.seen_at, gap.until),
+            lost_until=_later(self.position.lost_until, gap.until),
             starting=None,
         )
 
@@ -165,8 +168,10 @@ class Frontier:
 
     def _close(self, gap: Gap, ticket: Ticket) -> None:
         closed = replace(gap, before=ticket.sequence)
-        if ticket.time is not None and (gap.until is None or ticket.time < gap.until):
-            closed = replace(closed, until=ticket.time)
+        if ticket.time is not None:
+            # Until something could be read again, more may have been trimmed.
+            horizon = max(gap.until, self._read_at - RETENTION) if gap.until else ticket.time
+            closed = replace(closed, until=min(ticket.time, horizon))
         self._gaps = [one for one in self._gaps if one is not gap] + [closed]
         self._last_gap = None
         self.on_gap_closed(gap, closed)
