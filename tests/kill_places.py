@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from kill_rounds import Arrival, Written
@@ -20,6 +20,14 @@ _JUMPS = 10
 _JUMP = 16 * 60.0
 """Ten of them are far from the 24 hours after which records are trimmed."""
 _LATE = 1.5
+_TIMES = 2
+_FAULTS: dict[str, Callable[[SimulatorProcess], None]] = {
+    "cut after": lambda simulator: simulator.cut("PutEvents", after=True),
+    "cut before": lambda simulator: simulator.cut("PutEvents", after=False),
+    "throttle": lambda simulator: simulator.fail_next(
+        "PutEvents", "ThrottlingException", times=_TIMES
+    ),
+}
 
 
 def kind_of(detail_type: str) -> str:
@@ -40,7 +48,8 @@ class SimulatorPlace:
         self._calm = seed is None
         self._rng = random.Random(seed)
         self._jumps = 0
-        kinds = ["cut after", "cut before", "throttle", "jump"]
+        self._fault_at = 0.0
+        kinds = [*_FAULTS, "jump"]
         self._rng.shuffle(kinds)
         self._kinds = itertools.cycle(["grow", *kinds[:2], "grow", *kinds[2:]])
         if seed is not None:
@@ -91,19 +100,20 @@ class SimulatorPlace:
     def mishap(self) -> None:
         if self._calm:
             return
-        call = self._rng.choice(("PutEvents", "GetRecords"))
         match next(self._kinds):
             case "grow":
                 self._grow()
-            case "cut after":
-                self.simulator.cut(call, after=True)
-            case "cut before":
-                self.simulator.cut(call, after=False)
-            case "throttle":
-                self.simulator.fail_next(call, "ThrottlingException", times=2)
             case "jump" if self._jumps < _JUMPS:
                 self._jumps += 1
                 self.simulator.advance(_JUMP)
+            case fault if fault in _FAULTS and self._met_the_last_fault():
+                self._fault_at = self.simulator.now()
+                _FAULTS[fault](self.simulator)
+
+    def _met_the_last_fault(self) -> bool:
+        """Faults must not pile up while no relay runs: the next one would not get through them."""
+        calls = self.simulator.calls("PutEvents")
+        return sum(call.at > self._fault_at for call in calls) > _TIMES
 
     def _grow(self) -> None:
         opened = [shard.id for shard in self.simulator.shards(self.table) if shard.open]

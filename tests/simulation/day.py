@@ -226,9 +226,14 @@ class Day:
 
     def _succeed(self, shard_id: str, how: Callable[..., str | list[str]]) -> None:
         rng, plan = self._rng, self.plan
+        late = rng.uniform(0.0, plan.late)
+        if plan.disabled:
+            # A leaf of a disabled stream is final: whether a child is still to be listed, nobody
+            # can tell.
+            late = min(late, plan.length - asyncio.get_running_loop().time())
         made = how(
             shard_id,
-            listed_after=rng.uniform(0.0, plan.late),
+            listed_after=late,
             looks_open=rng.random() < plan.looks_open,
         )
         children = [made] if isinstance(made, str) else made
