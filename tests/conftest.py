@@ -22,7 +22,6 @@ from ddbrelay.config import Settings
 from ddbrelay.local import engine as engines
 from ddbrelay.local.ministack import program as ministack_program
 
-
 # The same examples every time, and no failure because another process was busy.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")

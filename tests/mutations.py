@@ -99,7 +99,20 @@ def _copy() -> Iterator[Path]:
 
 def _first_failure(copy: Path, tests: list[str]) -> str | None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "",
+            *tests,
+        ],
         cwd=copy,
         env=os.environ | {"PYTHONPATH": str(copy)},
         stdin=subprocess.DEVNULL,

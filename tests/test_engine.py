@@ -180,6 +180,20 @@ async def test_an_item_with_dead_letters_stays_parked_in_the_next_run(world: Wor
 
 
 @simulated()
+async def test_a_dead_letter_keeps_its_reason_when_its_record_is_read_again(world: World) -> None:
+    world.fill("a", 2)
+    world.bus.fail_entries("MalformedDetail")
+    await world.run()
+    before = parked(world)
+    # What a kill between the parking and the checkpoint leaves.
+    with world.database.transaction() as cursor:
+        cursor.execute("DELETE FROM positions")
+    await world.run()
+    assert parked(world) == before
+    assert [behind for *_, behind, _ in before] == [False, True]
+
+
+@simulated()
 async def test_consumers_do_not_see_each_others_positions_and_dead_letters(world: World) -> None:
     world.fill("a", 3)
     world.bus.fail_entries("MalformedDetail")

@@ -19,8 +19,8 @@ from ddbrelay.aws.session import Aws
 from ddbrelay.config import Settings
 from ddbrelay.local import daemon
 from ddbrelay.local import engine as engines
-from ddbrelay.lock import Lifetime, mutex
 from ddbrelay.local.ministack import program as ministack_program
+from ddbrelay.lock import Lifetime, mutex
 
 Wait = Callable[..., None]
 Gone = Callable[[int], None]

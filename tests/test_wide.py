@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.testing.world import World, simulated
 
@@ -22,6 +24,7 @@ def most_in_a_second(world: World, operation: str) -> int:
     return most
 
 
+@pytest.mark.slow
 @simulated(WIDE)
 async def test_a_thousand_idle_shards_are_read_once_a_second_each_and_listed_in_peace(
     world: World,
@@ -45,6 +48,7 @@ async def test_a_thousand_idle_shards_are_read_once_a_second_each_and_listed_in_
     await run
 
 
+@pytest.mark.slow
 @simulated(WIDE)
 async def test_a_thousand_shards_that_roll_over_together_are_followed_at_aws_pace(
     world: World,

@@ -121,7 +121,7 @@ class SqliteStore:
     async def park(self, letters: Iterable[DeadLetter]) -> None:
         with self._database.transaction() as cursor:
             cursor.executemany(
-                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                _PARK,
                 [
                     (
                         *self._of,
@@ -148,6 +148,13 @@ class SqliteStore:
             return {key for (key,) in rows}
 
 
+# A record that is read again after a kill meets its own letter, and must not wait behind itself.
+_PARK = (
+    "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " reason = excluded.reason, record = excluded.record, event = excluded.event,"
+    " attempts = excluded.attempts, parked_at = excluded.parked_at, behind = excluded.behind"
+    " WHERE NOT excluded.behind"
+)
 _SAVE = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 _SAVE_BOOKMARK = "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?)"
 

@@ -10,8 +10,12 @@ from ddbrelay.testing import clock
 from ddbrelay.testing.shard import SimulatedShard
 from ddbrelay.testing.stream import RETENTION, SimulatedStream
 
-_DOUBT = 4 * 3600.0
-"""Seconds before records are trimmed from which on it may be believed that they are."""
+_DOUBT = 8 * 3600.0
+"""Seconds before records are trimmed from which on it may be believed that they are.
+
+Of a shard that came while nobody ran it is only known that it is younger than what was read of its
+ancestors, which may be older than the absence by two lives of a shard.
+"""
 _WHOLE_SECOND = 1.0
 
 

@@ -68,7 +68,10 @@ class Store(Protocol):
         """
 
     async def park(self, letters: Iterable[DeadLetter]) -> None:
-        """Keep dead letters; one that is there already (same shard and sequence) is replaced."""
+        """Keep dead letters; one that is there already (same shard and sequence) is replaced.
+
+        Not by one that only waits behind another: its own reason would go.
+        """
 
     async def parked_keys(self) -> set[bytes]:
         """The item keys that have dead letters."""
