@@ -333,7 +333,7 @@ def test_an_owner_on_another_machine_is_given_up_after_a_silence_and_can_move_no
         lambda: one.forget(["a"]),
         lambda: one.replace([]),
     ):
-        with pytest.raises(StateError, match="was taken over by pid .* on two"):
+        with pytest.raises(StateError, match=r"was taken over by pid .* on two"):
             asyncio.run(write())
     asyncio.run(one.release())
     assert asyncio.run(two.load())["a"].sequence == "7"
