@@ -63,7 +63,7 @@ class Losses:
         shard = self._stream.history[gap.shard_id]
         trimmed = self.trimmed(shard)
         if trimmed == 0 and gap.shard_id in self._stream.shards:
-            if not self._may_doubt:
+            if not self._may_doubt and not self._descends_from_lost(shard):
                 return f"shard {gap.shard_id} has a gap, but nothing of it was trimmed"
             self.needless += 1
         after = -1 if gap.after is None else int(gap.after)
@@ -75,6 +75,13 @@ class Losses:
         if gap.after is None:
             self._lose_unknown(shard.parent_id, stored)
         return None
+
+    def _descends_from_lost(self, shard: SimulatedShard) -> bool:
+        """Whether an ancestor went unread: then nobody knows when its descendants came."""
+        parent_id = shard.parent_id
+        while parent_id is not None and parent_id not in self._ranges:
+            parent_id = self._stream.history[parent_id].parent_id
+        return parent_id is not None
 
     def _lose_unknown(self, shard_id: str | None, stored: Collection[str]) -> None:
         """Nobody can name a shard that came and went unseen; the gap of its descendant counts."""
