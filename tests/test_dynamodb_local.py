@@ -120,6 +120,7 @@ def test_each_service_is_asked_at_the_address_of_its_variable_and_under_local_at
     assert {local.client(s).meta.endpoint_url for s in SERVICES} == {"http://127.0.0.1:4000"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [STAND_IN])
 def test_the_jar_is_started_from_its_folder_on_its_clock_and_is_asked_for_nothing_but_dynamodb(
     stepped: World,

@@ -88,6 +88,7 @@ def world(
     return World(bare_cli, pipe, clock)
 
 
+@pytest.mark.slow
 def test_iterators_that_expire_under_a_running_relay_are_renewed_behind_the_last_record(
     world: World, wait_until: Waiter
 ) -> None:
@@ -108,6 +109,7 @@ def test_records_trimmed_while_the_relay_was_stopped_are_told_and_it_goes_on_beh
     emulated.unread_records_are_trimmed_while_the_relay_is_stopped(world)
 
 
+@pytest.mark.slow
 def test_records_trimmed_under_a_relay_that_is_held_up_are_told_at_once(
     world: World, wait_until: Waiter
 ) -> None:

@@ -119,6 +119,7 @@ class TestBusBehindHttp(SinkContract):
         return BusFace(simulator, aws, name)
 
 
+@pytest.mark.slow
 def test_the_command_line_relays_every_change_through_splits_and_faults(
     simulator: SimulatorProcess, bare_cli: Cli, name: str, wait_until: Wait
 ) -> None:

@@ -109,6 +109,7 @@ def test_who_relays_and_since_when_nobody_does(
     assert done.stderr.splitlines()[-1].endswith("tail --forward")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_lines_are_plain_and_silence_is_kept(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
@@ -147,6 +148,7 @@ def test_what_is_lost_already_weighs_more_than_what_is_late(cli: Cli, pipe: Pipe
     assert "lost      …00000001 after …45678901: unread, and no longer in the stream" in done.stdout
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_dead_letters_that_wait_are_counted(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
@@ -157,6 +159,7 @@ def test_dead_letters_that_wait_are_counted(cli: Cli, pipe: Pipeline) -> None:
     assert "parked    1 dead letter waits" in cli.ok("status").stdout
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_an_unfinished_checkpoint_on_an_older_stream_is_told(cli: Cli, pipe: Pipeline) -> None:
     base = pipe.stream_arn.rpartition("/")[0]
