@@ -198,7 +198,7 @@ def test_what_can_no_longer_be_read_is_a_clear_error(
         # moto trims nothing; this one answers TrimmedDataAccessException for what it has not.
         write_bookmark(cli, relayed, "trimmed", sequence="1" * 21)
         done = cli.run("replay", "--from", "trimmed", "--forward")
-        clear_error(done, 4, f"after {'1' * 21}", "trim horizon", "hint: --since TIME")
+        clear_error(done, 4, f"after {'1' * 21}", "trim horizon", "--since TIME")
     assert relayed.received() == []
     assert live(cli) == before
 

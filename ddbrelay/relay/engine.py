@@ -355,7 +355,7 @@ class Relay:
             after = f" after {gap.after}" if gap.after else ""
             raise DataLost(
                 f"the records of shard {gap.shard_id}{after} cannot be read any more: {gap.reason}",
-                "to go on behind them: tail --on-gap continue, or replay from a later position",
+                "to go on behind them: tail --on-gap continue, or replay --since TIME",
             )
 
     # Checkpoints
