@@ -214,7 +214,7 @@ DELIVERING = [
         "        except WireError",
         "            return Receipt(accepted=[(item, '') for item in items])\n"
         "        except WireError",
-        "tests/test_transport.py",
+        "tests/test_conformance.py",
     ),
     Guard(
         "readers wait while too much is held",

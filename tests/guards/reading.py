@@ -79,14 +79,6 @@ READING = [
         3,
     ),
     Guard(
-        "children that an endpoint lists without being asked wait for their parents",
-        DISCOVERY,
-        "self._lineage.learn(s for s in children.shards if s.parent_id == parent)",
-        "self._lineage.learn(children.shards)",
-        "tests/test_engine_lineage.py",
-        3,
-    ),
-    Guard(
         "every page of the listing is read",
         LISTING,
         "        if page.last_id is not None:\n            return page, None\n",
@@ -328,14 +320,6 @@ READING = [
         "        return self._written_at < horizon and horizon + _TIP_MARGIN < self._seen_at <= now\n",
         "        return True\n",
         "tests/test_reader.py",
-        6,
-    ),
-    Guard(
-        "only a first number that was listed while the shard was whole proves anything",
-        DISCOVERY,
-        "            starting = shard.starting if whole else None\n",
-        "            starting = shard.starting\n",
-        "tests/test_engine_gaps.py",
         6,
     ),
     Guard(

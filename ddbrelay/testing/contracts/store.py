@@ -205,11 +205,11 @@ class StoreContract:
     def test_a_block_that_does_not_follow_stands_for_itself(self, harness: StoreHarness) -> None:
         async def test() -> None:
             store = harness.open()
-            blocks = [Block(None, "1", "2", 2, 3), Block(None, "7", "7", 1, 7)]
+            blocks = [Block(None, "1", "2", 2, 3), Block(None, "9", "9", 1, 9)]
             await store.begin([Position("a")])
             await store.save([], [Account("a", blocks=blocks[:1])])
             await store.save([], [Account("a", blocks=blocks[1:])])
-            big = Block("7", "8", "9" * 30, 10_000, 10**40)
+            big = Block("9", "10", "9" * 30, 10_000, 10**40)
             await store.save([], [Account("a", blocks=[big])])
             assert harness.ledger()["a"].blocks == [*blocks, big]
 
