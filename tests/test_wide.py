@@ -70,6 +70,7 @@ async def test_a_thousand_shards_that_roll_over_together_are_followed_at_aws_pac
     assert most_in_a_second(world, "DescribeStream") <= 10
 
 
+@pytest.mark.slow
 @simulated(WIDE)
 async def test_a_slow_bus_before_a_thousand_full_shards_holds_a_bounded_number_of_pages(
     world: World,
