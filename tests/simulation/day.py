@@ -276,7 +276,12 @@ class Day:
                     shard = stream.shards[rng.choice(begun)]
                     stream.trim(shard.id, min(times, len(shard.readable)))
             case "removal":
-                closed = [s.id for s in stream.shards.values() if s.closed_at is not None]
+                # The oldest go first: a shard never goes before the one that it came from.
+                closed = [
+                    shard.id
+                    for shard in stream.shards.values()
+                    if shard.closed_at is not None and shard.parent_id not in stream.shards
+                ]
                 if closed:
                     stream.remove(rng.choice(closed))
             case "clock":

@@ -30,8 +30,10 @@ from .invariants import Account
 
 LISTINGS_A_SECOND = 10
 """Of one consumer; AWS counts all together, which no consumer can see."""
-READS_A_SECOND = 5
-"""Of one shard by one run, pages apart behind which more records wait."""
+READS_A_SECOND = 6
+"""Of one shard by one run: four, and one each after an expired iterator and after a failure.
+
+Pages behind which more records wait do not count."""
 _TASKS_OF_A_RUN = 8
 _SENDS_BETWEEN_COUNTS = 20
 
@@ -66,7 +68,8 @@ class Load:
     @property
     def most_tasks(self) -> int:
         """More tasks than these the run never has."""
-        return _TASKS_OF_A_RUN + len(self.open) + self._options.max_in_flight
+        # A reader, and the save with which its shard ends.
+        return _TASKS_OF_A_RUN + 2 * len(self.open) + self._options.max_in_flight
 
     def opened(self, shard_id: str) -> bool:
         """Whether this is the first that the run asks of a shard."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import count, islice
+from multiprocessing.connection import wait as wait_for
 
 from .day import Day, Result
 from .plan import RECORDS
@@ -53,6 +56,18 @@ def replay_command(seed: int, records: int) -> str:
     return f"python -m tests.simulation --seed {seed}{size} -v"
 
 
+def _end_with_parent() -> None:
+    """A worker of a pool whose owner was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "it runs in the workers only"
+
+    def watch() -> None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run(
     first: int,
     seeds: int | None,
@@ -69,7 +84,7 @@ def run(
     deadline = None if minutes is None else time.monotonic() + minutes * 60
     due: Iterator[int] = count(first) if seeds is None else iter(range(first, first + seeds))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, context, _end_with_parent) as pool:
         try:
             waiting: set[Future[Result]] = set()
             while True:
