@@ -9,113 +9,28 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ddbrelay.errors import ConfigError
+from ddbrelay.values import (
+    amount,
+    bucket_url,
+    count,
+    one_of,
+    parse_bool,
+    parse_duration,
+    path,
+    port,
+    text,
+)
 
 FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
 ON_GAP = ("continue", "stop")
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
-_LONGEST = 36525 * 86400.0
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds from `250ms`, `5s`, `15m`, `4h`, `1d` or a plain number of seconds.
-
-    Raises ValueError when the text is none of these, or more than a hundred years.
-    """
-    match = _DURATION.fullmatch(str(text).strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 5, 250ms, 15m or 4h")
-    seconds = float(match[1]) * _UNITS[match[2] or "s"]
-    if seconds > _LONGEST:
-        raise ValueError(f"{text!r} is longer than a hundred years")
-    return seconds
-
-
-def parse_time(text: str, now: float) -> float:
-    """Epoch seconds from an ISO 8601 time (UTC where it names no zone) or an age such as `15m`.
-
-    Raises ValueError when the text is neither, lies in the future or before 1970.
-    """
-    text = text.strip()
-    if _DURATION.fullmatch(text) and text[-1].isalpha():
-        moment = now - parse_duration(text)
-    else:
-        moment = _parse_iso(text)
-    if moment > now:
-        raise ValueError(f"{text!r} lies in the future")
-    if moment < 0:
-        raise ValueError(f"{text!r} lies before 1970")
-    return moment
-
-
-def _parse_iso(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is neither an ISO time such as 2026-11-23T10:31:00Z nor an age such as 15m"
-        ) from None
-    # Without a zone it is the user's own time, as the live view shows it.
-    return moment.timestamp()
-
-
-def parse_bool(value: object) -> bool:
-    """True or False from TOML or from an environment variable; ValueError for anything else."""
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else None
-    if word in {"1", "true", "yes", "on"}:
-        return True
-    if word in {"0", "false", "no", "off"}:
-        return False
-    raise ValueError(f"{value!r} is neither true nor false")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")
-    if not value.strip():
-        raise ValueError("the text is empty")
-    if not value.isprintable():
-        raise ValueError(f"{value!r} has characters that cannot be printed")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+", str(value)) or int(str(value)) < 1:
-        raise ValueError(f"{value!r} is not a whole number above zero")
-    return int(str(value))
-
-
-def _output(value: object) -> str:
-    if value not in OUTPUTS:
-        raise ValueError(f"{value!r} is none of {', '.join(OUTPUTS)}")
-    return str(value)
-
-
-def _on_gap(value: object) -> str:
-    if value not in ON_GAP:
-        raise ValueError(f"{value!r} is none of {', '.join(ON_GAP)}")
-    return str(value)
-
-
-def _path(value: object) -> Path:
-    path = Path(_text(value))
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"{value!r} names a home directory that is not known") from None
 
 
 def _state_dir() -> Path:
@@ -143,44 +58,62 @@ def local_state(state_dir: Path) -> Path:
 class Settings:
     """Every setting with its default; times are in seconds."""
 
-    profile: str | None = _setting(None, "aws.profile", _text, "AWS profile")
-    region: str | None = _setting(None, "aws.region", _text, "AWS region")
+    profile: str | None = _setting(None, "aws.profile", text, "AWS profile")
+    region: str | None = _setting(None, "aws.region", text, "AWS region")
     endpoint_url: str | None = _setting(
-        None, "aws.endpoint_url", _text, "send every AWS call to this address"
+        None, "aws.endpoint_url", text, "send every AWS call to this address"
     )
     local: bool = _setting(
         False, "aws.local", parse_bool, "use the embedded AWS of `ddbrelay local`, no account"
     )
-    table: str | None = _setting(None, "source.table", _text, "DynamoDB table to follow")
+    table: str | None = _setting(None, "source.table", text, "DynamoDB table to follow")
     entity: str | None = _setting(
-        None, "source.entity", _text, "noun of the events (default: from the table's name)"
+        None, "source.entity", text, "noun of the events (default: from the table's name)"
     )
     bus: str | None = _setting(
-        None, "bus.name", _text, "EventBridge bus to publish to (default: <table>-bus)"
+        None, "bus.name", text, "EventBridge bus to publish to (default: <table>-bus)"
     )
     source: str | None = _setting(
-        None, "bus.source", _text, "Source of the events (default: ddbrelay.<table>)"
+        None, "bus.source", text, "Source of the events (default: ddbrelay.<table>)"
     )
     consumer: str = _setting(
-        "default", "relay.consumer", _text, "name under which positions are kept"
+        "default", "relay.consumer", text, "name under which positions are kept"
     )
     start: str = _setting(
         "checkpoint",
         "relay.from",
-        _text,
+        text,
         "where to start: checkpoint, trim-horizon, latest, a time or an age",
     )
     on_gap: str = _setting(
         "continue",
         "relay.on_gap",
-        _on_gap,
+        one_of(*ON_GAP),
         "what to do when records were lost: report them and continue, or stop",
     )
     grace: float = _setting(
         5.0, "relay.grace", parse_duration, "time to finish what is in hand after an interrupt"
     )
     max_in_flight: int = _setting(
-        16, "relay.max_in_flight", _count, "PutEvents requests in flight at once"
+        64, "relay.max_in_flight", count, "PutEvents requests in flight at once, at most"
+    )
+    linger: float = _setting(
+        0.005, "relay.linger", parse_duration, "wait this long for a request to fill"
+    )
+    claim_check: str | None = _setting(
+        None,
+        "relay.claim_check",
+        bucket_url,
+        "where details go that no event can hold: s3://bucket/prefix",
+    )
+    dead_letter_queue: str | None = _setting(
+        None, "relay.dead_letter_queue", text, "SQS queue that gets a copy of each dead letter"
+    )
+    metrics_port: int | None = _setting(
+        None, "relay.metrics_port", port, "port of /metrics for Prometheus, and of /healthz"
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1", "relay.metrics_host", text, "address on which that port listens"
     )
     poll_interval: float = _setting(
         0.25, "relay.poll_interval", parse_duration, "pause after a page with records"
@@ -192,13 +125,25 @@ class Settings:
         30.0, "relay.discovery_interval", parse_duration, "time between two listings of the shards"
     )
     state: Path | None = _setting(
-        None, "relay.state", _path, "state file (default: state.db in the state directory)"
+        None, "relay.state", path, "state file (default: state.db in the state directory)"
     )
     state_dir: Path = _setting(
-        _state_dir, "relay.state_dir", _path, "directory for state, and for `ddbrelay local`"
+        _state_dir, "relay.state_dir", path, "directory for state, and for `ddbrelay local`"
+    )
+    price_events: float = _setting(
+        1.00, "prices.events", amount, "price of a million events, of 64 KB begun each"
+    )
+    price_reads: float = _setting(
+        0.02, "prices.reads", amount, "price of 100,000 reads of the stream (GetRecords)"
+    )
+    price_puts: float = _setting(
+        0.005, "prices.puts", amount, "price of 1,000 claim checks written to S3 (PutObject)"
     )
     output: str | None = _setting(
-        None, "output", _output, "rich, lines or json (default: rich in a terminal, else lines)"
+        None,
+        "output",
+        one_of(*OUTPUTS),
+        "rich, lines or json (default: rich in a terminal, else lines)",
     )
 
     @property
@@ -323,15 +268,13 @@ def render(given: Mapping[str, Any]) -> str:
         else:
             lines.append("")
         changed = getattr(settings, setting.name) != getattr(defaults, setting.name)
-        lines += [
-            f"# {setting.metadata['help']}",
-            f"{'' if changed else '#'}{key} = {_toml_value(values[setting.name])}",
-        ]
+        value = _toml_value(values[setting.name], setting.metadata["parse"])
+        lines += [f"# {setting.metadata['help']}", f"{'' if changed else '#'}{key} = {value}"]
     return "\n".join(lines) + "\n"
 
 
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool | int):
+def _toml_value(value: object, parse: Callable[[Any], Any]) -> str:
+    if isinstance(value, bool | int) or parse is amount:
         return str(value).lower()
     if isinstance(value, float):
         return f'"{value:.3f}'.rstrip("0").rstrip(".") + 's"'

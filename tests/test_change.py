@@ -149,7 +149,6 @@ def test_the_item_key_does_not_depend_on_the_order_of_attributes() -> None:
     "value",
     [
         {},
-        {"S": "a", "N": "1"},
         {"X": 1},
         {"N": 5},
         {"N": None},

@@ -13,8 +13,9 @@ import pytest
 from conftest import Cli
 
 from ddbrelay import config
-from ddbrelay.config import Settings, load, parse_duration, parse_time, render
+from ddbrelay.config import Settings, load, render
 from ddbrelay.errors import ConfigError
+from ddbrelay.values import parse_duration, parse_time
 
 NOW = 1_795_430_000.0
 KEYS = {field.name: str(field.metadata["toml"]) for field in fields(Settings)}
@@ -77,7 +78,14 @@ def test_flags_win_over_the_environment_over_the_file_over_the_default(
 
 
 def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path) -> None:
-    texts = {"output": "json", "local": "true", "max_in_flight": "7", "on_gap": "stop"}
+    texts = {
+        "output": "json",
+        "local": "true",
+        "on_gap": "stop",
+        "claim_check": "s3://bucket/prefix",
+        **dict.fromkeys(("max_in_flight", "metrics_port"), "7"),
+        **dict.fromkeys(("price_events", "price_reads", "price_puts"), "7"),
+    }
     for name, key in KEYS.items():
         text = texts.get(name, "9s")
         variable = load({}, {config.env_name(name): text}, tmp_path)
@@ -313,7 +321,9 @@ def test_the_rendered_file_has_every_key_with_its_default_and_loads_to_the_defau
     tmp_path: Path,
 ) -> None:
     text = render({})
-    assert tomllib.loads(text) == {section: {} for section in ("aws", "source", "bus", "relay")}
+    assert tomllib.loads(text) == {
+        section: {} for section in ("aws", "source", "bus", "relay", "prices")
+    }
     uncommented = "\n".join(
         line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line
         for line in text.splitlines()

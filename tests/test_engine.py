@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import CrudMapper, Event, Reject, Skip
+from ddbrelay.flow.offloading import claim_of
 from ddbrelay.flow.packing import MAX_BYTES, Item
 from ddbrelay.flow.sink import FINAL_CODES, Receipt
 from ddbrelay.flow.tracking import Fate
@@ -64,12 +66,12 @@ async def test_two_events_of_an_item_are_never_in_flight_together(world: World) 
 @simulated()
 async def test_different_items_go_in_parallel(world: World) -> None:
     world.bus.faults.latency = (1.0, 1.0)
-    world.fill([f"k{n}" for n in range(200)])
+    world.fill([f"k{n}" for n in range(1000)])
     started = asyncio.get_running_loop().time()
     await world.run(until_idle=0.5)
-    assert world.bus.most_in_flight > 100
-    assert asyncio.get_running_loop().time() - started < 10
-    assert len(world.bus.faults.calls_of("PutEvents")) == 20
+    assert world.bus.most_in_flight > 300
+    assert asyncio.get_running_loop().time() - started < 15
+    assert len(world.bus.faults.calls_of("PutEvents")) == 100
 
 
 @simulated()
@@ -314,7 +316,8 @@ async def test_a_slow_bus_holds_the_readers_up_so_that_memory_stays_bounded(
     relay = world.relay(max_pending=500, max_in_flight=4)
     measured = Measured(world)
     measured.pending = lambda: relay._delivery.pending
-    relay._delivery._sink = measured
+    assert relay.dispatch is not None
+    relay.dispatch._sink = measured
     tally = await relay.run(asyncio.Event())
     assert tally[Fate.PUBLISHED] == 6000
     a_page_for_each_shard = 2 * 1000
@@ -362,3 +365,30 @@ async def test_a_record_that_cannot_be_decoded_is_parked_and_others_flow(world: 
     world.fill("b")
     tally = await world.run()
     assert (tally[Fate.PARKED], tally[Fate.PUBLISHED]) == (2, 2)
+
+
+@simulated()
+async def test_an_offloaded_event_that_is_refused_is_parked_with_its_whole_detail(
+    world: World,
+) -> None:
+    world.stream.put("big", blob="\x01" * 190_000)
+    world.bus.fail_entries("MalformedDetail")
+    await world.run(claim_check="s3://claims")
+    (letter,) = await world.store_of("default").uncopied(10)
+    assert letter.event is not None
+    event = msgspec.json.decode(letter.event, type=Event)
+    assert event.size >= MAX_BYTES
+    assert event.detail.count(b"u0001") == 190_000
+
+
+@simulated()
+async def test_an_offloaded_event_is_sent_with_its_detail_beside_it(world: World) -> None:
+    world.stream.put("big", blob="\x01" * 190_000)
+    tally = await world.run(claim_check="s3://claims/users")
+    assert tally[Fate.PUBLISHED] == 1
+    (delivered,) = world.bus.delivered
+    reference = claim_of(msgspec.json.decode(delivered.event.detail))
+    assert reference is not None
+    assert reference.bucket == "claims"
+    assert reference.key.startswith("users/")
+    assert reference.size > MAX_BYTES

@@ -11,7 +11,7 @@ import pytest
 
 from ddbrelay.errors import AwsRefused, DdbrelayError, StateError
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Store, Usage
 from ddbrelay.stores.ledger import of_consumer
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing import clock
@@ -279,10 +279,15 @@ async def test_a_dead_letter_that_cannot_be_kept_ends_the_run_and_its_record_sta
 class SlowStore(SqliteStore):
     """Takes a second for each save, as one on a network may."""
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
         kept, counted = list(positions), list(accounts)
         await asyncio.sleep(1.0)
-        await super().save(kept, counted)
+        await super().save(kept, counted, usage)
 
 
 @simulated()
@@ -351,17 +356,23 @@ class AuditedStore(SqliteStore):
     async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         await super().begin(self._audit(positions), accounts)
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
         # As slow as a store on a network, so that saves and settling interleave.
         kept = self._audit(positions)
         await asyncio.sleep(self._world.rng.uniform(0.0, 0.05))
-        await super().save(kept, accounts)
+        await super().save(kept, accounts, usage)
 
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
+    async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
         kept = list(letters)
         await asyncio.sleep(self._world.rng.uniform(0.0, 0.05))
-        await super().park(kept)
-        self.parked |= {letter.sequence for letter in kept}
+        returned = await super().park(kept)
+        self.parked |= {letter.sequence for letter in kept if letter not in returned}
+        return returned
 
 
 def open_shards(world: World) -> list[str]:

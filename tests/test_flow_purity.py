@@ -21,6 +21,7 @@ MAY_BE_IMPORTED = {
     "decimal",
     "enum",
     "functools",
+    "hashlib",
     "jmespath",
     "json",
     "msgspec",

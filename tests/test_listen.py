@@ -20,8 +20,10 @@ from pipeline import ON_MOTO
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused
+from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.offloading import offload
 from ddbrelay.infra import listener as listening
-from ddbrelay.infra.listener import Listener, Received, find_queue
+from ddbrelay.infra.listener import Listener, Received, find_queue, followed
 from ddbrelay.infra.names import queue_name, rule_name
 
 pytestmark = pytest.mark.moto_first
@@ -68,6 +70,16 @@ def publish(aws: Aws, bus: str, source: str, *details: dict[str, Any]) -> list[s
     ]
     answer = aws.client("events").put_events(Entries=entries)
     return [entry["EventId"] for entry in answer["Entries"]]
+
+
+def check_claim(aws: Aws, body: bytes, *, stored: bytes | None = None) -> dict[str, Any]:
+    """The detail of an event whose real one, or something else, lies in S3."""
+    event, claim = offload(Event("s", "d", body), "s3://claims/relay", "e1")
+    aws.client("s3").create_bucket(Bucket="claims")
+    content = body if stored is None else stored
+    aws.client("s3").put_object(Bucket="claims", Key=claim.key, Body=content)
+    detail: dict[str, Any] = json.loads(event.detail)
+    return detail
 
 
 def left_in(aws: Aws, url: str) -> int:
@@ -246,6 +258,55 @@ def test_a_queue_that_is_named_and_missing_is_an_error(aws: Aws, name: str) -> N
         pytest.fail("there is nothing to listen to")
 
 
+# --- claim checks
+
+
+def received_with(detail: Any) -> Received:
+    event = {"id": "e1", "detail-type": "D", "source": "s", "detail": detail}
+    return Received(event, json.dumps(event), "m", "h", 1.0)
+
+
+def test_a_claim_check_is_followed_to_the_detail(aws: Aws) -> None:
+    detail = check_claim(aws, b'{"id": "a", "n": 0.10}')
+    found = followed(aws, received_with(detail))
+    assert found.event == {"id": "e1", "detail-type": "D", "source": "s"} | {
+        "detail": {"id": "a", "n": 0.1}
+    }
+    assert '"detail":{"id": "a", "n": 0.10}' in found.body
+    assert found.claim is not None
+    assert found.claim.as_object() == detail["claimCheck"]
+    assert found.claim_error is None
+
+
+def test_what_is_no_claim_check_asks_nobody(aws: Aws) -> None:
+    nobody: Any = None
+    for detail in ({"id": "a"}, {"claimCheck": "ours"}, None, []):
+        received = received_with(detail)
+        assert followed(nobody, received) is received
+
+
+@pytest.mark.parametrize(
+    ("body", "stored", "said"),
+    [
+        (b'{"id": "a"}', b'{"id": "b"}', "has another SHA-256"),
+        (b'{"id": "a"}', b'{"id": "ab"}', "has 12 bytes, the event says 11"),
+        (b"[1, 2]", None, "holds no JSON object"),
+        (b'{"a": NaN}', None, "holds no JSON object"),
+        (b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", None, "holds no JSON object"),
+    ],
+)
+def test_a_detail_that_cannot_be_had_leaves_the_reference(
+    aws: Aws, body: bytes, stored: bytes | None, said: str
+) -> None:
+    received = received_with(check_claim(aws, body, stored=stored))
+    found = followed(aws, received)
+    assert (found.event, found.body) == (received.event, received.body)
+    assert found.claim is not None
+    assert found.claim_error is not None
+    assert said in found.claim_error
+    assert found.claim.url in found.claim_error
+
+
 # --- temporary rule and queue
 
 
@@ -389,6 +450,8 @@ def test_events_are_printed_then_deleted_and_an_expectation_is_met(
         "distinct": 4,
         "duplicates": 0,
         "notEvents": 0,
+        "claimChecks": 0,
+        "claimErrors": 0,
         "expected": 4,
         "queue": queue_name(name),
         "temporary": False,
@@ -495,6 +558,55 @@ def test_digits_are_printed_as_they_came(cli: Cli, aws: Aws, queue: str) -> None
     assert detail in first
     assert json.loads(first)["event"]["id"] == "e1"
     assert json.loads(last)["type"] == "summary"
+
+
+def test_a_claim_check_is_shown_with_its_detail_and_kept_beside(
+    cli: Cli, aws: Aws, name: str, bus: str, queue: str
+) -> None:
+    number = "12345678901234567890.123456789012345678"
+    detail = check_claim(aws, f'{{"id": "a", "n": {number}}}'.encode())
+    publish(aws, bus, f"ddbrelay.{name}", detail)
+    done = cli.ok("listen", "--expect", "1", "--output", "json")
+    event, summary = objects(done.stdout)
+    assert f'"n": {number}' in done.stdout
+    assert event["event"]["detail"]["id"] == "a"
+    assert event["claimCheck"] == detail["claimCheck"]
+    assert (summary["claimChecks"], summary["claimErrors"]) == (1, 0)
+    assert done.stderr == ""
+    publish(aws, bus, f"ddbrelay.{name}", detail)
+    assert " id=a " in cli.ok("listen", "--expect", "1").stdout
+
+
+@ON_MOTO
+def test_a_claim_check_that_cannot_be_followed_is_shown_and_counts(
+    cli: Cli, aws: Aws, name: str, bus: str, queue: str
+) -> None:
+    detail = check_claim(aws, b'{"id": "a"}', stored=b"{}")
+    (number,) = publish(aws, bus, f"ddbrelay.{name}", detail)
+    done = cli.ok("listen", "--expect", "1", "--output", "json")
+    event, summary = objects(done.stdout)
+    url = f"s3://claims/{detail['claimCheck']['key']}"
+    said = f"{url} has 2 bytes, the event says 11"
+    assert event["event"]["detail"] == detail
+    assert (event["claimCheck"], event["claimError"]) == (detail["claimCheck"], said)
+    assert (summary["claimChecks"], summary["claimErrors"]) == (1, 1)
+    assert done.stderr == f"event {number} keeps its claim check: {said}\n"
+    assert left_in(aws, queue) == 0
+    publish(aws, bus, f"ddbrelay.{name}", detail)
+    done = cli.ok("listen", "--max-events", "1")
+    assert re.search(r"1 event received in [\d.]+ s \(1 claim check not followed\)", done.stderr)
+
+
+@ON_MOTO
+def test_a_claim_check_can_be_shown_as_it_came(
+    cli: Cli, aws: Aws, name: str, bus: str, queue: str
+) -> None:
+    detail = check_claim(aws, b'{"id": "a"}')
+    publish(aws, bus, f"ddbrelay.{name}", detail)
+    event, summary = cli.json("listen", "--expect", "1", "--no-follow-claims")
+    assert event["event"]["detail"] == detail
+    assert set(event) == {"type", "event", "receivedAt", "repeated"}
+    assert summary["claimChecks"] == 0
 
 
 @ON_MOTO

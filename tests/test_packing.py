@@ -32,10 +32,11 @@ def test_a_request_has_at_most_ten_entries() -> None:
 
 def test_two_events_of_one_item_never_go_together() -> None:
     made = packer(item("a", 1), item("a", 2), item("b", 3))
-    assert numbers(made.take()) == ["1", "3"]
+    taken = made.take()
+    assert numbers(taken) == ["1", "3"]
     assert made.take() == []
     assert len(made) == 1
-    made.release(item("a").key)
+    made.release(taken[0])
     assert numbers(made.take()) == ["2"]
 
 
@@ -64,18 +65,29 @@ def test_an_entry_to_be_sent_again_goes_before_the_later_ones_of_its_item() -> N
     (first,) = made.take()
     made.put_back(first)
     assert made.take() == []
-    made.release(first.key)
+    assert len(made) == 2
+    made.again(first)
     assert made.take() == [first]
 
 
 def test_what_waits_behind_a_rejected_entry_is_withdrawn_in_order() -> None:
     made = packer(item("a", 1), item("a", 2), item("b", 3), item("a", 4))
     first = made.take()[0]
-    assert numbers(made.withdraw(first.key)) == ["2", "4"]
-    made.release(first.key)
+    assert numbers(made.withdraw(first)) == ["2", "4"]
+    made.release(first)
     assert len(made) == 0
     made.add(item("a", 5))
     assert numbers(made.take()) == ["5"]
+
+
+def test_a_request_is_full_by_count_or_by_bytes() -> None:
+    assert not packer(*(item(f"k{n}", n) for n in range(9))).full
+    assert packer(*(item(f"k{n}", n) for n in range(10))).full
+    assert not packer(item("a", 1), item("a", 2, size=MAX_BYTES - 1)).full
+    big = packer(item("a", 1, size=MAX_BYTES // 2), item("b", 2, size=MAX_BYTES // 2))
+    assert big.full
+    big.take()
+    assert not big.full
 
 
 def test_the_oldest_waiting_item_goes_first() -> None:
@@ -83,7 +95,7 @@ def test_the_oldest_waiting_item_goes_first() -> None:
     taken = made.take()
     made.add(item("z", 99))
     for one in taken:
-        made.release(one.key)
+        made.release(one)
     assert numbers(made.take()) == ["99", "2"]
 
 
@@ -92,6 +104,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from("abcdefghijklmnop"), sizes),
         st.tuples(st.just("take"), st.just(""), st.just(0)),
+        st.tuples(st.just("delay"), st.just(""), st.integers(0, 9)),
         st.tuples(st.just("answer"), st.sampled_from(["ok", "again", "reject"]), st.integers(0, 9)),
     ),
     max_size=120,
@@ -106,23 +119,25 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
     added: dict[bytes, list[Item]] = defaultdict(list)
     gone: dict[bytes, list[Item]] = defaultdict(list)
     flying: list[Item] = []
+    delayed: list[Item] = []
 
     def answer(one: Item, what: str) -> None:
         flying.remove(one)
         if what == "again":
             made.put_back(one)
+            delayed.append(one)
         else:
             gone[one.key].append(one)
             if what == "reject":
-                gone[one.key] += made.withdraw(one.key)
-        made.release(one.key)
+                gone[one.key] += made.withdraw(one)
+            made.release(one)
 
     def take() -> list[Item]:
         taken = made.take()
         assert len(taken) <= MAX_ENTRIES
         assert sum(one.size for one in taken) < MAX_BYTES
         flying.extend(taken)
-        keys = [one.key for one in flying]
+        keys = [one.key for one in [*flying, *delayed]]
         assert len(keys) == len(set(keys))
         return taken
 
@@ -133,11 +148,16 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
             made.add(new)
         elif kind == "take":
             take()
+        elif kind == "delay":
+            if delayed:
+                made.again(delayed.pop(number % len(delayed)))
         elif flying:
             answer(flying[number % len(flying)], word)
         assert len(made) == sum(map(len, added.values())) - sum(map(len, gone.values())) - len(
             flying
         )
+    while delayed:
+        made.again(delayed.pop())
     while flying or take():
         answer(flying[0], "ok")
     assert gone == added

@@ -95,10 +95,28 @@ def test_an_iterator_that_is_never_taken_is_not_asked_for_without_pause(
     assert 2 <= gateway.calls["GetRecords"] <= 20
 
 
-def test_a_bus_that_goes_away_ends_the_run(cli: Cli, pipe: Pipeline, gateway: Gateway) -> None:
+def test_a_bus_that_goes_away_pauses_the_run_until_it_is_there_again(
+    cli: Cli, pipe: Pipeline, gateway: Gateway, wait_until: Waiter
+) -> None:
     gateway.answers["PutEvents"] = (400, "ResourceNotFoundException")
-    clear_error(cli.run(*FORWARD), 5, f'error: bus "{pipe.bus}" does not exist', "provision")
-    assert checkpoint(cli) is None
+    with running(cli, "tail", "--forward", "--max-records", "1") as tail:
+        wait_until(lambda: gateway.calls["PutEvents"] >= 2, 30)
+        gateway.answers.clear()
+        code, words = tail.wait(30)
+    assert code == 0
+    gone = f'bus "{pipe.bus}" does not exist: nothing is sent until it takes events again'
+    assert words.count(gone) == 1
+    assert "the bus takes events again" in words
+    assert len(pipe.received()) == 1
+
+
+def test_a_bus_that_does_not_come_back_in_time_is_a_refusal_and_parks_nothing(
+    cli: Cli, pipe: Pipeline, gateway: Gateway
+) -> None:
+    gateway.answers["PutEvents"] = (400, "ResourceNotFoundException")
+    done = cli.run(*FORWARD, "--timeout", "2s")
+    clear_error(done, 5, f'error: bus "{pipe.bus}" does not exist', "provision")
+    assert (done.stdout, checkpoint(cli), pipe.received()) == ("", None, [])
 
 
 def test_a_bus_that_may_not_be_described_is_believed(

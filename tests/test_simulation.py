@@ -184,8 +184,8 @@ class ForgetsWhatExists(Around):
 
 
 class ParksNothing(Around):
-    async def park(self, letters: Iterable[DeadLetter], *args: Any) -> None:
-        pass
+    async def park(self, letters: Iterable[DeadLetter], *args: Any) -> list[DeadLetter]:
+        return []
 
 
 class ForgetsParkedKeys(Around):

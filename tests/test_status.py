@@ -22,19 +22,24 @@ from test_screens import terminal
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.console import Console
+from ddbrelay.cli.cost import Bills, Prices
 from ddbrelay.cli.standing import Standing, print_objects, print_rows
 from ddbrelay.cli.view import short_shard
+from ddbrelay.config import Settings
 from ddbrelay.flow.capture import Gap, Position
-from ddbrelay.flow.tracking import Fate
+from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.relay.backlog import Unread
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ownership import LEASE, Owner, owner_of
 from ddbrelay.stores.sqlite import SqliteStore
+from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
+from ddbrelay.stores.usage import add as add_usage
 
 Waiter = Callable[[Callable[[], bool], float], None]
 FORWARD = ("tail", "--forward", "--until-idle", "0")
 NOW, HOUR = 1_795_430_000.0, 3600.0
+PRICES = Prices.of(Settings())
 ARN = "arn:aws:dynamodb:eu-west-1:444455556666:table/users/stream/2026-11-23T10:31:02.123"
 
 
@@ -48,6 +53,14 @@ def stand(cli: Cli, stream_arn: str, *positions: Position) -> None:
     state_file(cli).parent.mkdir(parents=True, exist_ok=True)
     with closing(Database(state_file(cli))) as database:
         asyncio.run(SqliteStore(database, "default", stream_arn).save(positions))
+
+
+def use(cli: Cli, stream_arn: str, started_at: float, usage: Usage) -> None:
+    """Let the consumer have had a run that used so much."""
+    state_file(cli).parent.mkdir(parents=True, exist_ok=True)
+    of = ("default", stream_arn)
+    with closing(Database(state_file(cli))) as database, database.transaction() as cursor:
+        add_usage(cursor, of, started_at, usage, started_at + 60)
 
 
 # The command
@@ -177,6 +190,30 @@ def test_an_unfinished_checkpoint_on_an_older_stream_is_told(cli: Cli, pipe: Pip
 
 
 @ON_MOTO
+def test_usage_is_priced_as_the_settings_say(cli: Cli, pipe: Pipeline) -> None:
+    use(cli, pipe.stream_arn, NOW, Usage(100_000, 9, 10, 20, 3))
+    use(cli, pipe.stream_arn, NOW + HOUR, Usage(50_000, 1, 1, 1))
+    use(cli, f"{pipe.stream_arn}x", NOW, Usage(7, 7, 7, 7, 7))
+    usage = cli.json("status")[-1]["usage"]
+    assert usage["run"]["reads"] == 50_000
+    assert usage["run"]["startedAt"] == "2026-11-23T11:33:20Z"
+    assert usage["total"] == {
+        "reads": 150_000,
+        "requests": 10,
+        "events": 11,
+        "chunks": 21,
+        "puts": 3,
+        "cost": 0.030036,
+    }
+    (cli.directory / "ddbrelay.toml").write_text("[prices]\nreads = 2\nevents = 0\nputs = 0\n")
+    said = cli.ok("status").stdout.splitlines()
+    assert said[-2:] == [
+        "last run   50,000       1          1             0  about $1.00",
+        "in total  150,000      11         21             3  about $3.00",
+    ]
+
+
+@ON_MOTO
 def test_bad_input_is_one_clear_line(cli: Cli, pipe: Pipeline) -> None:
     clear_error(cli.run("status", "--table", "nope"), 5, 'table "nope" does not exist', "provision")
     clear_error(cli.run("status", "--fail-if-lag", "soon"), 2, "soon")
@@ -255,6 +292,11 @@ SHARDS = (
     shard(5, State.IDLE, unread=False),
 )
 
+RUNS = (
+    RunUsage(NOW - 2 * HOUR, NOW - 1, Usage(28804, 4900, 48112, 48300, 2)),
+    RunUsage(EARLIER_RUNS, NOW - 3 * HOUR, Usage(10, 1, 3, 3)),
+)
+
 
 def standing(*shards: ShardBacklog, host: str = "web-1", **changed: Any) -> Standing:
     gaps = [one.gap for one in shards if one.gap is not None]
@@ -265,6 +307,7 @@ def standing(*shards: ShardBacklog, host: str = "web-1", **changed: Any) -> Stan
         "gaps": 1,
         "dead_letters": 2,
         "unfinished": [],
+        "bills": Bills.of([], PRICES),
         "at": NOW,
     }
     stream = TableStream("users", ARN, "NEW_IMAGE", True)
@@ -294,8 +337,42 @@ def test_the_rows_stand_in_columns_within_80_of_them(capsys: pytest.CaptureFixtu
     assert max(map(cell_len, said.splitlines())) <= 80
 
 
+def usage_rows(capsys: pytest.CaptureFixture[str], *runs: RunUsage) -> list[str]:
+    print_rows(Console("lines"), standing(bills=Bills.of(runs, PRICES)))
+    said = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, said)) <= 80
+    return said[said.index("lag       all read") + 1 :]
+
+
+def test_usage_has_a_column_for_each_thing_that_is_billed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert usage_rows(capsys, *RUNS) == [
+        "usage      reads  events  billed as  claim checks  estimated cost",
+        "last run  28,804  48,112     48,300             2  about $0.054",
+        "in total  28,814  48,115     48,303             2  about $0.054",
+    ]
+
+
+def test_usage_says_nothing_of_what_did_not_happen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_rows(capsys) == []
+    assert usage_rows(capsys, RunUsage(NOW, NOW, Usage(3, 1, 4, 4))) == [
+        "usage     reads  events  estimated cost",
+        "last run      3       4  about $0.0000046",
+        "in total      3       4  about $0.0000046",
+    ]
+    assert usage_rows(capsys, RUNS[1])[1:] == ["in total     10       3  about $0.0000050"]
+
+
+def test_usage_of_years_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    years = Usage(126_144_000, 10**8, 999_999_999, 999_999_998, 99_999_999)
+    assert usage_rows(capsys, RunUsage(NOW, NOW, years))[1] == (
+        "last run  126,144,000  999,999,999  999,999,998    99,999,999  about $1,525.23"
+    )
+
+
 def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    print_objects(Console("json"), standing(*SHARDS))
+    print_objects(Console("json"), standing(*SHARDS, bills=Bills.of(RUNS, PRICES)))
     *shards, lost, summary = objects(capsys.readouterr().out)
     assert [one["state"] for one in shards] == [
         "behind",
@@ -343,6 +420,26 @@ def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) 
         "lost": 1,
         "deadLetters": 2,
         "unfinishedStreams": [],
+        "usage": {
+            "run": {
+                "startedAt": "2026-11-23T08:33:20Z",
+                "savedAt": "2026-11-23T10:33:19Z",
+                "reads": 28804,
+                "requests": 4900,
+                "events": 48112,
+                "chunks": 48300,
+                "puts": 2,
+                "cost": 0.0540708,
+            },
+            "total": {
+                "reads": 28814,
+                "requests": 4901,
+                "events": 48115,
+                "chunks": 48303,
+                "puts": 2,
+                "cost": 0.0540758,
+            },
+        },
         "at": "2026-11-23T10:33:20Z",
     }
 

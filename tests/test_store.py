@@ -17,7 +17,7 @@ import pytest
 
 from ddbrelay.errors import ConfigError, StateError
 from ddbrelay.flow.capture import Position, Record
-from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line
+from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.ledger import EARLIER, ShardLedger, of_consumer
 from ddbrelay.stores.ownership import LEASE
@@ -29,6 +29,8 @@ from ddbrelay.stores.sqlite import (
     consumers,
     forget_table,
 )
+from ddbrelay.stores.usage import EARLIER_RUNS, RUNS_KEPT
+from ddbrelay.stores.usage import of_consumer as usage_of
 from ddbrelay.testing.builders import record
 from ddbrelay.testing.contracts import Feature, StoreContract
 
@@ -190,7 +192,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as raw:
         raw.execute(f"PRAGMA user_version = {VERSION + 1}")
     raw.close()
-    with pytest.raises(StateError, match=r"newer ddbrelay \(format 3\)") as refused:
+    with pytest.raises(StateError, match=r"newer ddbrelay \(format 4\)") as refused:
         Database(path)
     assert "upgrade" in (refused.value.hint or "")
 
@@ -392,6 +394,8 @@ CREATE TABLE dead_letters (consumer TEXT NOT NULL, stream_arn TEXT NOT NULL,
 ) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_key ON dead_letters (consumer, stream_arn, item_key);
 INSERT INTO positions VALUES ('default', 'arn:stream', 'a', '{"shard_id":"a","sequence":"5"}', 1.0);
+INSERT INTO dead_letters VALUES ('default', 'arn:stream', 'a', '4', x'6b', 'bad', '{}', NULL, 1,
+    1.0, 0);
 PRAGMA application_id = 1684304433;
 PRAGMA user_version = 1;
 """
@@ -404,6 +408,8 @@ def test_a_file_of_the_first_format_is_taken_on_with_all_that_it_holds(path: Pat
     for _ in range(2):
         with closing(Database(path)) as database:
             assert asyncio.run(store(database).load()) == {"a": Position("a", sequence="5")}
+            (old,) = asyncio.run(store(database).uncopied(10))
+            assert (old.sequence, old.item_key, old.behind) == ("4", b"k", False)
             asyncio.run(
                 store(database).save([], [Account("a", [Line(Fate.PARKED, "", 1, "6", "6")])])
             )
@@ -424,7 +430,6 @@ def letter(source: Record) -> DeadLetter:
         event=b'{"detail":"e30="}',
         attempts=3,
         parked_at=START + 0.25,
-        behind=True,
     )
 
 
@@ -436,7 +441,57 @@ def test_a_dead_letter_keeps_the_whole_record(path: Path, database: Database) ->
     raw.close()
     assert row[:2] == ("default", ARN)
     assert DeadLetter(*row[2:10], behind=bool(row[10])) == letter(source)
+    (again,) = asyncio.run(store(database).uncopied(10))
+    assert again == letter(source)
     assert msgspec.json.decode(row[6], type=Record) == source
+
+
+# Usage
+
+
+def test_the_usage_of_a_run_is_replaced_and_that_of_old_runs_becomes_one(
+    database: Database,
+) -> None:
+    for run in range(RUNS_KEPT + 3):
+        time = [START + run]
+        made = SqliteStore(database, "default", ARN, lambda time=time: time[0])
+        asyncio.run(made.claim())
+        for reads in (1, 2):
+            time[0] += 0.1
+            asyncio.run(made.save([], usage=Usage(reads, 3, 4, 5, 6)))
+        asyncio.run(made.release())
+    found = usage_of(database, "default", ARN)
+    assert [one.started_at for one in found] == [
+        *(START + run for run in range(RUNS_KEPT + 2, 2, -1)),
+        EARLIER_RUNS,
+    ]
+    assert {round(one.saved_at - one.started_at, 3) for one in found[:-1]} == {0.2}
+    assert {*(str(one.usage) for one in found[:-1])} == {str(Usage(2, 3, 4, 5, 6))}
+    assert found[-1].usage == Usage(6, 9, 12, 15, 18)
+    assert usage_of(database, "other", ARN) == usage_of(database, "default", "arn:other") == []
+
+
+def test_a_run_of_a_clock_set_back_is_not_added_to_the_old_ones_with_each_save(
+    database: Database,
+) -> None:
+    for run in range(RUNS_KEPT + 1):
+        asyncio.run(store(database, START + run).save([], usage=Usage(reads=1)))
+    late = store(database, START - 3600)
+    for reads in (1, 2, 3):
+        asyncio.run(late.save([], usage=Usage(reads=reads)))
+    assert sum(one.usage.reads for one in usage_of(database, "default", ARN)) == RUNS_KEPT + 1 + 3
+
+
+def test_a_store_that_is_claimed_again_begins_another_run(database: Database) -> None:
+    time = [START]
+    made = SqliteStore(database, "default", ARN, lambda: time[0])
+    for _ in range(2):
+        asyncio.run(made.claim())
+        asyncio.run(made.claim())
+        time[0] += 1
+        asyncio.run(made.save([], usage=Usage(reads=1)))
+        asyncio.run(made.release())
+    assert [one.started_at for one in usage_of(database, "default", ARN)] == [START + 1, START]
 
 
 # Bookmarks

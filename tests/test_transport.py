@@ -9,7 +9,10 @@ import hmac
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,24 @@ from botocore.parsers import JSONParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pipeline import ARN, item
-from wire import KEY, OPERATIONS, SECRET, Server, at, call, http, serving
+from wire import (
+    KEY,
+    OPERATIONS,
+    SECRET,
+    Request,
+    Server,
+    at,
+    call,
+    calls,
+    http,
+    remote,
+    serving,
+)
 
 from ddbrelay.aws import transport as wire
 from ddbrelay.aws.bus import AwsBus
+from ddbrelay.aws.errors import SKEWED
+from ddbrelay.flow.retrying import RetryBudget
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import NoAnswerError, Transport, WireError
@@ -212,18 +229,194 @@ def test_half_an_answer_is_none(server: Server, answer: bytes) -> None:
 def test_a_port_that_nobody_listens_on_is_no_answer() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with pytest.raises(NoAnswerError, match="Cannot connect"):
-            call(Aws(Settings(local=True, endpoint_url=url)))
+        port = bound.getsockname()[1]
+        with pytest.raises(NoAnswerError) as raised:
+            call(Aws(Settings(local=True, endpoint_url=f"http://127.0.0.1:{port}")))
+    assert str(raised.value).startswith(f"no connection to 127.0.0.1:{port}: ")
+    assert raised.value.kind == "connect"
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(wire, "CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(NoAnswerError, match="Timeout"):
-            call(Aws(Settings(local=True, endpoint_url=url)))
+        port = silent.getsockname()[1]
+        with pytest.raises(NoAnswerError) as raised:
+            call(Aws(Settings(local=True, endpoint_url=f"http://127.0.0.1:{port}")))
+    assert str(raised.value) == f"timed out: no answer from 127.0.0.1:{port} within 0.2 s"
+    assert raised.value.kind == "timeout"
+
+
+def test_connections_are_kept_and_used_again(server: Server) -> None:
+    server.keep_alive = True
+    calls(at(server), "PutEvents", *[b"{}"] * 20)
+    assert len(set(server.peers)) == 1
+
+
+def hangs_up_on(server: Server, *unlucky: int) -> None:
+    """Leave the requests of these numbers without an answer, and close their connections."""
+    server.keep_alive = True
+    server.respond = lambda request: (
+        b"" if len(server.requests) in unlucky else http(200, str(len(server.requests)).encode())
+    )
+
+
+def test_what_broke_on_a_connection_that_had_served_is_sent_again_at_once(server: Server) -> None:
+    hangs_up_on(server, 3, 6)
+    said = calls(at(server), "PutEvents", *[b"%d" % n for n in range(5)])
+    assert said == [b"1", b"2", b"4", b"5", b"7"]
+    assert [request[3] for request in server.requests] == [b"0", b"1", b"2", b"2", b"3", b"4", b"4"]
+    assert len(set(server.peers)) == 3
+
+
+def test_what_broke_on_a_new_connection_is_left_to_the_caller(server: Server) -> None:
+    hangs_up_on(server, 1)
+    with pytest.raises(NoAnswerError, match="closed the connection before it answered"):
+        call(at(server))
+    assert len(server.requests) == 1
+
+
+def test_it_is_sent_again_only_once(server: Server) -> None:
+    hangs_up_on(server, 2, 3)
+    with pytest.raises(NoAnswerError):
+        calls(at(server), "PutEvents", b"{}", b"{}")
+    assert len(server.requests) == 3
+
+
+def test_without_budget_nothing_is_sent_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryBudget, "CAPACITY", RetryBudget.RETRY - 1)
+    hangs_up_on(server, 2)
+    with pytest.raises(NoAnswerError):
+        calls(at(server), "PutEvents", b"{}", b"{}")
+    assert len(server.requests) == 2
+
+
+def test_half_an_answer_on_a_connection_that_had_served_is_not_asked_for_again(
+    server: Server,
+) -> None:
+    server.keep_alive = True
+
+    def respond(request: Request) -> bytes:
+        server.keep_alive = len(server.requests) == 1
+        return WHOLE if server.keep_alive else WHOLE[:-1]
+
+    server.respond = respond
+    with pytest.raises(NoAnswerError, match="cut short"):
+        calls(at(server), "PutEvents", b"{}", b"{}")
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_closes_every_connection_without_a_word_is_answered_by_new_ones(
+    server: Server,
+) -> None:
+    calls(at(server), "PutEvents", *[b"{}"] * 30)
+    assert len(set(server.peers)) == 30
+
+
+def test_a_connection_that_closed_before_anything_was_sent_costs_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, closed = Transport.post, list(range(5))
+
+    async def closing(self: Transport, *request: Any) -> Any:
+        if closed:
+            closed.pop()
+            raise NoAnswerError("closed", idle=True, unsent=True)
+        return await post(self, *request)
+
+    monkeypatch.setattr(Transport, "post", closing)
+    monkeypatch.setattr(RetryBudget, "take", lambda self: False)
+    call(at(server))
+    assert len(server.requests) == 1
+
+
+def test_a_budget_is_spent_on_retries_and_filled_by_success() -> None:
+    budget = RetryBudget()
+    assert [budget.take() for _ in range(101)] == [True] * 100 + [False]
+    for _ in range(9):
+        budget.succeeded()
+    assert not budget.take(RetryBudget.TIMEOUT)
+    assert budget.take()
+    assert budget.left == 4
+    for _ in range(1000):
+        budget.succeeded()
+    assert budget.left == RetryBudget.CAPACITY
+
+
+class Judge:
+    """A server that looks at the time of signatures, as AWS does, and whose own clock differs."""
+
+    def __init__(self, server: Server, ahead: float, code: str, *, date: bool = True) -> None:
+        self.ahead, self.code, self.date = ahead, code, date
+        self.verdicts: list[bool] = []
+        server.respond, server.keep_alive = self, True
+
+    def __call__(self, request: Request) -> bytes:
+        now = datetime.now(UTC) + timedelta(seconds=self.ahead)
+        signed = datetime.strptime(request[2]["x-amz-date"], "%Y%m%dT%H%M%S%z")
+        right = abs((now - signed).total_seconds()) < 300
+        right = right and signature_is_right(request, SECRET, "eu-west-1", "events")
+        self.verdicts.append(right)
+        dates = [f"Date: {format_datetime(now, usegmt=True)}"] if self.date else []
+        body = {} if right else {"__type": self.code, "message": "Signature expired"}
+        return http(200 if right else 400, json.dumps(body).encode(), *dates)
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, -301.0, 301.0, 86400.0])
+@pytest.mark.parametrize("code", sorted(SKEWED))
+def test_a_wrong_clock_is_corrected_by_the_first_answer(
+    server: Server, account: None, ahead: float, code: str
+) -> None:
+    judge = Judge(server, ahead, code)
+    calls(remote(server.url), "PutEvents", b"1", b"2", b"3")
+    assert judge.verdicts == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "date", "secret"), [(7200.0, False, SECRET), (7200.0, True, "x"), (0.0, True, "x")]
+)
+def test_a_refusal_that_another_time_does_not_mend_comes_through(
+    server: Server, monkeypatch: pytest.MonkeyPatch, ahead: float, date: bool, secret: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    judge = Judge(server, ahead, "InvalidSignatureException", date=date)
+    with pytest.raises(WireError, match="InvalidSignatureException"):
+        call(remote(server.url))
+    assert judge.verdicts == [False] * (2 if ahead and date else 1)
+
+
+def test_a_clock_that_is_set_right_in_the_middle_is_followed(server: Server, account: None) -> None:
+    judge = Judge(server, 7200.0, "RequestTimeTooSkewed")
+    off = [0.0]
+
+    async def main() -> None:
+        async with Transport(remote(server.url), lambda: time.time() + off[0]) as transport:
+            service = await transport.service("events")
+            await service.resolve("PutEvents", **OPERATIONS["PutEvents"][1])
+            await service.call("PutEvents", b"{}")
+            off[0] = 7200.0
+            await service.call("PutEvents", b"{}")
+
+    asyncio.run(main())
+    assert judge.verdicts == [False, True, False, True]
+
+
+def test_calls_that_meet_a_wrong_clock_together_are_each_signed_again_once(
+    server: Server, account: None
+) -> None:
+    judge = Judge(server, -3600.0, "InvalidSignatureException")
+
+    async def main() -> None:
+        async with Transport(remote(server.url)) as transport:
+            service = await transport.service("events")
+            await service.resolve("PutEvents", **OPERATIONS["PutEvents"][1])
+            await asyncio.gather(*(service.call("PutEvents", b"{}") for _ in range(10)))
+
+    asyncio.run(main())
+    assert len(judge.verdicts) <= 20
+    assert sum(judge.verdicts) == 10
 
 
 def test_a_compressed_answer_is_unpacked(server: Server) -> None:

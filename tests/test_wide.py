@@ -104,7 +104,7 @@ async def test_records_that_are_not_settled_hold_their_pages_and_readers_wait_fo
             world.stream.put(f"stuck-{shard}-{turn}", shard, blob="x" * 700_000)
             world.stream.put(f"ok-{shard}-{turn}", shard, blob="x" * 200_000)
     world.bus.fail_entries("InternalFailure", lambda item: b"stuck" in item.key)
-    relay = world.relay(max_held=10_000_000, until_idle=None)
+    relay = world.relay(max_held=20_000_000, until_idle=None)
     stop = asyncio.Event()
     run = asyncio.create_task(relay.run(stop))
     await asyncio.sleep(300)

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
 from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
+from ddbrelay.aws.unanswered import SET_UP
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.packing import Item
-from ddbrelay.flow.sink import EntryResult, Receipt, receipt_of
+from ddbrelay.flow.sink import DENIED_CODES, EntryResult, Receipt, receipt_of
 
 _INVALID = frozenset({"SerializationException", "ValidationException"})
 _TOO_LARGE = 413
 
 
-class _Result(msgspec.Struct):
-    event_id: str | None = msgspec.field(name="EventId", default=None)
-    code: str | None = msgspec.field(name="ErrorCode", default=None)
-    message: str | None = msgspec.field(name="ErrorMessage", default=None)
+class _Entry(msgspec.Struct, omit_defaults=True, gc=False):
+    bus: str = msgspec.field(name="EventBusName")
+    source: str = msgspec.field(name="Source")
+    detail_type: str = msgspec.field(name="DetailType")
+    detail: str = msgspec.field(name="Detail")
+    resources: tuple[str, ...] = msgspec.field(name="Resources", default=())
+    time: float | None = msgspec.field(name="Time", default=None)
 
 
-class _PutEventsOutput(msgspec.Struct):
-    entries: list[_Result] = msgspec.field(name="Entries", default_factory=list)
+class _PutEventsInput(msgspec.Struct, gc=False):
+    entries: list[_Entry] = msgspec.field(name="Entries")
+
+
+class _PutEventsOutput(msgspec.Struct, gc=False):
+    entries: list[EntryResult] = msgspec.field(name="Entries", default_factory=list)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_PutEventsOutput).decode
 
 
 class AwsBus:
@@ -33,6 +44,7 @@ class AwsBus:
     def __init__(self, service: Service, bus: str) -> None:
         self._service = service
         self._bus = bus
+        self._answered = self._accepts = False
 
     @classmethod
     async def open(cls, transport: Transport, bus: str) -> AwsBus:
@@ -42,43 +54,46 @@ class AwsBus:
         return cls(service, bus)
 
     async def send(self, items: Sequence[Item]) -> Receipt:
-        entries = [self._entry(item) for item in items]
+        bus = self._bus
+        entries = [
+            _Entry(bus, e.source, e.detail_type, e.detail.decode(), e.resources, e.time)
+            for e in [item.event for item in items]
+        ]
         try:
-            body = await self._service.call("PutEvents", msgspec.json.encode({"Entries": entries}))
+            body = await self._service.call("PutEvents", _encode(_PutEventsInput(entries)))
         except NoAnswerError as error:
-            return Receipt(retry=[(item, str(error)) for item in items])
+            if not self._answered and error.kind in SET_UP:
+                raise AwsRefused(
+                    f"no answer from AWS, to publish to bus {bus}: {error}", SET_UP[error.kind]
+                ) from error
+            return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
         except WireError as error:
+            self._answered = True
             return await self._refused(items, error)
+        self._answered = True
         try:
-            results = msgspec.json.decode(body, type=_PutEventsOutput).entries
+            results = _decode(body).entries
         except (msgspec.DecodeError, UnicodeDecodeError):
             results = []
         if len(results) != len(items):
-            return Receipt(retry=[(item, "an incomplete answer") for item in items])
-        return receipt_of(items, [EntryResult(r.event_id, r.code, r.message) for r in results])
-
-    def _entry(self, item: Item) -> dict[str, Any]:
-        event = item.event
-        entry: dict[str, Any] = {
-            "EventBusName": self._bus,
-            "Source": event.source,
-            "DetailType": event.detail_type,
-            "Detail": event.detail.decode(),
-            "Resources": event.resources,
-        }
-        if event.time is not None:
-            entry["Time"] = event.time
-        return entry
+            return Receipt(retry=[(item, "an incomplete answer") for item in items], crowded=True)
+        receipt = receipt_of(items, results)
+        if receipt.accepted:
+            self._accepts = True
+        elif not self._accepts and all(result.code in DENIED_CODES for result in results):
+            # That it is the events and not the bus, only a bus that takes others can tell.
+            said = results[0]
+            raise from_code(said.code or "", said.message or "", f"publish to bus {bus}")
+        return receipt
 
     async def _refused(self, items: Sequence[Item], error: WireError) -> Receipt:
         if error.code in BAD_CREDENTIALS or error.code in DENIED:
             raise from_code(error.code, error.message, f"publish to bus {self._bus}") from error
         if error.code == "ResourceNotFoundException":
-            raise AwsRefused(
-                f'bus "{self._bus}" does not exist', "ddbrelay provision makes it", code=error.code
-            ) from error
+            gone = f'bus "{self._bus}" does not exist'
+            return Receipt(retry=[(item, gone) for item in items], held=gone)
         if error.code in THROTTLED or error.status >= 500:
-            return Receipt(retry=[(item, str(error)) for item in items])
+            return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
         if error.code not in _INVALID and error.status != _TOO_LARGE:
             raise from_code(error.code, error.message, f"publish to bus {self._bus}") from error
         if len(items) == 1:
@@ -90,4 +105,5 @@ class AwsBus:
             whole.accepted += part.accepted
             whole.retry += part.retry
             whole.rejected += part.rejected
+            whole.crowded = whole.crowded or part.crowded
         return whole

@@ -7,33 +7,64 @@ https://docs.aws.amazon.com/awssupport/latest/APIReference/CommonErrors.html
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import gaierror
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 
-from ddbrelay.aws.session import NO_CREDENTIALS_HINT
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
+
+_E = TypeVar("_E", bound=BaseException)
+
+NO_CREDENTIALS_HINT = (
+    "--profile NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --local for the embedded AWS"
+)
+CREDENTIALS_HINT = "sign in again, correct what gives the credentials, or choose another --profile"
+CERTIFICATE_HINT = "AWS_CA_BUNDLE=FILE names the authorities of your own proxy or endpoint"
+PROXY_HINT = "check HTTPS_PROXY and NO_PROXY"
+NETWORK_HINT = "check the network, the region, the proxy and --endpoint-url"
+_CLOCK_HINT = "the clock of this machine may be wrong: compare `date -u` with another clock"
 
 DENIED = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
         "NotAuthorized",
+        "OptInRequired",
         "UnauthorizedOperation",
     }
 )
-BAD_CREDENTIALS = frozenset(
+SKEWED = frozenset(
     {
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+"""What AWS answers when the time of a signature is more than five minutes off, among other things.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
+"""
+BAD_CREDENTIALS = SKEWED | frozenset(
+    {
+        "AuthFailure",
         "ExpiredToken",
         "ExpiredTokenException",
         "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
         "InvalidClientTokenId",
-        "InvalidSignatureException",
+        "InvalidToken",
         "MissingAuthenticationToken",
         "MissingAuthenticationTokenException",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
         "UnrecognizedClientException",
     }
 )
@@ -70,15 +101,28 @@ def code_of(error: Exception) -> str | None:
     return None
 
 
+_ALSO_WRONG_KEYS = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch"})
+"""Codes that a wrong secret key has too; then the message tells which it is."""
+_BY_TIME = ("Signature expired", "Signature not yet current")
+_OF_CREDENTIALS = frozenset(
+    {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
+)
+"""Calls that botocore makes for credentials in the middle of another call."""
+
+
 def from_code(code: str, message: str, doing: str) -> AwsRefused:
     """Our error for a code that AWS answered with; `doing` is such as "describe the table"."""
     first_line = (message.strip().splitlines() or [""])[0][:300]
     if first_line.startswith("<"):
         first_line = "an answer in HTML, so not from AWS itself"
     if code in BAD_CREDENTIALS:
+        by_time = code in SKEWED - _ALSO_WRONG_KEYS or first_line.startswith(_BY_TIME)
         return AwsRefused(
             f"AWS refused the credentials, to {doing}: {code}: {first_line}",
-            "aws sts get-caller-identity shows who you are; refresh or choose another --profile",
+            _CLOCK_HINT
+            if by_time
+            else "aws sts get-caller-identity shows who you are; refresh or choose another "
+            "--profile",
             code=code,
         )
     if code in DENIED:
@@ -93,25 +137,47 @@ def from_code(code: str, message: str, doing: str) -> AwsRefused:
 def translate(error: Exception, doing: str) -> DdbrelayError:
     """Our error for one of botocore's, raised while `doing` something ("list the shards")."""
     if isinstance(error, boto.ClientError):
+        if error.operation_name in _OF_CREDENTIALS:
+            return credentials_refused(error)
         body = error.response.get("Error", {})
         return from_code(str(body.get("Code", "Unknown")), str(body.get("Message", "")), doing)
-    said = " ".join(str(error).split())[:500]
+    said = _line(error)
     if isinstance(error, boto.NoCredentialsError):
         return AwsRefused("no AWS credentials were found", NO_CREDENTIALS_HINT)
     if isinstance(error, boto.PartialCredentialsError | boto.CredentialRetrievalError):
-        return AwsRefused(f"the AWS credentials cannot be used: {said}", NO_CREDENTIALS_HINT)
+        return credentials_refused(error)
     if isinstance(error, boto.NoRegionError):
         return ConfigError("no AWS region is configured", "--region eu-west-1 or AWS_REGION")
     if isinstance(error, boto.ProfileNotFound | boto.ConfigNotFound | boto.ConfigParseError):
         return ConfigError(said, "aws configure list-profiles shows the profiles")
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
-        return AwsRefused(
-            f"no answer from AWS, to {doing}: {said}",
-            "check the network, the region, the proxy and --endpoint-url",
-        )
+        what, hint = _on_the_way(error)
+        return AwsRefused(f"no answer from AWS, to {doing}: {what}", hint)
     if isinstance(error, boto.ParamValidationError | ValueError):
         return ConfigError(f"cannot {doing}: {said}")
     return AwsRefused(f"cannot {doing}: {said}")
+
+
+def credentials_refused(error: Exception) -> DdbrelayError:
+    """Our error for whatever a provider of credentials raises: any library, any program."""
+    if isinstance(error, DdbrelayError):
+        return error
+    if isinstance(error, boto.ProfileNotFound | boto.ConfigNotFound | boto.ConfigParseError):
+        return translate(error, "find the AWS credentials")
+    if isinstance(error, boto.ClientError):
+        body, operation = error.response.get("Error", {}), error.operation_name
+        said = f"{operation}: {body.get('Code', 'Unknown')}: {body.get('Message', '')}"
+        return AwsRefused(
+            f"the AWS credentials cannot be used: {' '.join(said.split())[:500]}",
+            CREDENTIALS_HINT,
+            code=code_of(error),
+        )
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
+        what, hint = _on_the_way(error)
+        return AwsRefused(f"the AWS credentials cannot be had: {what}", hint)
+    if isinstance(error, boto.InvalidConfigError):
+        return ConfigError(_line(error), "correct the profile in ~/.aws/config")
+    return AwsRefused(f"the AWS credentials cannot be used: {_line(error)}", CREDENTIALS_HINT)
 
 
 @contextmanager
@@ -121,3 +187,57 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (boto.BotoCoreError, boto.ClientError) as error:
         raise translate(error, doing) from error
+
+
+def certificate_words(host: str, error: ssl.SSLCertVerificationError) -> str:
+    """Why a certificate was not accepted."""
+    said = error.verify_message.rstrip(".")
+    if error.verify_code in _OTHER_NAME:
+        return f"the certificate of {host} does not match: {said}"
+    return f"the certificate of {host} is not accepted: {said}"
+
+
+_SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ,]+)")
+_OTHER_NAME = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+
+
+def _on_the_way(error: boto.BotoCoreError) -> tuple[str, str]:
+    """Why there was no answer, and what to do."""
+    address = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+    host = address.netloc.rpartition("@")[2]
+    if (certificate := _within(error, ssl.SSLCertVerificationError)) is not None:
+        return certificate_words(host, certificate), CERTIFICATE_HINT
+    if isinstance(error, boto.SSLError):
+        said = " ".join(str(error.kwargs.get("error", "")).split())[:300]
+        if "doesn't match" in said:
+            # urllib3 compares the names itself.
+            return f"the certificate of {host} does not match: {said}", CERTIFICATE_HINT
+        return f"no TLS connection to {host}: {said}", CERTIFICATE_HINT
+    if isinstance(error, boto.ProxyConnectionError):
+        said = " ".join(str(error.kwargs.get("error", "")).split())[:300]
+        # urllib3 keeps the system's error only within its words.
+        system = _SYSTEM_ERROR.search(said)
+        words = f"no connection through the proxy {error.kwargs['proxy_url']}"
+        return f"{words}: {system[1] if system else said}", PROXY_HINT
+    if _within(error, gaierror) is not None:
+        return f"the name {address.hostname} cannot be resolved", NETWORK_HINT
+    return _line(error), NETWORK_HINT
+
+
+def _within(error: object, kind: type[_E], depth: int = 6) -> _E | None:
+    """The error of a kind that another one wraps: botocore and urllib3 keep it in many places."""
+    if isinstance(error, kind):
+        return error
+    if not isinstance(error, BaseException) or not depth:
+        return None
+    inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+    inner.append((getattr(error, "kwargs", None) or {}).get("error"))
+    for one in inner:
+        if (found := _within(one, kind, depth - 1)) is not None:
+            return found
+    return None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

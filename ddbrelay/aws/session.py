@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
+from botocore.httpsession import get_cert_path
 
 from ddbrelay import __version__
+from ddbrelay.aws.errors import CERTIFICATE_HINT, NO_CREDENTIALS_HINT, credentials_refused
 from ddbrelay.errors import AwsRefused, ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ class Aws:
     """boto3 clients for one run; made once per command.
 
     Raises ConfigError when no region is known, when the endpoint is no address, when `--local`
-    names one elsewhere, and when the profile does not exist; AwsRefused when no embedded AWS runs.
+    names one elsewhere, when the profile does not exist, and when the file of certificate
+    authorities cannot be used; AwsRefused when no embedded AWS runs.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,12 +65,18 @@ class Aws:
                 "--region eu-west-1, AWS_REGION, or a region in the profile",
             )
         self.region: str = self.session.region_name
-        self.ca_bundle: str | None = core.get_config_variable("ca_bundle")
+        bundle = _ca_bundle(core, settings.local)
+        self._tls = None if bundle is None else _trusting(bundle)
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """A boto3 client, kept for the run; thread-safe as boto3's clients are."""
+        """A boto3 client, kept for the run; thread-safe as boto3's clients are.
+
+        Raises what `credentials` does, and ConfigError for an address that cannot be right.
+        """
         if service not in self._clients:
+            # boto3 would look for them itself, and let through whatever a provider raises.
+            self.credentials()
             try:
                 self._clients[service] = self.session.client(
                     service,  # type: ignore[call-overload]
@@ -84,6 +94,12 @@ class Aws:
                 raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
         return self._clients[service]
 
+    def tls(self) -> ssl.SSLContext:
+        """Trusts the authorities that boto3 trusts: the user's, else those that come with it."""
+        if self._tls is None:
+            self._tls = _trusting(str(get_cert_path(True)))
+        return self._tls
+
     def command(self, words: str) -> str:
         """A command of ours as it must be typed to work in the same place."""
         return f"ddbrelay {'--local ' if self.local else ''}{words}"
@@ -94,16 +110,35 @@ class Aws:
         return f"{self.region}, embedded AWS" if self.local else self.region
 
     def credentials(self) -> Credentials:
-        """The credentials of the chain; AwsRefused when there are none."""
-        found = self.session.get_credentials()
+        """The credentials of the chain; looking for them the first time may go over the network.
+
+        AwsRefused when there are none, or when the provider fails; ConfigError when the profile is
+        wrong.
+        """
+        try:
+            found = self.session.get_credentials()
+        except Exception as error:
+            raise credentials_refused(error) from error
         if found is None:
             raise AwsRefused("no AWS credentials were found", NO_CREDENTIALS_HINT)
         return found
 
 
-NO_CREDENTIALS_HINT = (
-    "--profile NAME, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --local for the embedded AWS"
-)
+def _ca_bundle(core: botocore.session.Session, local: bool) -> str | None:
+    """The file of certificate authorities that the user names, as boto3 finds it."""
+    # Under --local nothing that the environment names is read.
+    variable = None if local else os.environ.get("REQUESTS_CA_BUNDLE")
+    return core.get_config_variable("ca_bundle") or variable or None
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise ConfigError(
+            f"the certificate authorities in {file} cannot be used: {error.strerror or error}",
+            CERTIFICATE_HINT,
+        ) from error
 
 
 def _is_address(url: str) -> bool:

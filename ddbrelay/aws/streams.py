@@ -8,6 +8,8 @@ import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
 from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
+from ddbrelay.aws.unanswered import SET_UP
+from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
 from ddbrelay.flow.change import decode_page
 
@@ -52,6 +54,7 @@ class AwsStream:
     def __init__(self, service: Service, stream_arn: str) -> None:
         self._service = service
         self._arn = stream_arn
+        self._answered = False
 
     @classmethod
     async def open(cls, transport: Transport, stream_arn: str) -> AwsStream:
@@ -117,8 +120,14 @@ class AwsStream:
         self, operation: str, request: dict[str, Any], doing: str, *, by_time: bool = False
     ) -> bytes:
         try:
-            return await self._service.call(operation, msgspec.json.encode(request))
+            answer = await self._service.call(operation, msgspec.json.encode(request))
+            self._answered = True
+            return answer
         except NoAnswerError as error:
+            if not self._answered and error.kind in SET_UP:
+                raise AwsRefused(
+                    f"no answer from AWS, to {doing}: {error}", self._way_out(error.kind)
+                ) from error
             raise StreamFault(Fault.TRANSIENT, str(error)) from error
         except WireError as error:
             if error.code in BAD_CREDENTIALS or error.code in DENIED:
@@ -127,6 +136,12 @@ class AwsStream:
             if fault is None:
                 raise from_code(error.code, error.message, doing) from error
             raise StreamFault(fault, str(error)) from error
+
+    def _way_out(self, kind: str) -> str:
+        if ".streams-ddb." in self._service.url("DescribeStream"):
+            # A host name of its own for each account, which firewalls and resolvers may not know.
+            return f"{SET_UP[kind]}; or set AWS_ACCOUNT_ID_ENDPOINT_MODE=disabled"
+        return SET_UP[kind]
 
 
 def _decoded(body: bytes, kind: type[_T]) -> _T:

@@ -78,10 +78,11 @@ def stream_of(aws: Aws, table: str) -> TableStream:
 
 
 def check_bus(aws: Aws, bus: str) -> None:
-    """AwsRefused when the bus does not exist.
+    """AwsRefused when the bus, a name or an ARN, does not exist.
 
     PutEvents may accept events for a bus that is not there, so it is asked before the first one.
-    Who may not ask is believed: publishing needs no right to describe.
+    Who may not ask is believed: publishing needs no right to describe, and the owner of a bus in
+    another account seldom grants it.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -93,7 +94,10 @@ def check_bus(aws: Aws, bus: str) -> None:
         if code_of(error) == "ResourceNotFoundException":
             raise AwsRefused(
                 f'bus "{bus}" does not exist ({aws.where})',
-                f"{aws.command(f'provision --bus {bus}')} makes it; or name another with --bus",
+                "check the region, the account and the name in the ARN"
+                if bus.startswith("arn:")
+                else f"{aws.command(f'provision --bus {bus}')} makes it; or name another with "
+                "--bus",
                 code=code_of(error),
             ) from error
         raise translate(error, "describe the bus") from error

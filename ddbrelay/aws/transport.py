@@ -1,33 +1,61 @@
 """The signed asyncio client of the hot path: AWS's JSON protocol on aiohttp.
 
-Credentials, endpoint, region and signature come from botocore; only the wire is ours.
+Credentials and endpoints come from botocore, and so do the headers that name an operation; the
+signature and the wire are ours.
 https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
+from multidict import CIMultiDict
+from yarl import URL
 
 from ddbrelay import __version__
+from ddbrelay.aws.credentials import Credentials, off_loop
+from ddbrelay.aws.errors import PROXY_HINT, SKEWED
 from ddbrelay.aws.session import Aws, is_loopback
+from ddbrelay.aws.signing import Signer
+from ddbrelay.aws.unanswered import NoAnswerError, no_answer
 from ddbrelay.errors import ConfigError
+from ddbrelay.flow.retrying import RetryBudget
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.tracing import Trace
+
+__all__ = ["MAX_CONNECTIONS", "NoAnswerError", "Route", "Service", "Transport", "WireError"]
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 MAX_CONNECTIONS = 128
 """To one host; a wide stream has more shards than a process has file descriptors."""
+_READ_BUFFER = 2**20
+"""A whole page of records; with less, reading pauses in the middle of it."""
+_SKEW = 240.0
+"""Seconds that our clock may be off: AWS refuses signatures from five minutes on."""
+_UNSIGNED = {
+    "Accept": "*/*",
+    # As boto3 has it: unpacking costs more than the bytes that it saves.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"ddbrelay/{__version__}",
+}
+
+_opened: ContextVar[bool] = ContextVar("opened")
+"""Whether the request of this task had to open a connection."""
 
 
 class WireError(Exception):
@@ -40,33 +68,75 @@ class WireError(Exception):
         self.message = message
 
 
-class NoAnswerError(Exception):
-    """The request, or its answer, was lost on the way; AWS may have acted on it."""
-
-
 class _ErrorBody(msgspec.Struct):
     type: str = msgspec.field(name="__type", default="")
     lower: str | None = msgspec.field(name="message", default=None)
     upper: str | None = msgspec.field(name="Message", default=None)
 
 
-class Transport:
-    """One pool of connections for the services of a run; an async context manager."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An address, prepared once for many requests, and the proxy on the way to it."""
 
-    def __init__(self, aws: Aws) -> None:
+    url: URL
+    proxy: URL | None
+    local: bool
+    """Whether the address is on this machine."""
+
+    @classmethod
+    def to(cls, address: str, *, proxies: bool) -> Route:
+        """By the proxy variables as botocore reads them; ConfigError when those make no sense."""
+        url = URL(address, encoded=True)
+        # aiohttp would send them beside the signature; boto3 leaves them out.
+        url = url.with_user(None) if url.raw_user is not None else url
+        found = get_environ_proxies(address) if proxies else {}
+        proxy = ProxyConfiguration(found).proxy_url_for(address)
+        return cls(url, _proxy(proxy) if proxy else None, is_loopback(address))
+
+
+@dataclass(slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    date: str | None = None
+    """The Date header of an answer that is no success."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells a new connection from one that had served before."""
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (the name is aiohttp's)
+    ) -> ResponseHandler:
+        _opened.set(True)
+        return await super()._create_connection(req, traces, timeout)
+
+
+class Transport:
+    """One pool of connections for the services of a run; an async context manager.
+
+    `budget` pays for every request of the run that is made again. `now` is the time that requests
+    are signed with, in epoch seconds.
+    """
+
+    def __init__(self, aws: Aws, now: Callable[[], float] = time.time) -> None:
         self._aws = aws
         self._http: aiohttp.ClientSession | None = None
+        self._patience = 0.0
+        self.now = now
+        self.credentials = Credentials(aws.credentials, now)
+        self.budget = RetryBudget()
 
     async def __aenter__(self) -> Transport:
+        self._patience = READ_TIMEOUT
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                limit_per_host=MAX_CONNECTIONS,
-                ssl=ssl.create_default_context(cafile=self._aws.ca_bundle),
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=READ_TIMEOUT + CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
-            ),
+            connector=_Connector(limit=0, limit_per_host=MAX_CONNECTIONS, ssl=self._aws.tls()),
+            timeout=aiohttp.ClientTimeout(total=READ_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BUFFER,
             # It would also read ~/.netrc, and send what stands there beside our signature.
             trust_env=False,
         )
@@ -78,29 +148,43 @@ class Transport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.credentials.close()
         if self._http is not None:
             await self._http.close()
 
     async def service(self, name: str) -> Service:
-        """A service by boto3's name; raises botocore's errors where boto3 would."""
-        client = await asyncio.to_thread(self._aws.client, name)
+        """A service by boto3's name; raises what `Aws.client` and `Credentials.renewed` do."""
+        client = await off_loop(lambda: self._aws.client(name))
+        if self.credentials.valid(self.now()) is None:
+            await self.credentials.renewed()
         return Service(self, self._aws, client)
 
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], proxy: str | None = None
-    ) -> tuple[int, bytes]:
-        """Status and body of the answer; NoAnswerError when there is none."""
-        assert self._http is not None, "the transport is not open"
-        if self._aws.local and not is_loopback(url):
-            raise ConfigError(f"--local must not reach {url}")
+    async def post(self, route: Route, body: bytes, headers: CIMultiDict[str]) -> _Answer:
+        """The answer, whatever its status; NoAnswerError when there is none."""
+        http = self._http
+        assert http is not None, "the transport is not open"
+        if self._aws.local and not route.local:
+            raise ConfigError(f"--local must not reach {route.url}")
+        _opened.set(False)
         try:
             # A redirect would carry the signature elsewhere, and under --local off this machine.
-            async with self._http.post(
-                url, data=body, headers=headers, proxy=proxy, allow_redirects=False
-            ) as response:
-                return response.status, await response.read()
+            response = await http.post(
+                route.url, data=body, headers=headers, proxy=route.proxy, allow_redirects=False
+            )
+            answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswerError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            raise no_answer(
+                error, route.url, route.proxy, self._patience, reused=not _opened.get()
+            ) from error
+        if response.status == 200:
+            return _Answer(200, answer)
+        return _Answer(response.status, answer, response.headers.get("Date"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    route: Route
+    signer: Signer
 
 
 class Service:
@@ -108,49 +192,71 @@ class Service:
 
     def __init__(self, transport: Transport, aws: Aws, client: Any) -> None:
         self._transport, self._aws, self._client = transport, aws, client
-        model = client.meta.service_model
-        self._signing_name: str = model.signing_name
-        self._target: str = model.metadata["targetPrefix"]
-        self._content_type = f"application/x-amz-json-{model.metadata['jsonVersion']}"
-        self._urls: dict[str, str] = {}
-        self._proxies: dict[str, str | None] = {}
+        self._operations: dict[str, _Operation] = {}
+        self._skew = 0.0
 
     async def resolve(self, operation: str, **parameters: Any) -> None:
-        """Ask boto3 where it would send this call, and send ours there from now on."""
-        url = await asyncio.to_thread(_endpoint, self._client, operation, parameters)
-        self._urls[operation] = url
+        """Ask boto3 where it would send this call, and send ours there from now on.
+
+        Raises ConfigError when the proxy of the environment is no address.
+        """
+        theirs = await off_loop(lambda: _prepared(self._client, operation, parameters))
         # Proxy variables are for the way to AWS, not for an emulator on this machine.
-        proxies = {} if self._aws.local else get_environ_proxies(url)
-        self._proxies[operation] = proxies.get(urlsplit(url).scheme)
+        route = Route.to(theirs.url, proxies=not self._aws.local)
+        signer = Signer(theirs.url, theirs.region, theirs.service, theirs.headers, _UNSIGNED)
+        self._operations[operation] = _Operation(route, signer)
+
+    def url(self, operation: str) -> str:
+        """Where a resolved call goes."""
+        return str(self._operations[operation].route.url)
 
     async def call(self, operation: str, body: bytes) -> bytes:
         """The body of the answer.
 
-        Raises WireError when AWS refuses and NoAnswerError when nothing comes back.
+        Raises WireError when AWS refuses and NoAnswerError when nothing comes back; AwsRefused when
+        the credentials have ended and there are no new ones. Sent again, at once and only once, is
+        what broke on a connection that had been idle, and what was refused for the time of our
+        clock; everything else is left to the caller.
         """
-        url = self._urls[operation]
-        request = AWSRequest(
-            "POST",
-            url,
-            headers={
-                "Content-Type": self._content_type,
-                "X-Amz-Target": f"{self._target}.{operation}",
-                "User-Agent": f"ddbrelay/{__version__}",
-            },
-            data=body,
-        )
-        credentials = self._aws.credentials()
-        if getattr(credentials, "refresh_needed", bool)():
-            # A refresh goes over the network, which must not stop the loop.
-            frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
-        else:
-            frozen = credentials.get_frozen_credentials()
-        SigV4Auth(frozen, self._signing_name, self._aws.region).add_auth(request)
-        headers = dict(request.headers.items())
-        status, answer = await self._transport.post(url, body, headers, self._proxies[operation])
-        if status != 200:
-            raise _refusal(status, answer)
-        return answer
+        prepared, transport = self._operations[operation], self._transport
+        resent = signed_again = False
+        while True:
+            now = transport.now()
+            keys = transport.credentials.valid(now)
+            if keys is None:
+                keys = await transport.credentials.renewed()
+                now = transport.now()
+            signed_at = now + self._skew
+            headers = prepared.signer.sign(body, keys, signed_at)
+            try:
+                answer = await transport.post(prepared.route, body, headers)
+            except NoAnswerError as error:
+                if error.unsent:
+                    continue
+                if resent or not error.idle or not transport.budget.take():
+                    raise
+                resent = True
+                continue
+            if answer.status == 200:
+                transport.budget.succeeded()
+                return answer.body
+            refusal = _refusal(answer.status, answer.body)
+            if signed_again or not self._clock_was_wrong(refusal, answer.date, signed_at):
+                raise refusal
+            signed_again = True
+
+    def _clock_was_wrong(self, refusal: WireError, date: str | None, signed_at: float) -> bool:
+        """Take AWS's time from now on, if it is that which was refused."""
+        if refusal.code not in SKEWED or date is None:
+            return False
+        try:
+            theirs = parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return False
+        if abs(theirs - signed_at) <= _SKEW:
+            return False
+        self._skew = theirs - self._transport.now()
+        return True
 
 
 def _refusal(status: int, body: bytes) -> WireError:
@@ -162,12 +268,22 @@ def _refusal(status: int, body: bytes) -> WireError:
     return WireError(status, code, said.lower or said.upper or "")
 
 
-def _endpoint(client: Any, operation: str, parameters: Mapping[str, Any]) -> str:
-    """The address that boto3 computes for a call, which is prepared and signed but never sent."""
-    seen: list[str] = []
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What boto3 would send: where, in which scope signed, and with which headers signed."""
+
+    url: str
+    region: str
+    service: str
+    headers: Mapping[str, str]
+
+
+def _prepared(client: Any, operation: str, parameters: Mapping[str, Any]) -> _Prepared:
+    """The request that boto3 prepares and signs for a call, but does not send."""
+    seen: list[Any] = []
 
     def intercept(**event: Any) -> AWSResponse:
-        seen.append(event["request"].url)
+        seen.append(event["request"])
         return AWSResponse(event["request"].url, 200, HTTPHeaders(), _Empty())
 
     events = client.meta.events
@@ -181,7 +297,27 @@ def _endpoint(client: Any, operation: str, parameters: Mapping[str, Any]) -> str
         getattr(client, method)(**parameters)
     finally:
         events.unregister(event_name, unique_id="ddbrelay-endpoint")
-    return seen[0]
+    headers = {name: _text(value) for name, value in seen[0].headers.items()}
+    scope = headers["Authorization"].partition("Credential=")[2].partition(",")[0].split("/")
+    signed = {name: headers[name] for name in ("Content-Type", "X-Amz-Target")}
+    return _Prepared(seen[0].url, scope[-3], scope[-2], signed)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _proxy(address: str) -> URL:
+    try:
+        url = URL(address)
+        # To an address of another scheme botocore adds one of its own.
+        usable = address.count("://") == 1 and bool(url.host) and bool(url.port)
+    except ValueError:
+        usable = False
+    if not usable:
+        shown = address.removeprefix("http://").rpartition("@")[2]
+        raise ConfigError(f'the proxy "{shown}" is no address of http or https', PROXY_HINT)
+    return url
 
 
 class _Empty:

@@ -29,6 +29,8 @@ class _Tally:
     events: int = 0
     distinct: int = 0
     others: int = 0
+    claims: int = 0
+    unfollowed: int = 0
     _ids: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -41,6 +43,8 @@ class _Tally:
             self.others += 1
             return False
         self.events += 1
+        self.claims += received.claim is not None
+        self.unfollowed += received.claim_error is not None
         number = str(received.event.get("id") or received.message_id)
         if number in self._ids:
             return True
@@ -63,6 +67,12 @@ class _Tally:
     help="stop after N distinct events; exit 6 when fewer came in time (60s unless --timeout)",
 )
 @click.option("--keep", is_flag=True, help="leave the messages in the queue")
+@click.option(
+    "--follow-claims/--no-follow-claims",
+    "follow",
+    default=None,
+    help="show the detail that a claim check stands for, from S3  [default: follow]",
+)
 @pass_run
 def command(
     run: Run,
@@ -72,11 +82,15 @@ def command(
     timeout: float | None,
     expect: int | None,
     keep: bool,
+    follow: bool | None,
 ) -> None:
     """Print the events that reach the queue behind the bus.
 
     A message is deleted once it is printed. Where the table has no queue, a temporary rule and
     queue are made and removed again, however the command ends.
+
+    An event too large for the bus carries a reference to its detail (tail --claim-check), and the
+    detail is read from S3. Where that fails, the event is shown as it came and counts as received.
 
     \b
     Examples:
@@ -108,6 +122,8 @@ def command(
                     break
                 batch = listener.receive(min(_POLL, left), wanted)
                 for received in batch:
+                    if follow is not False:
+                        received = _followed(run, received)
                     _show(run.console, received, tally.add(received))
                 listener.done(batch)
                 if not batch and left < _POLL:
@@ -169,6 +185,16 @@ def _say_where(run: Run, listener: Listener, everything: bool) -> None:
     run.console.words(f"listening: {what} · Ctrl-C stops")
 
 
+def _followed(run: Run, received: Received) -> Received:
+    from ddbrelay.infra.listener import followed
+
+    received = followed(run.aws, received)
+    if received.claim_error is not None:
+        number = printable(str(received.event.get("id") or received.message_id))
+        run.console.words(f"event {number} keeps its claim check: {received.claim_error}")
+    return received
+
+
 def _show(console: Console, received: Received, repeated: bool) -> None:
     if console.json:
         console.object(_object(received, repeated))
@@ -195,12 +221,12 @@ def _object(received: Received, repeated: bool) -> dict[str, Any]:
         return {"type": "message", "body": received.body, "receivedAt": moment}
     # The text as it came keeps every digit; a line break is only ever between its tokens.
     text = received.body.replace("\r", " ").replace("\n", " ")
-    return {
-        "type": "event",
-        "event": msgspec.Raw(text.encode()),
-        "receivedAt": moment,
-        "repeated": repeated,
-    }
+    shown: dict[str, Any] = {"type": "event", "event": msgspec.Raw(text.encode())}
+    if received.claim is not None:
+        shown["claimCheck"] = received.claim.as_object()
+        if received.claim_error is not None:
+            shown["claimError"] = received.claim_error
+    return shown | {"receivedAt": moment, "repeated": repeated}
 
 
 def _rich(received: Received, repeated: bool) -> str:
@@ -265,6 +291,8 @@ def _sum_up(
                 "distinct": tally.distinct,
                 "duplicates": repeated,
                 "notEvents": tally.others,
+                "claimChecks": tally.claims,
+                "claimErrors": tally.unfollowed,
                 "expected": expect,
                 "queue": listener.name,
                 "temporary": listener.temporary,
@@ -274,6 +302,8 @@ def _sum_up(
         return
     also = [f"{repeated:,} repeated"] if repeated else []
     also += [f"{tally.others:,} messages that are no events"] if tally.others else []
+    if tally.unfollowed:
+        also.append(f"{counted(tally.unfollowed, 'claim check')} not followed")
     console.words(
         f"{counted(tally.distinct, 'event')} received in {seconds:.1f} s"
         + (f" ({', '.join(also)})" if also else "")

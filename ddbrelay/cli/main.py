@@ -31,6 +31,7 @@ COMMANDS = {
     "replay": "replay",
     "positions": "positions",
     "ledger": "ledger",
+    "dead-letters": "dead_letters",
     "teardown": "teardown",
     "config": "config",
     "completion": "completion",

@@ -38,6 +38,9 @@ _METAVARS = {
     "source": "SOURCE",
     "grace": "SECONDS",
     "max_in_flight": "N",
+    "claim_check": "URL",
+    "dead_letter_queue": "QUEUE",
+    "metrics_port": "PORT",
 }
 _CARRIED = ("config", "profile", "region", "endpoint_url", "table", "bus")
 _OPPOSITES = {"quiet": "verbose", "verbose": "quiet"}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +17,45 @@ from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
 from ddbrelay.cli.text import counted, iso
 from ddbrelay.errors import AwsRefused, ConfigError, DataLost, ExpectationNotMet, RecordsParked
-from ddbrelay.flow.tracking import Fate, Tally
+from ddbrelay.flow.tracking import Fate, Store, Tally
 from ddbrelay.relay import Options, Relay
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.aws.table import TableStream
+    from ddbrelay.aws.transport import Transport
+    from ddbrelay.cli.metrics import Metrics
     from ddbrelay.config import Settings
     from ddbrelay.flow.capture import StreamSource
     from ddbrelay.flow.mapping import Mapper
-    from ddbrelay.flow.tracking import Store
+    from ddbrelay.flow.sink import Sink
+    from ddbrelay.relay.copies import LetterStore
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Where /metrics and /healthz are served; `metrics` counts over all runs of the process."""
+
+    metrics: Metrics
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class CopyTo:
+    """The SQS queue for a copy of each dead letter that a consumer has in `store`."""
+
+    queue: str
+    store: LetterStore
+    consumer: str
 
 
 @dataclass(frozen=True)
 class Job:
     """One run: what it reads, how it maps, where it sends (`bus` None for nowhere).
 
-    `part` narrows the stream to some of its shards.
+    `part` narrows the stream to some of its shards. `copies` says where copies of dead letters go,
+    `monitor` where the run can be watched.
     """
 
     aws: Aws
@@ -41,16 +65,19 @@ class Job:
     store: Store
     options: Options
     part: Callable[[StreamSource], StreamSource] | None = None
+    copies: CopyTo | None = None
+    monitor: Monitor | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended; `seconds` is its length."""
+    """How a run ended; `seconds` is its length, `held` why the bus took nothing at the end."""
 
     tally: Tally
     reason: str
     read: int
     seconds: float
+    held: str | None = None
 
     def following(self, before: Ended | None) -> Ended:
         """This run and the one before it, as one."""
@@ -61,6 +88,7 @@ class Ended:
             self.reason,
             before.read + self.read,
             before.seconds + self.seconds,
+            self.held,
         )
 
 
@@ -81,15 +109,27 @@ def options_of(settings: Settings, **bounds: Any) -> Options:
     return Options(
         grace=settings.grace,
         max_in_flight=settings.max_in_flight,
+        linger=settings.linger,
+        claim_check=settings.claim_check,
         pace=Pace(settings.poll_interval, settings.idle_interval),
         discovery_interval=settings.discovery_interval,
         **bounds,
     )
 
 
+def monitor_of(settings: Settings, table: str, bus: str | None) -> Monitor | None:
+    """Where the runs of this process are watched; None where no port was asked for."""
+    if settings.metrics_port is None:
+        return None
+    from ddbrelay.cli.metrics import Metrics
+
+    labels = {"table": table, "bus": bus or "", "consumer": settings.consumer}
+    metrics = Metrics(labels, idle_interval=settings.idle_interval)
+    return Monitor(metrics, settings.metrics_host, settings.metrics_port)
+
+
 async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     """Run the engine over AWS until it ends; the screen is closed on every way out."""
-    from ddbrelay.aws.bus import AwsBus
     from ddbrelay.aws.streams import AwsStream
     from ddbrelay.aws.transport import Transport
     from ddbrelay.flow.change import Origin
@@ -97,14 +137,30 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     began = time.monotonic()
     engine: Relay | None = None
     follower: asyncio.Task[None] | None = None
+    origin = Origin(job.stream.table, job.stream.arn)
     try:
-        async with Transport(job.aws) as transport:
+        async with contextlib.AsyncExitStack() as stack:
+            transport = await stack.enter_async_context(Transport(job.aws))
             source: StreamSource = await AwsStream.open(transport, job.stream.arn)
             if job.part is not None:
                 source = job.part(source)
-            sink = None if job.bus is None else await AwsBus.open(transport, job.bus)
-            origin = Origin(job.stream.table, job.stream.arn)
-            engine = Relay(source, job.mapper, sink, job.store, origin, screen, job.options)
+            sink = None if job.bus is None else await _sink(job, job.bus, transport, screen)
+            store: Store = job.store
+            if job.copies is not None:
+                from ddbrelay.aws.letter_queue import LetterQueue
+                from ddbrelay.relay.copies import Copies
+
+                to, grace = job.copies, job.options.grace
+                queue = await LetterQueue.open(job.aws, to.queue, to.consumer, origin)
+                store = await stack.enter_async_context(
+                    Copies(to.store, queue, screen.trouble, grace=grace)
+                )
+            engine = Relay(source, job.mapper, sink, store, origin, screen, job.options)
+            if job.monitor is not None:
+                from ddbrelay.cli.metrics import serving
+
+                at = job.monitor
+                await stack.enter_async_context(serving(at.metrics, engine, at.host, at.port))
             follower = asyncio.create_task(screen.follow(engine, stop))
             tally = await engine.run(stop)
     finally:
@@ -113,7 +169,20 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
             with contextlib.suppress(asyncio.CancelledError):
                 await follower
         screen.close(engine)
-    return Ended(tally, engine.end_reason, engine.read, time.monotonic() - began)
+    return Ended(tally, engine.end_reason, engine.read, time.monotonic() - began, engine.held)
+
+
+async def _sink(job: Job, bus: str, transport: Transport, screen: Screen) -> Sink:
+    from ddbrelay.aws.bus import AwsBus
+
+    sink = await AwsBus.open(transport, bus)
+    if job.options.claim_check is None:
+        return sink
+    from ddbrelay.aws.claims import ClaimChecks, ClaimingSink
+
+    claims = ClaimChecks(job.aws, job.options.claim_check)
+    await claims.check(screen.trouble)
+    return ClaimingSink(sink, claims)
 
 
 def run(job: Job, console: Console, title: str, details: str) -> Ended:
@@ -129,7 +198,30 @@ def run(job: Job, console: Console, title: str, details: str) -> Ended:
         with asyncio_stop() as stop:
             return await relay(job, screen, stop)
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=_fast_loop) as runner, _rare_collections():
+        return runner.run(main())
+
+
+def _fast_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Collect cyclic garbage seldom: records make none, and there are hundreds of thousands."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
@@ -165,11 +257,15 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
             "before they could be read",
             "ddbrelay ledger lists them; compare the table with what its consumers have",
         )
+    if ended.held is not None and ended.reason != "stopped":
+        raise AwsRefused(
+            ended.held, "ddbrelay provision makes it; the next run sends what was not sent"
+        )
     if (parked := tally[Fate.PARKED]) and ended.reason != "stopped":
         one, many = "record is parked as a dead letter", "records are parked as dead letters"
         raise RecordsParked(
             f"finished, but {parked:,} {one if parked == 1 else many}",
-            "the reason stands with each of them above; later events of these items wait behind",
+            "ddbrelay dead-letters list shows them, redrive sends them again, in order",
         )
     if ended.reason == "timeout" and timeout_is_a_failure:
         raise ExpectationNotMet("the time-out came before the end that was asked for")

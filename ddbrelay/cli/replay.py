@@ -135,8 +135,8 @@ def command(
 
 
 def _time(option: str, text: str) -> float:
-    from ddbrelay.config import parse_time
     from ddbrelay.errors import ConfigError
+    from ddbrelay.values import parse_time
 
     try:
         return parse_time(text, time.time())

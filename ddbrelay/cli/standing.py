@@ -10,10 +10,11 @@ import click
 
 from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.console import Console
+from ddbrelay.cli.cost import Bills, money
 from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.text import counted, iso, printable
 from ddbrelay.cli.view import alarm, short_shard, whole
-from ddbrelay.flow.tracking import Fate
+from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
@@ -27,7 +28,8 @@ class Standing:
     """A consumer on the latest stream of its table, at the epoch second `at`.
 
     `owner` is the run that relays now, `heard_at` the last sign of life of any. `counts` and `gaps`
-    are those of the ledger, `unfinished` are older streams on which it has a checkpoint.
+    are those of the ledger, `unfinished` are older streams on which it has a checkpoint, `bills` is
+    what AWS bills for the runs on this stream.
     """
 
     consumer: str
@@ -40,6 +42,7 @@ class Standing:
     gaps: int
     dead_letters: int
     unfinished: Sequence[str]
+    bills: Bills
     at: float
 
     @property
@@ -101,6 +104,10 @@ def _summary_object(found: Standing) -> dict[str, Any]:
         "lost": found.gaps,
         "deadLetters": found.dead_letters,
         "unfinishedStreams": list(found.unfinished),
+        "usage": {
+            "run": None if found.bills.run is None else found.bills.run.as_object(),
+            "total": found.bills.total.as_object(),
+        },
         "at": iso(found.at),
     }
 
@@ -135,6 +142,9 @@ def print_rows(console: Console, found: Standing) -> None:
         _print_shards(console, found)
         _space(console)
     _print_totals(console, found)
+    if found.bills.total.usage != Usage():
+        _space(console)
+        _print_bills(console, found.bills)
 
 
 def _line(console: Console, label: str, text: str, colour: str | None = None) -> None:
@@ -230,3 +240,25 @@ def _print_totals(console: Console, found: Standing) -> None:
         _line(console, "lag", lag, None if urgent == "dim" else urgent)
     elif not survey.unread:
         _line(console, "lag", "all read")
+
+
+def _print_bills(console: Console, bills: Bills) -> None:
+    """One column for each thing that is billed; the last one is an estimate, and says so."""
+    total = bills.total.usage
+    shown = [
+        ("reads", "reads", True),
+        ("events", "events", True),
+        ("billed as", "chunks", total.chunks != total.events),
+        ("claim checks", "puts", total.puts > 0),
+    ]
+    columns = [(heading, counter) for heading, counter, useful in shown if useful]
+    rows = [("usage", *(heading for heading, _ in columns), "estimated cost")]
+    for label, bill in (("last run", bills.run), ("in total", bills.total)):
+        if bill is not None:
+            counts = (f"{getattr(bill.usage, counter):,}" for _, counter in columns)
+            rows.append((label, *counts, money(bill.cost)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][1:-1]
+    for number, (label, *cells, cost) in enumerate(rows):
+        middle = "".join(f"{cell:>{wide}}  " for cell, wide in zip(cells, widths, strict=True))
+        line = f"{label:<10}{middle}{cost}"
+        console.data(_styled(console, line, None if number else "dim"))

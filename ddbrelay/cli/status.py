@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream
     from ddbrelay.cli.console import Console
     from ddbrelay.cli.standing import Standing
+    from ddbrelay.config import Settings
     from ddbrelay.relay.survey import Survey
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.sqlite import SqliteStore
@@ -35,6 +36,9 @@ def command(run: Run, fail_if_lag: float | None) -> None:
     changes nothing. A stream keeps a record for 24 hours. Without a checkpoint everything in the
     stream is unread.
 
+    The cost of the runs is estimated from the prices in ddbrelay.toml ([prices]), by default those
+    of us-east-1. Free tiers are not subtracted: DynamoDB gives 2.5 million reads a month.
+
     \b
     Examples:
       ddbrelay status --table users
@@ -54,7 +58,7 @@ def command(run: Run, fail_if_lag: float | None) -> None:
     with closing(Database(run.settings.state_file)) as database:
         store = SqliteStore(database, consumer, stream.arn)
         survey = asyncio.run(_survey(run.aws, stream, store, run.console))
-        found = _standing(database, consumer, stream, survey)
+        found = _standing(run.settings, database, stream, survey)
     for label in found.unfinished:
         run.console.words(
             f'consumer "{consumer}" has an unfinished checkpoint on an older stream, {label}'
@@ -81,15 +85,19 @@ async def _survey(aws: Aws, stream: TableStream, store: SqliteStore, console: Co
         return await survey(source, origin, store, trouble=console.words)
 
 
-def _standing(database: Database, consumer: str, stream: TableStream, survey: Survey) -> Standing:
+def _standing(
+    settings: Settings, database: Database, stream: TableStream, survey: Survey
+) -> Standing:
     import time
 
+    from ddbrelay.cli.cost import Bills, Prices
     from ddbrelay.cli.standing import Standing
     from ddbrelay.flow.tracking import Fate
-    from ddbrelay.stores import ledger
+    from ddbrelay.stores import ledger, usage
     from ddbrelay.stores.ownership import owner_of
     from ddbrelay.stores.sqlite import consumers, positions_of
 
+    consumer = settings.consumer
     kept = ledger.of_consumer(database, consumer, stream.arn).values()
     owner = owner_of(database, consumer, stream.arn)
     mine = [one for one in consumers(database) if one.name == consumer]
@@ -112,6 +120,7 @@ def _standing(database: Database, consumer: str, stream: TableStream, survey: Su
             if arn.startswith(table)
             and not all(position.finished for position in positions_of(database, consumer, arn))
         ],
+        bills=Bills.of(usage.of_consumer(database, consumer, stream.arn), Prices.of(settings)),
         at=time.time(),
     )
 

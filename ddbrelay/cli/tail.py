@@ -12,7 +12,7 @@ from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream
-    from ddbrelay.cli.relaying import Ended
+    from ddbrelay.cli.relaying import Ended, Monitor
     from ddbrelay.cli.succession import Leg
     from ddbrelay.flow.capture import Position, Start
     from ddbrelay.stores.database import Database
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--until-idle", type=DURATION, help="stop when nothing came for this long")
 @click.option("--timeout", type=DURATION, help="stop after this long")
-@setting_options("grace", "max_in_flight")
+@setting_options("grace", "max_in_flight", "claim_check", "dead_letter_queue", "metrics_port")
 @pass_run
 def command(
     run: Run,
@@ -68,6 +68,7 @@ def command(
     bus = run.settings.bus_name if forward else None
     if bus is not None:
         check_bus(run.aws, bus)
+    monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: relaying.Ended | None = None
     with closing(Database(run.settings.state_file)) as database:
@@ -84,7 +85,7 @@ def command(
                 "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
             }
             leg_ended, positions = _run(
-                run, database, leg, bus, None if follows else chosen, bounds
+                run, database, leg, bus, None if follows else chosen, bounds, monitor
             )
             ended = leg_ended.following(ended)
             if ended.reason not in {"ended", "gone"}:
@@ -125,6 +126,7 @@ def _run(
     bus: str | None,
     chosen: tuple[Start | None, float | None] | None,
     bounds: dict[str, Any],
+    monitor: Monitor | None,
 ) -> tuple[Ended, dict[str, Position]]:
     """Read one stream, and return where its checkpoint stands; `chosen` None goes on from there.
 
@@ -160,6 +162,10 @@ def _run(
             **bounds,
         ),
         leg.part,
+        relaying.CopyTo(settings.dead_letter_queue, store, settings.consumer)
+        if forward and settings.dead_letter_queue is not None
+        else None,
+        monitor,
     )
     title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
     details = (
@@ -174,9 +180,9 @@ def _start(run: Run) -> tuple[Start | None, float | None]:
     """The start that was asked for; None for the checkpoint."""
     import time
 
-    from ddbrelay.config import parse_time
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
+    from ddbrelay.values import parse_time
 
     text = run.settings.start
     if text == "checkpoint":

@@ -15,7 +15,7 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        from ddbrelay.config import parse_duration
+        from ddbrelay.values import parse_duration
 
         try:
             return parse_duration(value)

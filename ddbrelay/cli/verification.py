@@ -59,7 +59,7 @@ def show_report(
     for shard_id, (parked, kept) in letters.items():
         console.words(
             f"{name_of(shard_id)}: {counted(parked, 'record')} counted as parked, "
-            f"{counted(kept, 'dead letter')} in the state file"
+            f"{counted(kept, 'dead letter')} kept or resolved"
         )
 
 

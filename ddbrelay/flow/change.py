@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -18,23 +17,28 @@ import msgspec
 from ddbrelay.flow.capture import Page, Record
 
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
+_REWRITTEN = re.compile(rb"[\\\s]").search
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_FORMS: dict[str, Any] = {
-    "S": str,
-    "N": str,
-    "B": str,
-    "BOOL": bool,
-    "M": dict,
-    "L": list,
-    "SS": list,
-    "NS": list,
-    "BS": list,
-}
 _INT64 = range(-(2**63), 2**63)
 
 
 class UndecodableError(ValueError):
     """An attribute value that is none of DynamoDB's ten types, or no JSON at all."""
+
+
+class _Value(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One attribute value; of two types, which DynamoDB never writes, the first one here counts."""
+
+    S: str | msgspec.UnsetType = msgspec.UNSET
+    N: str | msgspec.UnsetType = msgspec.UNSET
+    BOOL: bool | msgspec.UnsetType = msgspec.UNSET
+    M: dict[str, _Value] | msgspec.UnsetType = msgspec.UNSET
+    L: list[_Value] | msgspec.UnsetType = msgspec.UNSET
+    B: str | msgspec.UnsetType = msgspec.UNSET
+    SS: list[str] | msgspec.UnsetType = msgspec.UNSET
+    NS: list[str] | msgspec.UnsetType = msgspec.UNSET
+    BS: list[str] | msgspec.UnsetType = msgspec.UNSET
+    NULL: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class _GetRecordsOutput(msgspec.Struct):
@@ -47,6 +51,8 @@ class _LambdaEvent(msgspec.Struct):
 
 
 _get_records_decoder = msgspec.json.Decoder(_GetRecordsOutput)
+_image_decoder = msgspec.json.Decoder(dict[str, _Value] | None)
+_attributes_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _lambda_decoder = msgspec.json.Decoder(_LambdaEvent)
 
 
@@ -78,12 +84,16 @@ class Origin:
 class Change:
     """What one record says; decoded piece by piece, when asked."""
 
-    __slots__ = ("__dict__", "origin", "record", "shard_id")
+    __slots__ = ("_item_key", "_keys", "_new", "_old", "origin", "record", "shard_id")
 
     def __init__(self, record: Record, shard_id: str, origin: Origin) -> None:
         self.record = record
         self.shard_id = shard_id
         self.origin = origin
+        self._item_key: bytes | None = None
+        self._keys: dict[str, Any] | None = None
+        self._new: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+        self._old: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
 
     @property
     def event_id(self) -> str:
@@ -122,47 +132,82 @@ class Change:
             and (by.principal_upper or by.principal_lower) == TTL_PRINCIPAL
         )
 
-    @cached_property
+    @property
     def typed_keys(self) -> dict[str, dict[str, Any]]:
         """The key attributes with DynamoDB's types, sorted by name."""
         keys = _typed_image(self.record.dynamodb.keys)
         if keys is None:
             raise UndecodableError("there are no keys")
-        return {name: keys[name] for name in sorted(keys)}
+        return keys if len(keys) < 2 else {name: keys[name] for name in sorted(keys)}
 
-    @cached_property
+    @property
     def item_key(self) -> bytes:
         """Identifies the item: the same bytes for every change of it."""
-        return msgspec.json.encode(self.typed_keys)
+        if self._item_key is None:
+            raw = bytes(self.record.dynamodb.keys)
+            # One attribute without an escape or a space stands as we would write it.
+            if raw.count(b'"') == 6 and raw.startswith(b'{"') and not _REWRITTEN(raw):
+                self._item_key = raw
+            else:
+                self._item_key = msgspec.json.encode(self.typed_keys)
+        return self._item_key
 
-    @cached_property
+    @property
     def keys(self) -> dict[str, Any]:
         """The key attributes as plain values."""
-        return {name: plain(value) for name, value in self.typed_keys.items()}
+        if self._keys is None:
+            values = _plain_image(self.record.dynamodb.keys)
+            if values is None:
+                raise UndecodableError("there are no keys")
+            self._keys = {name: values[name] for name in sorted(values)}
+        return self._keys
 
-    @cached_property
+    @property
     def new(self) -> dict[str, Any] | None:
         """The item after the change, None where the stream's view type or the change has none."""
-        return _plain_image(self.record.dynamodb.new_image)
+        if self._new is msgspec.UNSET:
+            self._new = _plain_image(self.record.dynamodb.new_image)
+        return self._new
 
-    @cached_property
+    @property
     def old(self) -> dict[str, Any] | None:
         """The item before the change, None where the stream's view type or the change has none."""
-        return _plain_image(self.record.dynamodb.old_image)
+        if self._old is msgspec.UNSET:
+            self._old = _plain_image(self.record.dynamodb.old_image)
+        return self._old
 
-    @cached_property
+    @property
     def changed(self) -> list[str]:
         """Names of the top-level attributes that differ between the images, sorted.
 
         Empty where the stream's view type leaves out an image that the comparison needs.
         """
-        old = _typed_image(self.record.dynamodb.old_image)
-        new = _typed_image(self.record.dynamodb.new_image)
+        old = _attributes(self.record.dynamodb.old_image)
+        new = _attributes(self.record.dynamodb.new_image)
         if self.event_name == "MODIFY" and (old is None or new is None):
             return []
-        before, after = old or {}, new or {}
-        names = before.keys() | after.keys()
-        return sorted(name for name in names if before.get(name) != after.get(name))
+        if old is None or new is None:
+            return sorted(old or new or ())
+        names = old.keys() | new.keys()
+        return sorted(name for name in names if _differ(old.get(name), new.get(name)))
+
+
+def _attributes(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, msgspec.Raw] | None:
+    """The attributes of an image, each as it stands there."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        found: dict[str, msgspec.Raw] | None = _attributes_decoder.decode(raw)
+        return found
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UndecodableError(f"an image is not an object: {error}") from None
+
+
+def _differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+    # The same value may be written in two ways.
+    return bytes(one) != bytes(other) and bool(_decode(one) != _decode(other))
 
 
 def _decode(raw: msgspec.Raw) -> Any:
@@ -180,43 +225,60 @@ def _typed_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
 
 
 def _plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
-    image = _typed_image(raw)
-    return None if image is None else {name: plain(value) for name, value in image.items()}
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        image = _image_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UndecodableError(f"no image of an item: {error}") from None
+    return None if image is None else _plain_values(image)
+
+
+def _plain_values(image: dict[str, _Value]) -> dict[str, Any]:
+    # Most attributes are texts, and this runs for every attribute of every record.
+    return {
+        name: text if (text := value.S) is not msgspec.UNSET else _plain(value)
+        for name, value in image.items()
+    }
 
 
 def plain(value: Any) -> Any:
-    """One attribute value as what `msgspec.json.encode` writes for it.
+    """One decoded attribute value as what `msgspec.json.encode` writes for it.
 
     Numbers keep every digit, binary stays base64 text, sets become arrays. Raises
     UndecodableError for anything that is not an attribute value.
     """
-    if not isinstance(value, dict) or len(value) != 1:
-        raise UndecodableError(f"not an attribute value: {str(value)[:80]}")
-    ((kind, inner),) = value.items()
-    if kind == "NULL":
-        return None
-    form = _FORMS.get(kind)
-    if form is None:
-        raise UndecodableError(f"unknown attribute type {kind!r}")
-    if not isinstance(inner, form):
-        raise UndecodableError(f"not an attribute value: {str(value)[:80]}")
-    if kind in {"S", "B", "BOOL"}:
-        return inner
-    if kind == "N":
-        return _number(inner)
-    if kind == "M":
-        return {name: plain(item) for name, item in inner.items()}
-    if kind == "L":
-        return [plain(item) for item in inner]
-    if kind == "NS":
-        return [_number(item) for item in inner]
-    return list(inner)
+    try:
+        return _plain(msgspec.convert(value, _Value))
+    except msgspec.ValidationError as error:
+        raise UndecodableError(f"not an attribute value: {str(value)[:80]}: {error}") from None
 
 
-def _number(text: Any) -> int | str | msgspec.Raw:
+def _plain(value: _Value) -> Any:
+    if (text := value.S) is not msgspec.UNSET:
+        return text
+    if (number := value.N) is not msgspec.UNSET:
+        return _number(number)
+    if (flag := value.BOOL) is not msgspec.UNSET:
+        return flag
+    if (members := value.M) is not msgspec.UNSET:
+        return _plain_values(members)
+    if (elements := value.L) is not msgspec.UNSET:
+        return [_plain(element) for element in elements]
+    if (numbers := value.NS) is not msgspec.UNSET:
+        return [_number(number) for number in numbers]
+    for other in (value.B, value.SS, value.BS):
+        if other is not msgspec.UNSET:
+            return other
+    if value.NULL is msgspec.UNSET:
+        raise UndecodableError("an attribute value has no type")
+    return None
+
+
+def _number(text: str) -> int | str | msgspec.Raw:
     """A number digit for digit; an integer beyond 64 bits as text, since PutEvents refuses it."""
-    if not isinstance(text, str):
-        raise UndecodableError(f"a number must be text, not {text!r}")
+    if len(text) < 19 and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
+        return int(text)
     match = _JSON_NUMBER.fullmatch(text)
     if match is None:
         return _normalised(text)

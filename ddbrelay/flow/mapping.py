@@ -7,7 +7,6 @@ API_PutEventsRequestEntry.html and eb-putevents.html of the user guide.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -20,7 +19,7 @@ _VERBS = {"INSERT": "Created", "MODIFY": "Updated", "REMOVE": "Deleted"}
 _EXPIRED = "Expired"
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One PutEvents entry before it has a bus; `detail` is a JSON object, `time` epoch seconds.
 
     `rule` names what in the mapping made it; it is not sent.
@@ -36,24 +35,20 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """Bytes by AWS's formula for the size of an entry."""
-        return (
-            (14 if self.time is not None else 0)
-            + len(self.source.encode())
-            + len(self.detail_type.encode())
-            + len(self.detail)
-            + sum(len(resource.encode()) for resource in self.resources)
-        )
+        texts = (self.source, self.detail_type, *self.resources)
+        size = len(self.detail) + (14 if self.time is not None else 0)
+        for text in texts:
+            size += len(text) if text.isascii() else len(text.encode())
+        return size
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True, gc=False):
     """No event by intention; `reason` names the rule."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """No event although there should be one: the record is parked with this reason."""
 
     reason: str
@@ -85,26 +80,36 @@ class CrudMapper:
         self.source = source or f"ddbrelay.{table}"
         if never := bad_source(self.source):
             raise ValueError(f'"{self.source}" cannot be the source of events: {never.reason}')
+        # What can be wrong with an event is the same for all changes of a name.
+        self._kinds = {name: self._kind(verb) for name, verb in _VERBS.items()}
+        self._expired = self._kind(_EXPIRED)
+
+    def _kind(self, verb: str) -> tuple[str, str, Reject | None]:
+        """Detail type, rule, and why no event may have this type."""
+        event = Event(self.source, self.entity + verb, b"{}")
+        return event.detail_type, verb.lower(), refused(event)
 
     def __call__(self, change: Change) -> Event | Skip | Reject:
         name = change.event_name
-        verb = _EXPIRED if change.ttl else _VERBS.get(name)
-        if verb is None:
+        kind = self._expired if change.ttl else self._kinds.get(name)
+        if kind is None:
             return Reject(f"unknown event name {name!r}")
+        detail_type, rule, never = kind
+        if never is not None:
+            return never
         try:
             image = change.old if name == "REMOVE" else change.new
             detail = msgspec.json.encode(change.keys if image is None else image)
         except (UndecodableError, msgspec.MsgspecError, ValueError, TypeError) as error:
             return Reject(f"cannot be read: {error}")
-        event = Event(
-            source=self.source,
-            detail_type=self.entity + verb,
-            detail=detail,
-            resources=(change.stream_arn, change.event_id),
-            time=change.time,
-            rule=verb.lower(),
+        return Event(
+            self.source,
+            detail_type,
+            detail,
+            (change.stream_arn, change.event_id),
+            change.time,
+            rule,
         )
-        return refused(event) or event
 
 
 def refused(event: Event) -> Reject | None:

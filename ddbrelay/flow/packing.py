@@ -6,26 +6,33 @@ Limits: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.ht
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.offloading import Claim
 
 MAX_ENTRIES = 10
 MAX_BYTES = 1024 * 1024
 """The entries of a request together must stay strictly below this."""
 
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """An event on its way: the change it came from, and what the engine hangs onto it."""
+class Item(msgspec.Struct, eq=False):
+    """An event on its way: the change it came from, and what the engine hangs onto it.
+
+    `size` counts the event by AWS's formula, `claim` is its detail where that goes to S3. `behind`
+    is the next one of the same key, and the packer's own.
+    """
 
     change: Change
     event: Event
     size: int
     attempts: int = 0
-    ticket: Any = field(default=None, repr=False)
+    claim: Claim | None = None
+    ticket: Any = None
+    behind: Item | None = None
 
     @property
     def key(self) -> bytes:
@@ -41,61 +48,84 @@ def oversize(event: Event) -> bool:
 class Packer:
     """Holds events until they can go.
 
-    One queue for each item key; a key is busy from `take` until `release`. An item that must be
-    sent again goes back to the head of its queue.
+    The events of one item key stand in one line, of which only the first may go; the next one
+    follows when the first is released. So a key is busy from `take` until `release`.
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._queues: dict[bytes, deque[Item]] = {}
-        self._ready: deque[bytes] = deque()
+        self._last: dict[bytes, Item] = {}
+        self._ready: deque[Item] = deque()
+        self._ready_bytes = 0
         self._waiting = 0
 
     def __len__(self) -> int:
         """Events that wait, the ones in flight apart."""
         return self._waiting
 
+    @property
+    def full(self) -> bool:
+        """Whether the next request would be as large as one can be."""
+        return len(self._ready) >= self._max_entries or self._ready_bytes >= self._max_bytes
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an event whose key is not busy."""
+        return bool(self._ready)
+
     def add(self, item: Item) -> None:
         """Queue behind all earlier events of the same key."""
-        queue = self._queues.get(item.key)
-        if queue is None:
-            self._queues[item.key] = deque((item,))
-            self._ready.append(item.key)
-        else:
-            queue.append(item)
+        key = item.key
+        last = self._last.get(key)
+        self._last[key] = item
         self._waiting += 1
+        if last is None:
+            self._ready.append(item)
+            self._ready_bytes += item.size
+        else:
+            last.behind = item
 
     def take(self) -> list[Item]:
         """The next request, oldest keys first; empty when every waiting key is busy."""
         taken: list[Item] = []
-        size = 0
-        while self._ready and len(taken) < self._max_entries:
-            queue = self._queues[self._ready[0]]
-            size += queue[0].size
-            if taken and size >= self._max_bytes:
+        ready, size = self._ready, 0
+        while ready and len(taken) < self._max_entries:
+            item = ready[0]
+            if taken and size + item.size >= self._max_bytes:
                 break
-            self._ready.popleft()
-            taken.append(queue.popleft())
+            size += item.size
+            taken.append(ready.popleft())
+        self._ready_bytes -= size
         self._waiting -= len(taken)
         return taken
 
     def put_back(self, item: Item) -> None:
-        """It will be sent again, before all others of its key; the key stays busy."""
-        self._queues[item.key].appendleft(item)
+        """It will be sent again, before all others of its key, which stays busy until `again`."""
         self._waiting += 1
 
-    def release(self, key: bytes) -> None:
-        """Nothing of this key is in flight any more."""
-        if self._queues[key]:
-            self._ready.append(key)
-        else:
-            del self._queues[key]
+    def again(self, item: Item) -> None:
+        """What was put back may go now."""
+        self._ready.appendleft(item)
+        self._ready_bytes += item.size
 
-    def withdraw(self, key: bytes) -> list[Item]:
-        """Take out all that waits for a busy key, in order; the key stays busy."""
-        queue = self._queues[key]
-        items = list(queue)
-        queue.clear()
+    def release(self, item: Item) -> None:
+        """It needs no sending any more: the next one of its key may go."""
+        behind = item.behind
+        if behind is None:
+            del self._last[item.key]
+        else:
+            item.behind = None
+            self._ready.append(behind)
+            self._ready_bytes += behind.size
+
+    def withdraw(self, item: Item) -> list[Item]:
+        """Take out all that waits behind it, in order; its key stays busy."""
+        items: list[Item] = []
+        behind, item.behind = item.behind, None
+        while behind is not None:
+            items.append(behind)
+            behind.behind, behind = None, behind.behind
+        self._last[item.key] = item
         self._waiting -= len(items)
         return items

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from ddbrelay.flow.packing import Item
 
 FINAL_CODES = frozenset(
@@ -24,6 +26,9 @@ FINAL_CODES = frozenset(
     }
 )
 """Codes of an entry that sending again cannot mend; any other code is tried again."""
+DENIED_CODES = frozenset({"AccessDeniedException", "InvalidAccountIdException"})
+"""Final codes that say nothing about the event: the bus takes none from us."""
+THROTTLED_CODE = "ThrottlingException"
 
 
 @dataclass(slots=True)
@@ -36,6 +41,10 @@ class Receipt:
     """With the code, or what went wrong on the way."""
     rejected: list[tuple[Item, str]] = field(default_factory=list)
     """With the reason."""
+    crowded: bool = False
+    """The endpoint is not up to so many requests: it throttled, failed, or did not answer."""
+    held: str | None = None
+    """Why no request can succeed before something outside is mended; all items are in `retry`."""
 
 
 class Sink(Protocol):
@@ -44,20 +53,19 @@ class Sink(Protocol):
     One call is one request; calls may run at the same time, for different item keys. An answer that
     was lost counts as `retry`: the bus may then have the event twice, never not at all. Nothing is
     retried inside, and nothing is buffered: what `send` returned is final. A DdbrelayError means
-    that no request can succeed now (credentials, permissions, no such bus); nothing was accepted.
+    that the run cannot go on (credentials, permissions); nothing was accepted.
     """
 
     async def send(self, items: Sequence[Item]) -> Receipt:
         """Send at most ten items, together below 1 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntryResult:
+class EntryResult(msgspec.Struct, frozen=True, gc=False):
     """One entry of the answer of PutEvents: an event id, or an error code and its message."""
 
-    event_id: str | None
-    code: str | None = None
-    message: str | None = None
+    event_id: str | None = msgspec.field(name="EventId", default=None)
+    code: str | None = msgspec.field(name="ErrorCode", default=None)
+    message: str | None = msgspec.field(name="ErrorMessage", default=None)
 
 
 def receipt_of(items: Sequence[Item], results: Sequence[EntryResult]) -> Receipt:
@@ -70,6 +78,7 @@ def receipt_of(items: Sequence[Item], results: Sequence[EntryResult]) -> Receipt
             receipt.rejected.append((item, f"{result.code}: {result.message or ''}".rstrip(": ")))
         else:
             receipt.retry.append((item, result.code or "no result"))
+            receipt.crowded = receipt.crowded or result.code == THROTTLED_CODE
     return receipt
 
 

@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from ddbrelay.errors import AwsRefused, DdbrelayError
+from ddbrelay.flow.offloading import Reference, claim_of, restore
 from ddbrelay.infra.calls import NOT_FOUND, attempt, call
 from ddbrelay.infra.events import refuse_failed_entries
 from ddbrelay.infra.names import PREFIX
@@ -46,7 +47,8 @@ class Received:
     """One message.
 
     `body` is its text as it came; `event` the same decoded, with numbers as Python has them, and
-    empty when the text is not a JSON object. `received_at` is in epoch seconds.
+    empty when the text is not a JSON object. `received_at` is in epoch seconds. `claim` and
+    `claim_error` are what `followed` found.
     """
 
     event: dict[str, Any]
@@ -54,6 +56,30 @@ class Received:
     message_id: str
     receipt_handle: str
     received_at: float
+    claim: Reference | None = None
+    claim_error: str | None = None
+
+
+def followed(aws: Aws, received: Received) -> Received:
+    """The message with the detail that its claim check stands for; itself when it has none.
+
+    Where the detail cannot be had, or is not what was written, `claim_error` says why and the event
+    keeps its reference.
+    """
+    from ddbrelay.aws.claims import fetch
+
+    claim = claim_of(received.event.get("detail"))
+    if claim is None:
+        return received
+    try:
+        body = restore(received.body, fetch(aws, claim))
+    except DdbrelayError as error:
+        return replace(received, claim=claim, claim_error=error.message)
+    except ValueError:
+        body = ""
+    if event := _decode(body):
+        return replace(received, event=event, body=body, claim=claim)
+    return replace(received, claim=claim, claim_error=f"{claim.url} holds no JSON object")
 
 
 def find_queue(aws: Aws, queue: str) -> str | None:

@@ -1,4 +1,4 @@
-"""From a record in hand to its durable fate: map, pack, send, try again, park, settle."""
+"""From a record in hand to its durable fate: map, send or park, settle."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from dataclasses import dataclass
 import msgspec
 
 from ddbrelay.flow.change import Change, UndecodableError
-from ddbrelay.flow.mapping import Event, Mapper, Reject, Skip
-from ddbrelay.flow.packing import Item, Packer, oversize
-from ddbrelay.flow.sink import Receipt, Sink, retry_delay
-from ddbrelay.flow.tracking import DeadLetter, Fate, Store, Tally, Ticket
-from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options, Outcome
-from ddbrelay.relay.tasks import Tasks, cancel
+from ddbrelay.flow.mapping import Event, Mapper, Skip
+from ddbrelay.flow.offloading import billed_chunks, offload
+from ddbrelay.flow.packing import MAX_BYTES, Item
+from ddbrelay.flow.sink import Sink
+from ddbrelay.flow.tracking import DeadLetter, Fate, Frontier, Store, Tally, Ticket, Usage
+from ddbrelay.relay.dispatch import Dispatch
+from ddbrelay.relay.outcome import Observer, Options, Outcome
+from ddbrelay.relay.tasks import Tasks
 
 _RECORD_BYTES = 2048
 """What a record takes at least while it is on its way."""
+_COPIES = 2
+"""What a page takes: itself, and the details that are made from it."""
 _BEHIND = "an earlier event of this item is parked"
 
 
@@ -28,6 +32,15 @@ class _HeldPage:
 
     size: int
     unsettled: int
+
+
+@dataclass(slots=True, eq=False)
+class _Letter:
+    """A record to be parked, and its event where it could be sent but for an earlier one."""
+
+    outcome: Outcome
+    ticket: Ticket
+    item: Item | None = None
 
 
 class Delivery:
@@ -49,31 +62,46 @@ class Delivery:
         rng: random.Random,
         tasks: Tasks,
     ) -> None:
-        self._mapper, self._sink, self._store = mapper, sink, store
-        self._observer, self._options = observer, options
-        self._now, self._rng, self._tasks = now, rng, tasks
-        self._packer = Packer()
-        self._parked: set[bytes] = set()
-        self._senders: set[asyncio.Task[None]] = set()
-        self._retries: dict[bytes, asyncio.TimerHandle] = {}
-        self._letters: list[tuple[Outcome, Ticket]] = []
-        self._room = asyncio.Event()
-        self._quiet = asyncio.Event()
-        self._closed = False
-        self._held = 0
-        self.in_flight = 0
+        self._mapper, self._store, self._observer = mapper, store, observer
+        self._options, self._now, self._tasks = options, now, tasks
         self.tally = Tally()
-        self.last_receipt = 0.0
+        self.usage = Usage()
+        self.dispatch = (
+            None
+            if sink is None
+            else Dispatch(sink, self, observer, options, self.tally, self.usage, rng, tasks)
+        )
+        self._parked: set[bytes] = set()
+        self._letters: list[_Letter] = []
+        self._parking = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._held = 0
 
     @property
     def pending(self) -> int:
         """Events that wait or are in flight."""
-        return len(self._packer) + self.in_flight
+        return 0 if self.dispatch is None else self.dispatch.pending
+
+    @property
+    def last_receipt(self) -> float:
+        """The loop's time of the last answer; 0 before the first."""
+        return 0.0 if self.dispatch is None else self.dispatch.last_receipt
 
     async def begin(self) -> None:
         """Learn which items have dead letters that later events must queue behind."""
-        if self._sink is not None:
+        if self.dispatch is not None:
             self._parked = await self._store.parked_keys()
+
+    async def drain(self) -> None:
+        """Finish what is in hand within the grace time; what is left is not settled."""
+        left = 0 if self.dispatch is None else await self.dispatch.close(self._options.grace)
+        if left and not self._tasks.failed:
+            self._observer.trouble(
+                f"{left:,} {'event was' if left == 1 else 'events were'} not acknowledged in "
+                f"time, the next run sends {'it' if left == 1 else 'them'}"
+            )
+
+    # Room
 
     async def room(self) -> None:
         """Return once there is room for another page."""
@@ -86,173 +114,123 @@ class Delivery:
         options = self._options
         return self.pending < options.max_pending and self._held < options.max_held
 
-    def hold(self, tickets: Sequence[Ticket], size: int) -> None:
-        """These are the records of a page of so many bytes; `route` must follow for each."""
-        page = _HeldPage(max(size, _RECORD_BYTES * len(tickets)), len(tickets))
+    def _make_room(self) -> None:
+        if self._has_room:
+            self._room.set()
+
+    def reserve(self, size: int) -> None:
+        """A page of about so many bytes is asked for; `free` must follow."""
+        self._held += size
+
+    def free(self, size: int) -> None:
+        """What was reserved has come, or will not come."""
+        self._held -= size
+        self._make_room()
+
+    def hold(self, tickets: Sequence[Ticket], size: int) -> int:
+        """These are the records of a page of so many bytes; `route` must follow for each.
+
+        How many bytes are taken until all of them are settled.
+        """
+        page = _HeldPage(max(_COPIES * size, _RECORD_BYTES * len(tickets)), len(tickets))
         for ticket in tickets:
             ticket.page = page
         if tickets:
             self._held += page.size
+        return page.size
 
     def _release(self, ticket: Ticket) -> None:
         page: _HeldPage = ticket.page
         page.unsettled -= 1
         if not page.unsettled:
             self._held -= page.size
-            if self._has_room:
-                self._room.set()
+
+    # Mapping
 
     def route(self, change: Change, ticket: Ticket) -> None:
         """Map a change and queue, skip or mark for parking; `flush` must follow."""
         try:
             key = change.item_key
         except UndecodableError as error:
-            self._letters.append((Outcome(change, None, Fate.PARKED, reason=str(error)), ticket))
+            self._park(Outcome(change, None, Fate.PARKED, None, str(error)), ticket)
             return
         result = self._mapper(change)
         if self._options.wanted is not None and not self._options.wanted(change, result):
             ticket.settle()
             self._release(ticket)
-            return
-        if isinstance(result, Skip):
-            self._settle(Outcome(change, None, Fate.SKIPPED, reason=result.reason), ticket)
-            return
-        event = result if isinstance(result, Event) else None
-        reason = result.reason if isinstance(result, Reject) else None
-        if event is not None and oversize(event):
-            reason = f"the entry has {event.size:,} bytes, PutEvents takes less than 1 MB"
-        if key in self._parked:
-            reason = _BEHIND
-        if reason is not None:
+        elif isinstance(result, Event):
+            self._queue(change, key, result, ticket)
+        elif isinstance(result, Skip):
+            self._settle(Outcome(change, None, Fate.SKIPPED, None, result.reason), ticket)
+        else:
+            reason = _BEHIND if key in self._parked else result.reason
             self._parked.add(key)
-            self._letters.append((Outcome(change, event, Fate.PARKED, reason=reason), ticket))
-        elif event is not None and self._sink is None:
+            self._park(Outcome(change, None, Fate.PARKED, None, reason), ticket)
+
+    def _queue(self, change: Change, key: bytes, event: Event, ticket: Ticket) -> None:
+        size, claim, reason = event.size, None, None
+        if size >= MAX_BYTES:
+            reason = f"the entry has {size:,} bytes, PutEvents takes less than 1 MB"
+            if self._options.claim_check is None:
+                reason += ", and there is no --claim-check"
+            else:
+                small, claim = offload(event, self._options.claim_check, change.event_id)
+                if small.size < MAX_BYTES:
+                    event, size, reason = small, small.size, None
+        if key in self._parked:
+            item = None if reason else Item(change, event, size, 0, claim, ticket)
+            self._park(Outcome(change, event, Fate.PARKED, None, _BEHIND), ticket, item)
+        elif reason is not None:
+            self._parked.add(key)
+            self._park(Outcome(change, event, Fate.PARKED, None, reason), ticket)
+        elif self.dispatch is None:
             self._settle(Outcome(change, event, None), ticket)
-        elif event is not None:
-            self._packer.add(Item(change, event, event.size, ticket=ticket))
+        else:
+            self.dispatch.add(Item(change, event, size, 0, claim, ticket))
+
+    # Parking
+
+    def _park(self, outcome: Outcome, ticket: Ticket, item: Item | None = None) -> None:
+        self._letters.append(_Letter(outcome, ticket, item))
 
     async def flush(self) -> None:
         """Park what `route` marked, send what it queued."""
-        letters, self._letters = self._letters, []
-        if letters and self._sink is not None:
-            await self._store.park([self._letter(outcome) for outcome, _ in letters])
-        for outcome, ticket in letters:
-            self._settle(outcome, ticket)
-        self._pump()
+        while self._letters:
+            # One call after the other: what follows is kept behind what went before.
+            async with self._parking:
+                letters, self._letters = self._letters, []
+                await self._keep(letters)
+        self._make_room()
+        if self.dispatch is not None:
+            self.dispatch.pump()
 
-    async def settled(self) -> None:
-        """Return once nothing waits and nothing is in flight."""
-        while self.pending:
-            self._quiet.clear()
-            await self._quiet.wait()
+    async def _keep(self, letters: list[_Letter]) -> None:
+        freed: set[tuple[str, str]] = set()
+        if self.dispatch is not None:
+            freed_letters = await self._store.park([self._dead_letter(one) for one in letters])
+            freed = {(one.shard_id, one.sequence) for one in freed_letters}
+        for one in letters:
+            change = one.outcome.change
+            if (change.shard_id, change.sequence_number) in freed:
+                self._go_on(one)
+            else:
+                self._settle(one.outcome, one.ticket)
 
-    async def drain(self) -> None:
-        """Finish what is in hand within the grace time; what is left is not settled."""
-        # A reader that was cancelled while it parked has not sent what it queued.
-        self._pump()
-        pointless = self._tasks.failed and not self._senders
-        if self.pending and not pointless:
-            self._quiet.clear()
-            try:
-                async with asyncio.timeout(self._options.grace):
-                    await self._quiet.wait()
-            except TimeoutError:
-                left = self.pending
-                self._observer.trouble(
-                    f"{left:,} {'event was' if left == 1 else 'events were'} not acknowledged in "
-                    f"time, the next run sends {'it' if left == 1 else 'them'}"
-                )
-        # What a cancelled sender leaves behind must not be sent by the next one.
-        self._closed = True
-        for handle in self._retries.values():
-            handle.cancel()
-        await cancel(self._senders)
-
-    def _pump(self) -> None:
-        sink = self._sink
-        while (
-            sink is not None
-            and not self._closed
-            and not self._tasks.failed
-            and len(self._senders) < self._options.max_in_flight
-            and (items := self._packer.take())
-        ):
-            self.in_flight += len(items)
-            task = self._tasks.spawn(self._send(sink, items))
-            self._senders.add(task)
-            task.add_done_callback(self._sent)
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._senders.discard(task)
-        self._pump()
-        if self._has_room:
-            self._room.set()
-        if not self.pending or (self._tasks.failed and not self._senders):
-            self._quiet.set()
-
-    async def _send(self, sink: Sink, items: list[Item]) -> None:
-        try:
-            receipt = await sink.send(items)
-        finally:
-            self.in_flight -= len(items)
-        self.last_receipt = asyncio.get_running_loop().time()
-        await self._apply(receipt)
-
-    async def _apply(self, receipt: Receipt) -> None:
-        for item, event_id in receipt.accepted:
-            self._packer.release(item.key)
-            sent = Outcome(
-                item.change, item.event, Fate.PUBLISHED, event_id, attempts=item.attempts + 1
-            )
-            self._settle(sent, item.ticket)
-        if receipt.retry:
-            self._retry(receipt.retry)
-        for item, reason in receipt.rejected:
-            self._reject(item, reason)
-        await self.flush()
-
-    def _retry(self, failed: list[tuple[Item, str]]) -> None:
-        for item, reason in failed:
-            item.attempts += 1
-            self.tally.retried += 1
-            self._packer.put_back(item)
-            if item.attempts % RETRIES_BEFORE_WORD == 0:
-                self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
-        # They wait together: a throttled request must not come back as ten.
-        keys = [item.key for item, _ in failed]
-        delay = retry_delay(max(item.attempts for item, _ in failed), self._rng)
-        self._retries[keys[0]] = asyncio.get_running_loop().call_later(delay, self._try_again, keys)
-
-    def _try_again(self, keys: list[bytes]) -> None:
-        del self._retries[keys[0]]
-        for key in keys:
-            self._packer.release(key)
-        self._pump()
-
-    def _reject(self, item: Item, reason: str) -> None:
-        self._parked.add(item.key)
-        refused = Outcome(
-            item.change, item.event, Fate.PARKED, reason=reason, attempts=item.attempts + 1
-        )
-        self._letters.append((refused, item.ticket))
-        for later in self._packer.withdraw(item.key):
-            waits = Outcome(later.change, later.event, Fate.PARKED, reason=_BEHIND)
-            self._letters.append((waits, later.ticket))
-        self._packer.release(item.key)
-
-    def _settle(self, outcome: Outcome, ticket: Ticket) -> None:
-        if outcome.fate is None:
-            self.tally.previewed += 1
+    def _go_on(self, letter: _Letter) -> None:
+        """Nothing of its item is parked any more: the letters were sent again, or dropped."""
+        change = letter.outcome.change
+        self._parked.discard(change.item_key)
+        if letter.item is not None and self.dispatch is not None:
+            self.dispatch.add(letter.item)
         else:
-            self.tally.fates[outcome.fate] += 1
-        if outcome.fate is Fate.SKIPPED:
-            self.tally.skipped_by[outcome.reason or ""] += 1
-        ticket.settle(outcome.fate, _rule(outcome))
-        self._release(ticket)
-        self._observer.outcome(outcome)
+            self.route(change, letter.ticket)
 
-    def _letter(self, outcome: Outcome) -> DeadLetter:
+    def _dead_letter(self, letter: _Letter) -> DeadLetter:
+        outcome, event = letter.outcome, letter.outcome.event
         change = outcome.change
+        if event is not None and letter.item is not None and letter.item.claim is not None:
+            # The detail may not be in S3 yet, and need not stay there until somebody redrives.
+            event = msgspec.structs.replace(event, detail=letter.item.claim.body)
         try:
             key = change.item_key
         except UndecodableError:
@@ -263,14 +241,56 @@ class Delivery:
             item_key=key,
             reason=outcome.reason or "",
             record=msgspec.json.encode(change.record),
-            event=msgspec.json.encode(outcome.event) if outcome.event is not None else None,
+            event=msgspec.json.encode(event) if event is not None else None,
             attempts=outcome.attempts,
             parked_at=self._now(),
             behind=outcome.reason == _BEHIND,
         )
 
+    # Receipts
 
-def _rule(outcome: Outcome) -> str:
-    if outcome.fate is Fate.SKIPPED:
-        return outcome.reason or ""
-    return (outcome.event.rule or "") if outcome.event is not None else ""
+    def accepted(self, accepted: Sequence[tuple[Item, str]]) -> None:
+        """The bus has these, under these ids."""
+        usage, tell = self.usage, self._observer.outcome
+        frontiers: dict[Frontier, None] = {}
+        self.tally.fates[Fate.PUBLISHED] += len(accepted)
+        usage.events += len(accepted)
+        for item, event_id in accepted:
+            event, ticket = item.event, item.ticket
+            usage.chunks += billed_chunks(item.size)
+            usage.puts += item.claim is not None
+            ticket.mark(Fate.PUBLISHED, event.rule or "")
+            frontiers[ticket.frontier] = None
+            self._release(ticket)
+            attempts = item.attempts + 1
+            tell(Outcome(item.change, event, Fate.PUBLISHED, event_id, None, attempts))
+        for frontier in frontiers:
+            frontier.advance()
+
+    def rejected(self, item: Item, reason: str, later: Sequence[Item]) -> None:
+        """The bus will never take it; `later` are the events of its key that waited behind it."""
+        self._parked.add(item.key)
+        attempts = item.attempts + 1
+        refused = Outcome(item.change, item.event, Fate.PARKED, None, reason, attempts)
+        self._park(refused, item.ticket, item)
+        for one in later:
+            waits = Outcome(one.change, one.event, Fate.PARKED, None, _BEHIND)
+            self._park(waits, one.ticket, one)
+
+    async def answered(self) -> None:
+        """All of a receipt was told."""
+        await self.flush()
+
+    def _settle(self, outcome: Outcome, ticket: Ticket) -> None:
+        fate, event = outcome.fate, outcome.event
+        rule = (event.rule or "") if event is not None else ""
+        if fate is None:
+            self.tally.previewed += 1
+        else:
+            self.tally.fates[fate] += 1
+        if fate is Fate.SKIPPED:
+            rule = outcome.reason or ""
+            self.tally.skipped_by[rule] += 1
+        ticket.settle(fate, rule)
+        self._release(ticket)
+        self._observer.outcome(outcome)

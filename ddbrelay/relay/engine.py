@@ -7,50 +7,24 @@ loop with a virtual clock and a seed gives the same run every time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from ddbrelay.errors import AwsRefused, DataLost, StateError
-from ddbrelay.flow.capture import (
-    Ended,
-    Fault,
-    Gap,
-    NeedIterator,
-    NeedRecords,
-    Page,
-    Position,
-    Shard,
-    ShardReader,
-    StreamFault,
-    StreamSource,
-    Wait,
-)
-from ddbrelay.flow.change import Change, Origin
+from ddbrelay.errors import DataLost, StateError
+from ddbrelay.flow.capture import Gap, StreamSource
+from ddbrelay.flow.change import Origin
 from ddbrelay.flow.mapping import Mapper
 from ddbrelay.flow.sink import Sink
-from ddbrelay.flow.tracking import Frontier, Store, Tally
-from ddbrelay.relay.backlog import Backlog, unread_of
+from ddbrelay.flow.tracking import Store, Tally, Usage
+from ddbrelay.relay.backlog import Backlog
+from ddbrelay.relay.checkpoints import Checkpoints
 from ddbrelay.relay.delivery import Delivery
 from ddbrelay.relay.discovery import Discovery, StreamGone
-from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
+from ddbrelay.relay.dispatch import Dispatch
+from ddbrelay.relay.outcome import Observer, Options, Progress
+from ddbrelay.relay.reading import Reading
 from ddbrelay.relay.tasks import Tasks, cancel
-
-
-@dataclass(slots=True)
-class _Open:
-    """A shard that is being read; `last_time` is the write time of the last record read.
-
-    `passed` is set when only later records follow than were asked for.
-    """
-
-    shard: Shard
-    reader: ShardReader
-    frontier: Frontier
-    last_time: float | None = None
-    passed: bool = False
 
 
 class Relay:
@@ -81,16 +55,29 @@ class Relay:
         self._discovery = Discovery(
             source, store, origin, observer, self._options, now, self._rng, self._lost, self._saves
         )
-        self._open: dict[str, _Open] = {}
-        self._readers: set[asyncio.Task[None]] = set()
-        self._saving = asyncio.Lock()
-        self._slots = asyncio.Semaphore(self._options.max_reading)
-        self._saved_all_at = 0.0
-        self._moved = asyncio.Event()
+        self._checkpoints = Checkpoints(
+            store if self._saves else None,
+            self._options,
+            self._tasks,
+            self._delivery.usage,
+            lambda: self._reading.frontiers,
+        )
+        self._reading = Reading(
+            source,
+            self._delivery,
+            self._checkpoints,
+            origin,
+            observer,
+            self._options,
+            now,
+            self._rng,
+            self._tasks,
+            on_lost=self._lost,
+            on_finished=self._discovery.finish,
+            on_bound=lambda: self._finish("max-records"),
+        )
         self._end = asyncio.Event()
         self._error: BaseException | None = None
-        self._last_read = 0.0
-        self.read = 0
         self.end_reason = ""
 
     @property
@@ -104,35 +91,48 @@ class Relay:
         return not self._saves
 
     @property
+    def usage(self) -> Usage:
+        """What AWS bills the run for, so far."""
+        return self._delivery.usage
+
+    @property
+    def dispatch(self) -> Dispatch | None:
+        """The requests of the run; None for one that sends nothing."""
+        return self._delivery.dispatch
+
+    @property
     def in_flight(self) -> int:
         """Events that were sent and not answered yet."""
-        return self._delivery.in_flight
+        return 0 if self.dispatch is None else self.dispatch.in_flight
+
+    @property
+    def held(self) -> str | None:
+        """Why the bus takes nothing at the moment; None when it does."""
+        return None if self.dispatch is None else self.dispatch.held
 
     @property
     def shards(self) -> int:
         """Shards that are being read."""
-        return len(self._open)
+        return len(self._reading.open)
+
+    @property
+    def read(self) -> int:
+        """Records that were read."""
+        return self._reading.read
 
     @property
     def lag(self) -> float:
         """Seconds since the oldest write that is not behind us yet; 0 when caught up."""
-        behind = [
-            self._now() - opened.last_time
-            for opened in self._open.values()
-            if opened.last_time is not None
-            and (len(opened.frontier) or not opened.reader.caught_up)
-        ]
-        return max(behind, default=0.0)
+        return self._reading.lag
 
     @property
     def backlog(self) -> Backlog:
         """What of the shards is not read, or not settled."""
-        unread = [
-            unread_of(opened.reader, opened.frontier)
-            for opened in self._open.values()
-            if len(opened.frontier) or not opened.passed
-        ]
-        return Backlog([one for one in unread if one is not None], self._discovery.waiting)
+        return Backlog(self._reading.unread, self._discovery.waiting)
+
+    def progress(self) -> list[Progress]:
+        """How long ago each shard that is being read made progress."""
+        return self._reading.progress()
 
     async def run(self, stop: asyncio.Event) -> Tally:
         """Relay until `stop` is set, a bound of the options is reached, or the stream has ended.
@@ -141,7 +141,7 @@ class Relay:
         no such stream (any more). Raises the DdbrelayError that ended the run early, after
         everything that was settled has been saved.
         """
-        self._last_read = self._saved_all_at = _loop_time()
+        self._reading.last_read = _loop_time()
         spawn, options = self._tasks.spawn, self._options
         watchers = [spawn(self._until(stop)), spawn(self._follow())]
         if options.timeout is not None:
@@ -149,17 +149,17 @@ class Relay:
         if options.until_idle is not None:
             watchers.append(spawn(self._until_idle(options.until_idle)))
         if self._saves:
-            watchers.append(spawn(self._checkpoint()))
+            watchers.append(spawn(self._checkpoints.run()))
         try:
             await self._end.wait()
         finally:
-            await cancel([*watchers, *self._readers])
+            await cancel([*watchers, *self._reading.tasks])
             await self._delivery.drain()
             # A store that has failed would fail again, after its time-out.
             if self._saves and not isinstance(self._error, StateError):
-                await self._save([opened.frontier for opened in self._open.values()])
+                await self._checkpoints.save(self._reading.frontiers)
             if self.end_reason == "gone":
-                await self._discovery.account_for_all(self._reached())
+                await self._discovery.account_for_all(self._reading.reached())
             if self._saves and not isinstance(self._error, StateError):
                 await self._store.release()
         if self._error is not None:
@@ -187,11 +187,10 @@ class Relay:
 
     async def _until_idle(self, idle: float) -> None:
         while True:
-            last = max(self._last_read, self._delivery.last_receipt)
+            reading = self._reading
+            last = max(reading.last_read, self._delivery.last_receipt)
             left = idle - (_loop_time() - last)
-            shards = self._open.values()
-            caught_up = all(opened.passed or opened.reader.caught_up for opened in shards)
-            seen = caught_up if shards else self._discovery.exhausted
+            seen = reading.caught_up if reading.open else self._discovery.exhausted
             if left <= 0 and seen and not self._delivery.pending:
                 self._finish("idle")
             await asyncio.sleep(max(left, 0.05))
@@ -207,145 +206,13 @@ class Relay:
             await self._delivery.begin()
             while True:
                 for shard, position in self._discovery.ready():
-                    self._start(shard, position)
+                    self._reading.start(shard, position, fresh=self._discovery.fresh)
                 if self._discovery.ended:
                     self._finish("ended")
                 await self._discovery.wait()
                 await self._discovery.look()
         except StreamGone:
             self._finish("gone")
-
-    def _start(self, shard: Shard, position: Position) -> None:
-        reader = ShardReader(
-            position,
-            self._options.pace,
-            self._rng,
-            fresh=self._discovery.fresh,
-            closed=shard.closed,
-        )
-        frontier = Frontier(
-            position, on_advance=self._moved.set, on_gap_closed=self.tally.close_gap
-        )
-        opened = _Open(shard, reader, frontier)
-        self._open[shard.id] = opened
-        gap = reader.unseen(self._now())
-        if gap is not None:
-            self._lose(opened, gap)
-        task = self._tasks.spawn(self._read(opened))
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
-
-    # Reading
-
-    async def _read(self, opened: _Open) -> None:
-        reader, failures = opened.reader, 0
-        while True:
-            await self._delivery.room()
-            step = reader.step(self._now())
-            try:
-                match step:
-                    case Wait(until):
-                        await asyncio.sleep(max(until - self._now(), 0.001))
-                        continue
-                    case NeedIterator(kind, sequence, timestamp):
-                        async with self._slots:
-                            iterator = await self._source.iterator(
-                                opened.shard.id, kind, sequence=sequence, timestamp=timestamp
-                            )
-                        reader.got_iterator(iterator, self._now())
-                        continue
-                    case NeedRecords(iterator):
-                        async with self._slots:
-                            # The readers before this one may have filled what room there was.
-                            await self._delivery.room()
-                            await self._take(opened, await self._source.records(iterator))
-                        if opened.passed:
-                            return
-                    case Ended():
-                        await self._finish_shard(opened)
-                        return
-                failures = 0
-            except (StreamFault, AwsRefused) as error:
-                if isinstance(error, StreamFault):
-                    fault = error
-                elif reader.proving:
-                    # Whether an endpoint takes a shard's first number is not for sure.
-                    fault = StreamFault(Fault.REFUSED, str(error))
-                else:
-                    raise
-                failures += 1
-                if failures % RETRIES_BEFORE_WORD == 0:
-                    self._observer.trouble(
-                        f"cannot read shard {opened.shard.id}, trying again: {fault}"
-                    )
-                if failures == self._options.max_failures:
-                    raise AwsRefused(f"cannot read shard {opened.shard.id}: {fault}") from error
-                gap = reader.failed(fault.fault, self._now())
-                if gap is not None:
-                    self._lose(opened, gap)
-
-    async def _take(self, opened: _Open, page: Page) -> None:
-        kept = self._asked_for(opened, page)
-        bound = self._options.max_records
-        left = len(kept.records) + 1 if bound is None else bound - self.read
-        if len(kept.records) >= left:
-            # The iterator behind the page would jump over the records that are left out.
-            await self._hand_on(opened, Page(kept.records[:left], None))
-            await self._delivery.settled()
-            self._finish("max-records")
-            await asyncio.get_running_loop().create_future()
-        # Records first: the last page of a closed shard has some, and no next iterator.
-        await self._hand_on(opened, kept)
-        opened.reader.got_page(page, self._now())
-
-    def _asked_for(self, opened: _Open, page: Page) -> Page:
-        """Without the records before the start and after the end, where these are times."""
-        until = self._options.until_time
-        if until is None and not opened.reader.filters:
-            return page
-        records = [record for record in page.records if opened.reader.wants(record)]
-        if until is not None:
-            early = [r for r in records if (r.dynamodb.created_at or 0.0) <= until]
-            opened.passed = len(early) < len(records)
-            records = early
-        return Page(records, None if opened.passed else page.next_iterator, page.size)
-
-    async def _hand_on(self, opened: _Open, page: Page) -> None:
-        self.read += len(page.records)
-        tickets = opened.frontier.read(page.records, page, self._now(), opened.reader.seen_at)
-        self._delivery.hold(tickets, page.size)
-        for record, ticket in zip(page.records, tickets, strict=True):
-            self._delivery.route(Change(record, opened.shard.id, self._origin), ticket)
-        if page.records:
-            self._last_read = _loop_time()
-            opened.last_time = page.records[-1].dynamodb.created_at
-            await self._delivery.flush()
-
-    async def _finish_shard(self, opened: _Open) -> None:
-        """Children wait until all records of their parent are settled, and that is stored."""
-        if len(opened.frontier):
-            settled = asyncio.Event()
-            opened.frontier.on_empty = settled.set
-            await settled.wait()
-        opened.frontier.finish()
-        if self._saves:
-            await self._save([opened.frontier])
-        del self._open[opened.shard.id]
-        # Its children are still to be found: the stream is not idle yet.
-        self._last_read = _loop_time()
-        self._discovery.finish(opened.frontier.position)
-
-    def _reached(self) -> list[Position]:
-        """Where the shards stand that were being read when the stream went."""
-        for opened in self._open.values():
-            # Its own gap was told when its reader met the end.
-            if opened.reader.ended and not len(opened.frontier):
-                opened.frontier.finish()
-        return [opened.frontier.position for opened in self._open.values()]
-
-    def _lose(self, opened: _Open, gap: Gap) -> None:
-        self._lost(gap)
-        opened.frontier.lose(gap)
 
     def _lost(self, gap: Gap) -> None:
         self.tally.gaps.append(gap)
@@ -356,42 +223,6 @@ class Relay:
             raise DataLost(
                 f"the records of shard {gap.shard_id}{after} cannot be read any more: {gap.reason}",
                 "to go on behind them: tail --on-gap continue, or replay --since TIME",
-            )
-
-    # Checkpoints
-
-    async def _checkpoint(self) -> None:
-        beat = self._options.beat_interval
-        while True:
-            left = self._saved_all_at + beat - _loop_time()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(left, 0.0)):
-                    await self._moved.wait()
-            self._moved.clear()
-            began = _loop_time()
-            everything = began - self._saved_all_at >= beat
-            moved = [
-                opened.frontier
-                for opened in self._open.values()
-                if opened.frontier.dirty or (everything and opened.frontier.stale)
-            ]
-            if everything:
-                self._saved_all_at = began
-            if moved or everything:
-                await self._save(moved)
-            # A thousand shards take a while to be saved: it must not be all that is done.
-            elapsed = _loop_time() - began
-            await asyncio.sleep(max(self._options.checkpoint_interval, 9 * elapsed))
-
-    async def _save(self, frontiers: list[Frontier]) -> None:
-        """Save to the end even when the caller is cancelled: the ledger counts each record once."""
-        await asyncio.shield(self._tasks.spawn(self._save_drafts(frontiers)))
-
-    async def _save_drafts(self, frontiers: list[Frontier]) -> None:
-        async with self._saving:
-            drafts = [frontier.draft() for frontier in frontiers]
-            await self._store.save(
-                [position for position, _ in drafts], [account for _, account in drafts]
             )
 
 

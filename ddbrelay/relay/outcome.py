@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from ddbrelay.flow.capture import Gap, Pace, Start
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event, Reject, Skip
@@ -15,8 +17,7 @@ RETRIES_BEFORE_WORD = 3
 """Failures of one call before the observer hears of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one change; `fate` is None in a run that sends nothing.
 
     `event_id` is the bus's id of a published event, `reason` says why one was skipped or parked.
@@ -52,6 +53,9 @@ class Options:
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
     it to some events.
 
+    At most `max_in_flight` requests are sent at once; one that is not full waits `linger` for more.
+    A detail that no request can hold goes to the address `claim_check` (`s3://bucket/prefix`).
+
     At most `max_reading` pages are asked for at once, and none while `max_pending` events wait or
     records that are not settled hold pages of `max_held` bytes. A checkpoint is saved as soon as it
     moved, but not more often than every `checkpoint_interval`; what idle shards were seen to hold,
@@ -70,9 +74,11 @@ class Options:
     until_idle: float | None = None
     timeout: float | None = None
     grace: float = 5.0
-    max_in_flight: int = 16
+    max_in_flight: int = 64
+    linger: float = 0.005
+    claim_check: str | None = None
     max_pending: int = 10_000
-    max_held: int = 128 * 1024 * 1024
+    max_held: int = 32 * 1024 * 1024
     max_reading: int = 128
     pace: Pace = field(default_factory=Pace)
     discovery_interval: float = 30.0
@@ -80,3 +86,14 @@ class Options:
     beat_interval: float = 10.0
     listing_pause: float = 0.2
     max_failures: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many seconds ago a shard made progress.
+
+    That is a read that succeeded; where records wait to be settled, one that settled.
+    """
+
+    shard_id: str
+    quiet: float

@@ -16,7 +16,7 @@ import msgspec
 
 from ddbrelay.errors import StateError
 
-VERSION = 2
+VERSION = 3
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
 _MAGIC = b"SQLite format 3\0"
@@ -101,6 +101,35 @@ CREATE TABLE gaps (
     reason TEXT NOT NULL,
     found_at REAL NOT NULL,
     PRIMARY KEY (consumer, stream_arn, shard_id, after, since)
+) WITHOUT ROWID;
+""",
+    3: """
+ALTER TABLE dead_letters ADD COLUMN copied INTEGER NOT NULL DEFAULT 0;
+DROP INDEX dead_letters_by_key;
+CREATE INDEX dead_letters_by_key ON dead_letters (consumer, stream_arn, item_key, parked_at);
+CREATE INDEX dead_letters_uncopied ON dead_letters (consumer, stream_arn, parked_at)
+    WHERE NOT copied;
+CREATE TABLE resolved (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    sequence TEXT NOT NULL,
+    how TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    saved_at REAL NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, shard_id, sequence, how)
+) WITHOUT ROWID;
+CREATE TABLE usage (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    saved_at REAL NOT NULL,
+    reads INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    chunks INTEGER NOT NULL,
+    puts INTEGER NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, started_at)
 ) WITHOUT ROWID;
 """,
 }

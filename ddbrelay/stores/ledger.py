@@ -11,6 +11,7 @@ import msgspec
 
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.tracking import Account, Block, Fate, Line
+from ddbrelay.stores import parking
 from ddbrelay.stores.database import Database
 
 BLOCK_RECORDS = 10_000
@@ -106,6 +107,24 @@ def forget(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str], now: float
         (EARLIER, *which),
     )
     cursor.execute(f"DELETE FROM ledger WHERE {old}", which)
+    _fold_resolved(cursor, of)
+
+
+def _fold_resolved(cursor: sqlite3.Cursor, of: _Of) -> None:
+    """The dead letters of shards that are counted as one, and left the store, become one too."""
+    gone = (
+        "consumer = ? AND stream_arn = ? AND sequence = '' AND shard_id != ? AND shard_id NOT IN"
+        " (SELECT shard_id FROM positions WHERE consumer = ? AND stream_arn = ?) AND shard_id NOT"
+        " IN (SELECT shard_id FROM ledger WHERE consumer = ? AND stream_arn = ?)"
+    )
+    which = (*of, EARLIER, *of, *of)
+    cursor.execute(
+        "INSERT INTO resolved SELECT consumer, stream_arn, ?, '', how, sum(count), max(saved_at)"
+        f" FROM resolved WHERE {gone} GROUP BY how ON CONFLICT DO UPDATE SET"
+        " count = count + excluded.count, saved_at = excluded.saved_at",
+        (EARLIER, *which),
+    )
+    cursor.execute(f"DELETE FROM resolved WHERE {gone}", which)
 
 
 def restart(cursor: sqlite3.Cursor, of: _Of, shard_ids: Iterable[str]) -> None:
@@ -150,17 +169,20 @@ def consumers(database: Database) -> list[Kept]:
 class Snapshot:
     """All that is kept of a consumer on a stream at one moment, by shard id.
 
-    `letters` are the sequence numbers of the dead letters.
+    `letters` are the sequence numbers of the dead letters, `resolved` is how many of them left the
+    store after they had been counted: sent, skipped or dropped.
     """
 
     positions: dict[str, Position]
     ledgers: dict[str, ShardLedger]
     letters: dict[str, list[str]]
+    resolved: dict[str, int] = field(default_factory=dict)
 
     def parked_and_kept(self) -> dict[str, tuple[int, int]]:
-        """Where they differ: records counted as parked, and dead letters that are there for them.
+        """Where they differ: records counted as parked, and dead letters of them.
 
-        A letter that the checkpoint has not passed yet is not counted yet.
+        These are there, or were resolved. A letter that the checkpoint has not passed yet is not
+        counted yet.
         """
         counted = {
             shard_id: ledger.count(Fate.PARKED)
@@ -173,6 +195,8 @@ class Snapshot:
             at = None if position is None else position.sequence
             passed = [n for n in numbers if at is None or int(n) <= int(at)]
             kept[shard_id if shard_id in self.ledgers else EARLIER] += len(passed)
+        for shard_id, count in self.resolved.items():
+            kept[shard_id if shard_id in self.ledgers else EARLIER] += count
         differing = sorted(s for s in counted.keys() | kept.keys() if counted.get(s, 0) != kept[s])
         return {shard_id: (counted.get(shard_id, 0), kept[shard_id]) for shard_id in differing}
 
@@ -190,7 +214,9 @@ def snapshot(database: Database, consumer: str, stream_arn: str) -> Snapshot:
             f"SELECT shard_id, sequence FROM dead_letters {where}", of
         ):
             letters.setdefault(shard_id, []).append(number)
-    return Snapshot({position.shard_id: position for position in decoded}, ledgers, letters)
+        resolved = parking.resolved(cursor, of)
+    positions = {position.shard_id: position for position in decoded}
+    return Snapshot(positions, ledgers, letters, resolved)
 
 
 def of_consumer(database: Database, consumer: str, stream_arn: str) -> dict[str, ShardLedger]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import Account, DeadLetter, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Store, Usage
 
 
 class FixedPositions:
@@ -31,15 +31,19 @@ class FixedPositions:
     async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         """The live checkpoint stays where it is."""
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
         """The live checkpoint stays where it is."""
 
     async def forget(self, shard_ids: Iterable[str]) -> None:
         """The live checkpoint stays where it is."""
 
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
-        if self._store is not None:
-            await self._store.park(letters)
+    async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+        return [] if self._store is None else await self._store.park(letters)
 
     async def parked_keys(self) -> set[bytes]:
         return set()

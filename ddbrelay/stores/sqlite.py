@@ -13,8 +13,9 @@ import msgspec
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Position
-from ddbrelay.flow.tracking import Account, DeadLetter
-from ddbrelay.stores import ledger
+from ddbrelay.flow.tracking import Account, DeadLetter, Usage
+from ddbrelay.stores import ledger, parking
+from ddbrelay.stores import usage as billing
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ownership import Ownership
 
@@ -53,12 +54,21 @@ class SqliteStore:
         self._of = (consumer, stream_arn)
         self._now = now
         self._ownership = Ownership(database, self._of, now, host)
+        self._started_at: float | None = None
 
     async def claim(self) -> None:
         self._ownership.claim()
+        self._start()
 
     async def release(self) -> None:
         self._ownership.release()
+        self._started_at = None
+
+    def _start(self) -> float:
+        """When the run began under which its usage is kept."""
+        if self._started_at is None:
+            self._started_at = self._now()
+        return self._started_at
 
     async def load(self) -> dict[str, Position]:
         return {p.shard_id: p for p in positions_of(self._database, *self._of)}
@@ -73,8 +83,10 @@ class SqliteStore:
             self._now(),
             automatic=True,
         )
+        self._start()
         with self._database.transaction() as cursor:
             self._ownership.check(cursor)
+            parking.settle(cursor, self._of, self._now())
             self._replace(cursor, started)
             ledger.add(cursor, self._of, accounts, self._now())
             cursor.execute(_SAVE_BOOKMARK, _bookmark_row(mark))
@@ -85,11 +97,18 @@ class SqliteStore:
                 (*self._of, *self._of, AUTOMATIC_KEPT),
             )
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
         with self._database.transaction() as cursor:
             self._ownership.check(cursor)
             cursor.executemany(_SAVE, self._rows(positions))
             ledger.add(cursor, self._of, accounts, self._now())
+            if usage is not None:
+                billing.add(cursor, self._of, self._start(), usage, self._now())
 
     async def replace(self, positions: Iterable[Position]) -> None:
         """These are the consumer's positions from now on, and no others."""
@@ -118,26 +137,19 @@ class SqliteStore:
             )
             ledger.forget(cursor, self._of, gone, self._now())
 
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
+    async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
         with self._database.transaction() as cursor:
-            cursor.executemany(
-                _PARK,
-                [
-                    (
-                        *self._of,
-                        letter.shard_id,
-                        letter.sequence,
-                        letter.item_key,
-                        letter.reason,
-                        letter.record,
-                        letter.event,
-                        letter.attempts,
-                        letter.parked_at,
-                        letter.behind,
-                    )
-                    for letter in letters
-                ],
-            )
+            return parking.keep(cursor, self._of, letters)
+
+    async def uncopied(self, limit: int) -> list[DeadLetter]:
+        """Dead letters of which there is no second copy yet, the oldest first."""
+        with self._database.reading() as cursor:
+            return parking.uncopied(cursor, self._of, limit)
+
+    async def copied(self, letters: Iterable[DeadLetter]) -> None:
+        """There is a second copy of these; one that is there no more is passed over."""
+        with self._database.transaction() as cursor:
+            parking.copied(cursor, self._of, letters)
 
     async def parked_keys(self) -> set[bytes]:
         with self._database.reading() as cursor:
@@ -148,13 +160,6 @@ class SqliteStore:
             return {key for (key,) in rows}
 
 
-# A record that is read again after a kill meets its own letter, and must not wait behind itself.
-_PARK = (
-    "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " reason = excluded.reason, record = excluded.record, event = excluded.event,"
-    " attempts = excluded.attempts, parked_at = excluded.parked_at, behind = excluded.behind"
-    " WHERE NOT excluded.behind"
-)
 _SAVE = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 _SAVE_BOOKMARK = "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?)"
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ddbrelay.flow.capture import IteratorType, Page, Position, ShardPage, StreamSource
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import Receipt, Sink
-from ddbrelay.flow.tracking import Account, DeadLetter, Store
+from ddbrelay.flow.tracking import Account, DeadLetter, Store, Usage
 
 T = TypeVar("T")
 
@@ -111,14 +111,19 @@ class _Store:
     async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
         await self.process.call(lambda: self.inner.begin(positions, accounts))
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
-        await self.process.call(lambda: self.inner.save(positions, accounts))
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
+        await self.process.call(lambda: self.inner.save(positions, accounts, usage))
 
     async def forget(self, shard_ids: Iterable[str]) -> None:
         await self.process.call(lambda: self.inner.forget(shard_ids))
 
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
-        await self.process.call(lambda: self.inner.park(letters))
+    async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+        return await self.process.call(lambda: self.inner.park(letters))
 
     async def parked_keys(self) -> set[bytes]:
         return await self.process.call(self.inner.parked_keys)

@@ -33,6 +33,7 @@ _FAULTS = {
 TOO_LARGE = "RequestEntityTooLargeException"
 """HTTP 413: the entries of a request of PutEvents are 1 MB or more together."""
 _ENTRY_TO_BLAME = {TOO_LARGE, "ValidationException"}
+_MISSING = "ResourceNotFoundException"
 _AGAIN = {"ThrottlingException", "InternalServerError", "InternalException", "InternalFailure"}
 
 
@@ -124,12 +125,14 @@ class SimulatedBus:
 
     `violations` holds what the port forbids: two events of one item in flight together, more than
     ten entries, 1 MB or more, an entry that PutEvents would never take. Requests of 1 MB or more
-    are refused whole, and so are those beyond `requests_per_second`.
+    are refused whole, and so are those beyond `requests_per_second`. While `missing` is set there
+    is no such bus.
     """
 
     def __init__(self, faults: Faults, requests_per_second: float | None = None) -> None:
         self.faults = faults
         self.requests_per_second = requests_per_second
+        self.missing = False
         self.delivered: list[Delivered] = []
         self.violations: list[str] = []
         self.most_in_flight = 0
@@ -176,8 +179,11 @@ class SimulatedBus:
         try:
             return await self._send(items)
         except ApiError as error:
+            again = [(item, str(error)) for item in items]
+            if error.code == _MISSING:
+                return Receipt(retry=again, held="the bus does not exist")
             if error.code in _AGAIN:
-                return Receipt(retry=[(item, str(error)) for item in items])
+                return Receipt(retry=again, crowded=True)
             if error.code not in _ENTRY_TO_BLAME:
                 raise AwsRefused(f"cannot publish to the bus: {error}", code=error.code) from error
             if len(items) == 1:
@@ -189,6 +195,7 @@ class SimulatedBus:
             whole.accepted += part.accepted
             whole.retry += part.retry
             whole.rejected += part.rejected
+            whole.crowded = whole.crowded or part.crowded
         return whole
 
     async def _send(self, items: Sequence[Item]) -> Receipt:
@@ -200,7 +207,7 @@ class SimulatedBus:
                 "PutEvents", lambda: self._put(items), {"entries": len(items)}
             )
         except NoAnswer as error:
-            return Receipt(retry=[(item, str(error)) for item in items])
+            return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
         finally:
             self._flying.subtract(keys)
         return receipt_of(items, results)
@@ -219,6 +226,8 @@ class SimulatedBus:
                 self.violations.append(f"an entry that is never taken: {never.reason}")
 
     def _put(self, items: Sequence[Item]) -> list[EntryResult]:
+        if self.missing:
+            raise ApiError(_MISSING, "the bus does not exist")
         if not self._throttle.admits("PutEvents", self.requests_per_second, self.faults.now()):
             raise ApiError("ThrottlingException", "Rate exceeded")
         if sum(item.event.size for item in items) >= MAX_BYTES:

@@ -8,12 +8,14 @@ LINEAGE = "ddbrelay/flow/capture/lineage.py"
 READER = "ddbrelay/flow/capture/reader.py"
 DISCOVERY = "ddbrelay/relay/discovery.py"
 ENGINE = "ddbrelay/relay/engine.py"
+SHARDS = "ddbrelay/relay/reading.py"
+CHECKPOINTS = "ddbrelay/relay/checkpoints.py"
 LISTING = "ddbrelay/relay/listing.py"
 
 READING = [
     Guard(
         "records of the last page are used before the shard ends",
-        ENGINE,
+        SHARDS,
         "        kept = self._asked_for(opened, page)\n",
         "        last = page.next_iterator is None\n"
         "        kept = self._asked_for(opened, Page((), None) if last else page)\n",
@@ -55,7 +57,7 @@ READING = [
     ),
     Guard(
         "a parent is settled before its child is read",
-        ENGINE,
+        SHARDS,
         "        if len(opened.frontier):\n            settled = asyncio.Event()\n",
         "        if False:\n            settled = asyncio.Event()\n",
         "tests/test_engine_lineage.py",
@@ -156,7 +158,7 @@ READING = [
     ),
     Guard(
         "a trimmed position is reported",
-        ENGINE,
+        SHARDS,
         "                if gap is not None:\n                    self._lose(opened, gap)\n",
         "",
         "tests/test_engine_gaps.py",
@@ -172,7 +174,7 @@ READING = [
     ),
     Guard(
         "a shard that nobody read for a day has lost its beginning",
-        ENGINE,
+        SHARDS,
         "        gap = reader.unseen(self._now())\n",
         "        gap = None\n",
         "tests/test_engine_gaps.py",
@@ -221,15 +223,15 @@ READING = [
     ),
     Guard(
         "a finished shard is stored before its children start",
-        ENGINE,
-        "        if self._saves:\n            await self._save([opened.frontier])\n        del",
-        "        del",
+        SHARDS,
+        "        await self._checkpoints.save([opened.frontier])\n",
+        "",
         "tests/test_engine_lineage.py",
         8,
     ),
     Guard(
         "a bounded run keeps no iterator behind records that it left out",
-        ENGINE,
+        SHARDS,
         "Page(kept.records[:left], None)",
         "Page(kept.records[:left], page.next_iterator)",
         "tests/test_engine_ends.py",
@@ -245,9 +247,9 @@ READING = [
     ),
     Guard(
         "a reader looks for room again when its turn has come",
-        ENGINE,
+        SHARDS,
         "                            # The readers before this one may have filled what room there was.\n"
-        "                            await self._delivery.room()\n",
+        "                            await self._room(opened)\n",
         "",
         "tests/test_wide.py",
     ),
@@ -309,9 +311,9 @@ READING = [
     ),
     Guard(
         "a save that was begun is finished, so that the ledger counts each record once",
-        ENGINE,
-        "        await asyncio.shield(self._tasks.spawn(self._save_drafts(frontiers)))\n",
-        "        await self._save_drafts(frontiers)\n",
+        CHECKPOINTS,
+        "            await asyncio.shield(self._tasks.spawn(self._save(self._store, frontiers)))\n",
+        "            await self._save(self._store, frontiers)\n",
         "tests/test_engine_ends.py",
     ),
     Guard(

@@ -20,7 +20,7 @@ from ddbrelay.flow.mapping import Event, Reject, Skip
 from ddbrelay.flow.packing import MAX_BYTES, Item
 from ddbrelay.flow.sink import Receipt, Sink
 from ddbrelay.flow.tracking import Account as Ledger
-from ddbrelay.flow.tracking import DeadLetter, Fate
+from ddbrelay.flow.tracking import DeadLetter, Fate, Usage
 from ddbrelay.relay import Options, Outcome
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
@@ -193,7 +193,7 @@ class WatchedStore(SqliteStore):
         start: Start,
     ) -> None:
         super().__init__(database, account.consumer, stream_arn, now)
-        self._account, self._rng, self._start = account, rng, start
+        self._account, self._rng, self._first_start = account, rng, start
 
     async def _takes_time(self) -> None:
         # As slow as a store on a network now and then, so that saves and settling interleave.
@@ -204,7 +204,7 @@ class WatchedStore(SqliteStore):
         self, positions: Iterable[Position], accounts: Iterable[Ledger] = (), **kwargs: Any
     ) -> None:
         kept, added = list(positions), list(accounts)
-        self._account.begin(kept, self._start)
+        self._account.begin(kept, self._first_start)
         await self._takes_time()
         await super().begin(kept, added, **kwargs)
         self._account.losses.keep(gap for account in added for gap in account.gaps)
@@ -212,12 +212,15 @@ class WatchedStore(SqliteStore):
         self._account.remember(kept)
 
     async def save(
-        self, positions: Iterable[Position], accounts: Iterable[Ledger] = (), **kwargs: Any
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Ledger] = (),
+        usage: Usage | None = None,
     ) -> None:
         kept, added = list(positions), list(accounts)
         self._account.check(kept)
         await self._takes_time()
-        await super().save(kept, added, **kwargs)
+        await super().save(kept, added, usage)
         self._account.losses.keep(gap for account in added for gap in account.gaps)
         self._account.remember(kept)
 
@@ -226,11 +229,14 @@ class WatchedStore(SqliteStore):
         await super().forget(gone, *args, **kwargs)
         self._account.forget(gone)
 
-    async def park(self, letters: Iterable[DeadLetter], *args: Any, **kwargs: Any) -> None:
-        kept = list(letters)
+    async def park(
+        self, letters: Iterable[DeadLetter], *args: Any, **kwargs: Any
+    ) -> list[DeadLetter]:
+        given = list(letters)
         await self._takes_time()
-        await super().park(kept, *args, **kwargs)
-        self._account.letters(kept)
+        returned = await super().park(given, *args, **kwargs)
+        self._account.letters([letter for letter in given if letter not in returned])
+        return returned
 
 
 class WatchedLog(Log):

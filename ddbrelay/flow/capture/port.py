@@ -20,7 +20,7 @@ PAGE_RECORDS = 1000
 PAGE_BYTES = 1024 * 1024
 
 
-class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """`userIdentity`: upper-case keys in GetRecords, lower-case ones in a Lambda event."""
 
     type_upper: str | None = msgspec.field(name="Type", default=None)
@@ -29,7 +29,7 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     principal_lower: str | None = msgspec.field(name="principalId", default=None)
 
 
-class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The `dynamodb` part of a record; keys and images stay undecoded JSON."""
 
     sequence_number: str = msgspec.field(name="SequenceNumber")
@@ -45,7 +45,7 @@ class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     view_type: str | None = msgspec.field(name="StreamViewType", default=None)
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record as the stream gives it."""
 
     event_id: str = msgspec.field(name="eventID")

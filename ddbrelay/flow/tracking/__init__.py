@@ -2,7 +2,7 @@
 
 from ddbrelay.flow.tracking.frontier import Frontier, Ticket
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
-from ddbrelay.flow.tracking.store import DeadLetter, Store, Tally
+from ddbrelay.flow.tracking.store import DeadLetter, Store, Tally, Usage
 
 __all__ = [
     "Account",
@@ -14,4 +14,5 @@ __all__ = [
     "Store",
     "Tally",
     "Ticket",
+    "Usage",
 ]

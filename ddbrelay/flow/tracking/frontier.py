@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ddbrelay.flow.capture import Gap, Page, Position, Record, Start
@@ -16,29 +16,50 @@ _MOST_RULES = 200
 _OTHER_RULES = "(others)"
 
 
-@dataclass(slots=True, eq=False)
 class Ticket:
-    """One record between its reading and its settling; a gap has a ticket of its own."""
+    """One record between its reading and its settling; a gap has a ticket of its own.
 
-    frontier: Frontier
-    sequence: str = ""
-    time: float | None = None
-    fate: Fate | None = None
-    rule: str = ""
-    settled: bool = False
-    iterator: str | None = None
-    iterator_at: float | None = None
-    gap: Gap | None = None
-    page: Any = None
-    """What the engine holds in memory as long as a record of this page is unsettled."""
+    `page` is what the engine holds in memory as long as a record of this page is unsettled.
+    """
+
+    __slots__ = (
+        "fate",
+        "frontier",
+        "gap",
+        "iterator",
+        "iterator_at",
+        "page",
+        "rule",
+        "sequence",
+        "settled",
+        "time",
+    )
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        sequence: str = "",
+        time: float | None = None,
+        gap: Gap | None = None,
+    ) -> None:
+        self.frontier, self.sequence, self.time, self.gap = frontier, sequence, time, gap
+        self.settled = gap is not None
+        self.fate: Fate | None = None
+        self.rule = ""
+        self.iterator: str | None = None
+        self.iterator_at: float | None = None
+        self.page: Any = None
 
     def settle(self, fate: Fate | None = None, rule: str = "") -> None:
         """Its fate is durable; None for a record that only had to be passed."""
-        self.fate, self.rule, self.settled = fate, rule, True
+        self.mark(fate, rule)
         self.frontier.advance()
 
+    def mark(self, fate: Fate | None, rule: str) -> None:
+        """Settle it as one of many, behind which `advance` of their frontiers must follow."""
+        self.fate, self.rule, self.settled = fate, rule, True
 
-@dataclass(slots=True)
+
 class Frontier:
     """How far one shard is settled without a hole, and what became of the records up to there.
 
@@ -46,19 +67,42 @@ class Frontier:
     before them. `dirty` says that it moved; `stale` that the shard was seen to have nothing new.
     """
 
-    position: Position
-    dirty: bool = False
-    stale: bool = False
-    on_advance: Callable[[], None] = lambda: None
-    on_empty: Callable[[], None] = lambda: None
-    on_gap_closed: Callable[[Gap, Gap], None] = lambda open_gap, closed: None
-    _open: deque[Ticket] = field(default_factory=deque)
-    _rules: set[str] = field(default_factory=set)
-    _lines: dict[tuple[Fate, str], Line] = field(default_factory=dict)
-    _blocks: list[Block] = field(default_factory=list)
-    _gaps: list[Gap] = field(default_factory=list)
-    _last_gap: Gap | None = None
-    _read_at: float = 0.0
+    def __init__(
+        self,
+        position: Position,
+        *,
+        on_advance: Callable[[], None] = lambda: None,
+        on_empty: Callable[[], None] = lambda: None,
+        on_gap_closed: Callable[[Gap, Gap], None] = lambda open_gap, closed: None,
+    ) -> None:
+        self.dirty = self.stale = False
+        self.on_advance, self.on_empty, self.on_gap_closed = on_advance, on_empty, on_gap_closed
+        self._position = position
+        # The position is built when somebody asks, not for each record that is passed.
+        self._passed: Ticket | None = None
+        self._open: deque[Ticket] = deque()
+        self._rules: set[str] = set()
+        self._lines: dict[tuple[Fate, str], Line] = {}
+        self._blocks: list[Block] = []
+        self._gaps: list[Gap] = []
+        self._last_gap: Gap | None = None
+        self._read_at = 0.0
+
+    @property
+    def position(self) -> Position:
+        """Behind the last record that has no unsettled one before it."""
+        passed = self._passed
+        if passed is not None:
+            self._passed = None
+            self._position = replace(
+                self._position,
+                sequence=passed.sequence,
+                written_at=passed.time,
+                iterator=passed.iterator,
+                iterator_at=passed.iterator_at,
+                seen_at=_later(self._position.seen_at, passed.time),
+            )
+        return self._position
 
     def __len__(self) -> int:
         """Records that were read and are not passed yet."""
@@ -84,7 +128,7 @@ class Frontier:
         elif not self._open:
             # Not worth a write of its own: it is saved with the next record that settles, or when
             # idle shards are.
-            self.position = replace(
+            self._position = replace(
                 self.position,
                 iterator=page.next_iterator,
                 iterator_at=now,
@@ -95,45 +139,31 @@ class Frontier:
 
     def lose(self, gap: Gap) -> None:
         """What follows the records read so far is lost; it counts once these are passed."""
-        self._open.append(Ticket(self, settled=True, gap=gap))
+        self._open.append(Ticket(self, gap=gap))
         self.advance()
 
     def advance(self) -> None:
         """Pass every settled record that has no unsettled one before it."""
-        passed: Ticket | None = None
-        moved = False
-        while self._open and self._open[0].settled:
-            ticket, moved = self._open.popleft(), True
+        waiting = self._open
+        if not waiting or not waiting[0].settled:
+            return
+        while waiting and waiting[0].settled:
+            ticket = waiting.popleft()
             if ticket.gap is None:
-                self._count(ticket, passed)
-                passed = ticket
+                self._count(ticket)
+                self._passed = ticket
             else:
-                self._move_behind(passed)
-                passed = None
                 self._move_over(ticket.gap)
-        self._move_behind(passed)
-        if moved:
-            self.dirty = True
-            self.on_advance()
-            if not self._open:
-                self.on_empty()
-
-    def _move_behind(self, ticket: Ticket | None) -> None:
-        if ticket is not None:
-            self.position = replace(
-                self.position,
-                sequence=ticket.sequence,
-                written_at=ticket.time,
-                iterator=ticket.iterator,
-                iterator_at=ticket.iterator_at,
-                seen_at=_later(self.position.seen_at, ticket.time),
-            )
+        self.dirty = True
+        self.on_advance()
+        if not waiting:
+            self.on_empty()
 
     def _move_over(self, gap: Gap) -> None:
         self._gaps.append(gap)
         self._last_gap = gap
         # The number before the gap can be of no use any more: the horizon is behind it.
-        self.position = replace(
+        self._position = replace(
             self.position,
             start=Start.TRIM_HORIZON,
             start_time=None,
@@ -145,26 +175,32 @@ class Frontier:
             starting=None,
         )
 
-    def _count(self, ticket: Ticket, before: Ticket | None) -> None:
+    def _count(self, ticket: Ticket) -> None:
         number = ticket.sequence
         if self._last_gap is not None:
             self._close(self._last_gap, ticket)
-        after = self.position.sequence if before is None else before.sequence
+        before = self._passed
+        after = self._position.sequence if before is None else before.sequence
         if not self._blocks or self._blocks[-1].last != after:
             self._blocks.append(Block(after, number, number))
         self._blocks[-1].add(number)
-        if ticket.fate is None:
+        fate = ticket.fate
+        if fate is None:
             return
+        line = self._lines.get((fate, ticket.rule))
+        if line is None:
+            line = self._line(fate, ticket)
+        line.add(number, ticket.time)
+
+    def _line(self, fate: Fate, ticket: Ticket) -> Line:
         rule = ticket.rule
         if rule not in self._rules:
             if len(self._rules) >= _MOST_RULES:
                 rule = _OTHER_RULES
             self._rules.add(rule)
-        line = self._lines.get((ticket.fate, rule))
-        if line is None:
-            line = Line(ticket.fate, rule, 0, number, number)
-            self._lines[ticket.fate, rule] = line
-        line.add(number, ticket.time)
+        return self._lines.setdefault(
+            (fate, rule), Line(fate, rule, 0, ticket.sequence, ticket.sequence)
+        )
 
     def _close(self, gap: Gap, ticket: Ticket) -> None:
         closed = replace(gap, before=ticket.sequence)
@@ -179,7 +215,7 @@ class Frontier:
     def draft(self) -> tuple[Position, Account]:
         """What is to be saved now: where the shard stands, and what came into its ledger since."""
         account = Account(
-            self.position.shard_id,
+            self._position.shard_id,
             list(self._lines.values()),
             self._blocks,
             self._gaps,
@@ -191,7 +227,7 @@ class Frontier:
     def finish(self) -> None:
         """The shard ended and every record of it is settled."""
         assert not self._open, "records of the shard are unsettled"
-        self.position = replace(self.position, iterator=None, iterator_at=None, finished=True)
+        self._position = replace(self.position, iterator=None, iterator_at=None, finished=True)
         self.dirty = True
 
 

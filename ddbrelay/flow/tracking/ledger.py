@@ -21,6 +21,9 @@ class Fate(Enum):
     SKIPPED = "skipped"
     PARKED = "parked"
 
+    # Enum's own is a function of Python's, which takes a while when every record is counted by it.
+    __hash__ = object.__hash__
+
 
 @dataclass(slots=True)
 class Line:

@@ -30,6 +30,22 @@ class DeadLetter:
     behind: bool = False
 
 
+@dataclass(slots=True)
+class Usage:
+    """What AWS bills a run for, and one more that it does not (`requests`).
+
+    `reads` are calls of GetRecords, `requests` calls of PutEvents, `events` the entries that the
+    bus took, `chunks` the 64 KB begun of each of these, `puts` the claim checks written to S3.
+    https://aws.amazon.com/eventbridge/pricing/ and https://aws.amazon.com/dynamodb/pricing/
+    """
+
+    reads: int = 0
+    requests: int = 0
+    events: int = 0
+    chunks: int = 0
+    puts: int = 0
+
+
 class Store(Protocol):
     """Keeps positions, ledger and dead letters of one consumer on one stream.
 
@@ -54,11 +70,17 @@ class Store(Protocol):
         A shard that starts elsewhere than where it stood begins its blocks anew.
         """
 
-    async def save(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
+    async def save(
+        self,
+        positions: Iterable[Position],
+        accounts: Iterable[Account] = (),
+        usage: Usage | None = None,
+    ) -> None:
         """Replace the positions of these shards, the others stay; add to their ledgers.
 
         A block that follows the last one of its shard is joined to it. A gap replaces an earlier
         one behind the same sequence number. Without anything to save it says that the owner lives.
+        `usage` is that of the run so far, and takes the place of what was saved of it before.
         """
 
     async def forget(self, shard_ids: Iterable[str]) -> None:
@@ -67,10 +89,11 @@ class Store(Protocol):
         Of their ledgers the counts and the gaps stay; nothing is left with which to compare blocks.
         """
 
-    async def park(self, letters: Iterable[DeadLetter]) -> None:
+    async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
         """Keep dead letters; one that is there already (same shard and sequence) is replaced.
 
-        Not by one that only waits behind another: its own reason would go.
+        Not by one that only waits behind another: its own reason would go. Returned, and not kept,
+        are those that would wait behind nothing: the letters of their item are gone meanwhile.
         """
 
     async def parked_keys(self) -> set[bytes]:

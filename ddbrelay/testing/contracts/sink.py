@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import Receipt
 from ddbrelay.testing.builders import item
@@ -47,13 +44,14 @@ class SinkContract:
 
         harness.run(test)
 
-    def test_no_bus_of_this_name_ends_the_run(self, harness: SinkHarness) -> None:
+    def test_a_bus_that_does_not_exist_holds_everything(self, harness: SinkHarness) -> None:
         async def test() -> None:
             need(harness, Feature.MISSING_BUS)
             async with harness.missing() as sink:
-                with pytest.raises(DdbrelayError) as refused:
-                    await sink.send(_items(1))
-                assert refused.value.exit_code == 5
+                items = _items(2)
+                receipt = await sink.send(items)
+                assert "does not exist" in str(receipt.held)
+                assert [again for again, _ in receipt.retry] == items
 
         harness.run(test)
 

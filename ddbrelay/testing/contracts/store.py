@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Gap, Position, Start
-from ddbrelay.flow.tracking import Account, Block, DeadLetter, Fate, Line
+from ddbrelay.flow.tracking import Account, Block, DeadLetter, Fate, Line, Usage
 from ddbrelay.testing.contracts.harness import Feature, StoreHarness, need
 
 _POSITIONS = [
@@ -29,16 +31,19 @@ _POSITIONS = [
 ]
 
 
-def _letter(sequence: str, attempts: int = 1) -> DeadLetter:
+def _letter(
+    sequence: str, attempts: int = 1, *, key: str | None = None, behind: bool = False
+) -> DeadLetter:
     return DeadLetter(
         shard_id="a",
         sequence=sequence,
-        item_key=f"key-{sequence}".encode(),
+        item_key=f"key-{key or sequence}".encode(),
         reason="MalformedDetail",
         record=b"{}",
         event=None,
         attempts=attempts,
         parked_at=1_767_225_600.0,
+        behind=behind,
     )
 
 
@@ -122,6 +127,53 @@ class StoreContract:
             await store.park([_letter("1"), _letter("2")])
             await store.park([_letter("2", attempts=7)])
             assert await store.parked_keys() == {b"key-1", b"key-2"}
+
+        harness.run(test)
+
+    def test_a_letter_that_would_wait_behind_nothing_comes_back_and_so_do_those_after_it(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            store = harness.open()
+            behind = [_letter(number, key="x", behind=True) for number in "123"]
+            other = _letter("4", key="y")
+            follows = _letter("5", key="y", behind=True)
+            assert await store.park([behind[0], other, behind[1], follows, behind[2]]) == behind
+            assert await store.parked_keys() == {b"key-y"}
+
+        harness.run(test)
+
+    def test_a_letter_is_kept_behind_one_of_the_same_item_that_is_there_or_comes_with_it(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            store = harness.open()
+            head, second, third = (_letter(n, key="x", behind=n > "1") for n in "123")
+            assert await store.park([head, second]) == []
+            assert await store.park([second, third]) == []
+            assert await store.park([replace(head, behind=True)]) == []
+            assert await store.parked_keys() == {b"key-x"}
+
+        harness.run(test)
+
+    def test_a_letter_that_waits_in_another_store_holds_nothing_back(
+        self, harness: StoreHarness
+    ) -> None:
+        async def test() -> None:
+            behind = _letter("2", key="x", behind=True)
+            await harness.open("other").park([_letter("1", key="x")])
+            await harness.open("default", "arn:other").park([_letter("1", key="x")])
+            assert await harness.open().park([behind]) == [behind]
+
+        harness.run(test)
+
+    def test_usage_is_kept_with_a_save_that_keeps_nothing_else(self, harness: StoreHarness) -> None:
+        async def test() -> None:
+            store = harness.open()
+            await store.begin([Position("a")])
+            await store.save([], usage=Usage(1, 2, 3, 4, 5))
+            await store.save([Position("a", sequence="1")], usage=Usage(2, 3, 4, 5, 6))
+            assert await store.load() == {"a": Position("a", sequence="1")}
 
         harness.run(test)
 

@@ -1,0 +1,267 @@
+"""Copies of dead letters for an SQS queue, where alarms and other programs can see them.
+
+Limits: the `SendMessageBatch` operation of the `sqs` model (ten entries, together at most 1 MiB;
+it was 256 KiB until August 2025, which older queues may still have as their `MaximumMessageSize`).
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from ddbrelay.aws.errors import translated
+from ddbrelay.errors import AwsRefused, ConfigError
+from ddbrelay.flow.change import Origin
+from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.relay.copies import Sent
+
+if TYPE_CHECKING:
+    from types_boto3_sqs.client import SQSClient
+    from types_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+    from ddbrelay.aws.session import Aws
+
+MAX_ENTRIES = 10
+MAX_BYTES = 1024 * 1024
+"""Of one message, and of all messages of a request together."""
+LEAST_BYTES = 32 * 1024
+"""A letter without its record and event fits into this: its keys have 3 KB, its ARN 1 KB."""
+_OLD_MAX_BYTES = 256 * 1024
+_LONGEST_REASON = 1000
+_NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_BAD_MESSAGE = frozenset({"InvalidMessageContents", "InvalidParameterValue"})
+
+T = TypeVar("T")
+
+
+class LetterQueue:
+    """A `LetterSink`: the letters of one consumer on one stream as messages of a queue.
+
+    A message is a JSON object with consumer, table, streamArn, shardId, sequenceNumber, eventID,
+    itemKey (with DynamoDB's types), reason, attempts, parkedAt, behind, record (as the stream gave
+    it) and event. One that is too large for the queue goes without its record and event, and with
+    `"truncated": true`; the state file has it whole. In a FIFO queue the letters of an item are a
+    group, in the order of their changes; a letter that is sent again within five minutes is dropped
+    by the queue.
+    """
+
+    def __init__(self, client: SQSClient, url: str, limit: int, consumer: str, origin: Origin):
+        self._client, self._url = client, url
+        self._limit = min(limit, MAX_BYTES)
+        self._consumer, self._origin = consumer, origin
+
+    @classmethod
+    async def open(cls, aws: Aws, queue: str, consumer: str, origin: Origin) -> LetterQueue:
+        """A queue that exists, given by name or URL.
+
+        It takes sqs:GetQueueUrl (for a name), sqs:GetQueueAttributes and sqs:SendMessage. Raises
+        AwsRefused when there is no such queue or it may not be described, and ConfigError when it
+        takes messages of less than 32 KiB only.
+        """
+        client: SQSClient = aws.client("sqs")
+        try:
+            url, limit = await _apart(lambda: _describe(client, queue))
+        except AwsRefused as refused:
+            if refused.code not in _NO_QUEUE:
+                raise
+            raise AwsRefused(
+                f'queue "{queue}" does not exist ({aws.where})',
+                "make it, or check --dead-letter-queue and --region",
+                code=refused.code,
+            ) from refused.__cause__
+        if limit < LEAST_BYTES:
+            raise ConfigError(
+                f'queue "{queue}" takes messages of {limit:,} bytes at most, too few for a letter',
+                f"set its MaximumMessageSize to {LEAST_BYTES:,} or more",
+            )
+        return cls(client, url, limit, consumer, origin)
+
+    @property
+    def fifo(self) -> bool:
+        """Whether it keeps the order: AWS wants the name of such a queue to say so."""
+        return self._url.endswith(".fifo")
+
+    async def send(self, letters: Sequence[DeadLetter]) -> Sent:
+        chosen = self._fitting(letters)
+        entries = [
+            self._entry(str(index), letter, body) for index, (letter, body) in enumerate(chosen)
+        ]
+        answer = await _apart(lambda: self._request(entries))
+        failures = {entry["Id"]: entry for entry in answer.get("Failed", ())}
+        taken = {entry["Id"] for entry in answer.get("Successful", ())}
+        sent = Sent()
+        for index, (letter, _) in enumerate(chosen):
+            if str(index) in taken:
+                sent.copied.append(letter)
+                continue
+            failure = failures.get(str(index), {})
+            code = failure.get("Code", "no result")
+            words = f"{code}: {failure.get('Message', '')}".rstrip(": ")
+            if code in _BAD_MESSAGE:
+                sent.refused.append((letter, words))
+            else:
+                sent.failed = words
+        return sent
+
+    def _fitting(self, letters: Sequence[DeadLetter]) -> list[tuple[DeadLetter, str]]:
+        """The first letters that fit into a request, with their bodies."""
+        chosen: list[tuple[DeadLetter, str]] = []
+        size = 0
+        groups: set[bytes] = set()
+        for letter in letters:
+            if len(chosen) == MAX_ENTRIES:
+                break
+            # Of two entries the first can fail alone: the order of a group would be gone.
+            if self.fifo and letter.item_key in groups:
+                continue
+            body = self._body(letter)
+            size += len(body.encode())
+            if chosen and size > self._limit:
+                break
+            chosen.append((letter, body))
+            groups.add(letter.item_key)
+        return chosen
+
+    def _body(self, letter: DeadLetter) -> str:
+        body = self._json(letter, whole=True)
+        return body if len(body.encode()) <= self._limit else self._json(letter, whole=False)
+
+    def _json(self, letter: DeadLetter, *, whole: bool) -> str:
+        content = {
+            "consumer": self._consumer,
+            "table": self._origin.table,
+            "streamArn": self._origin.stream_arn,
+            "shardId": letter.shard_id,
+            "sequenceNumber": letter.sequence,
+            "eventID": _event_id(letter.record),
+            "itemKey": _value(letter.item_key),
+            "reason": letter.reason if whole else letter.reason[:_LONGEST_REASON],
+            "attempts": letter.attempts,
+            "parkedAt": _iso(letter.parked_at),
+            "behind": letter.behind,
+        }
+        if whole:
+            content |= {"record": _value(letter.record), "event": _event(letter.event)}
+        else:
+            content["truncated"] = True
+        text = msgspec.json.encode(content).decode("utf-8", "replace")
+        # The two that JSON may hold and SQS may not.
+        return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+    def _entry(
+        self, number: str, letter: DeadLetter, body: str
+    ) -> SendMessageBatchRequestEntryTypeDef:
+        entry: SendMessageBatchRequestEntryTypeDef = {"Id": number, "MessageBody": body}
+        if self.fifo:
+            of = (self._consumer, self._origin.stream_arn)
+            entry["MessageGroupId"] = _hash(*of, letter.item_key.hex())
+            entry["MessageDeduplicationId"] = _hash(
+                *of, letter.shard_id, letter.sequence, str(letter.attempts)
+            )
+        return entry
+
+    def _request(self, entries: list[SendMessageBatchRequestEntryTypeDef]) -> dict[str, Any]:
+        with translated("copy dead letters to their queue (sqs:SendMessage)"):
+            answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
+        return dict(answer)
+
+
+def _describe(client: SQSClient, queue: str) -> tuple[str, int]:
+    """The URL of a queue, and the longest message that it takes."""
+    url = queue
+    if "://" not in queue:
+        with translated(f"find the queue {queue} (sqs:GetQueueUrl)"):
+            url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+    with translated(f"describe the queue {queue} (sqs:GetQueueAttributes)"):
+        answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["MaximumMessageSize"])
+    limit = answer.get("Attributes", {}).get("MaximumMessageSize")
+    return url, _OLD_MAX_BYTES if limit is None else int(limit)
+
+
+def _value(text: bytes | None) -> object:
+    """A JSON value as it is; what is none as text, so that the rest can be read."""
+    if not text:
+        return None
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return text.decode("utf-8", "replace")
+    return msgspec.Raw(text)
+
+
+def _event_id(record: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(record, type=_Named).event_id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class _Named(msgspec.Struct):
+    event_id: str | None = msgspec.field(name="eventID", default=None)
+
+
+def _event(stored: bytes | None) -> object:
+    """As `tail --output json` shows it, the detail as JSON and not as base64."""
+    if stored is None:
+        return None
+    try:
+        event = msgspec.json.decode(stored, type=Event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _value(stored)
+    return {
+        "source": event.source,
+        "detailType": event.detail_type,
+        "detail": _value(event.detail),
+        "resources": event.resources,
+        "time": None if event.time is None else _iso(event.time),
+        "rule": event.rule,
+    }
+
+
+def _iso(epoch: float) -> str:
+    moment = datetime.fromtimestamp(epoch, UTC)
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    """What `asyncio.to_thread` does, in a thread that nobody waits for at the end of the run.
+
+    A call that gets no answer takes two minutes until boto3 gives up.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:
+            error = raised
+        # The loop may be closed by then.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="ddbrelay-letters", daemon=True).start()
+    return await future

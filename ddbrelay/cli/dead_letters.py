@@ -1,0 +1,317 @@
+"""`ddbrelay dead-letters`: what was parked, and what becomes of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
+from ddbrelay.cli.text import counted
+from ddbrelay.cli.types import DURATION
+
+if TYPE_CHECKING:
+    from ddbrelay.cli.accounts import Of
+    from ddbrelay.stores.letters import Parked, Queue
+
+_CHUNK = 500
+_EPILOG = """\b
+Examples:
+  ddbrelay dead-letters list
+  ddbrelay dead-letters show 7f3a91c2
+  ddbrelay dead-letters redrive --all
+  ddbrelay dead-letters redrive --reason "no rule" --remap --dry-run
+"""
+
+
+@click.group("dead-letters", cls=Group, epilog=_EPILOG)
+def command() -> None:
+    """Look at parked records, send them again, or drop them.
+
+    A record that cannot be published is parked with its reason, and later changes of its item queue
+    up behind it; other items go on. An ID is the id of the stream record, or its beginning, or
+    SHARD:SEQUENCE.
+    """
+
+
+@command.command("list")
+@filters
+@click.option("--behind", is_flag=True, help="list each letter that waits behind another as well")
+@setting_options("consumer", "state")
+@pass_run
+def list_(run: Run, wanted: Filter, behind: bool) -> None:
+    """Show the items that are held up: what stands at the head of each, and how much waits.
+
+    \b
+    Examples:
+      ddbrelay dead-letters list
+      ddbrelay dead-letters list --since 2h --reason MalformedDetail
+    """
+    from ddbrelay.cli import letters as view
+
+    console = run.console
+    with opened(run) as (letters, of):
+        queues = (q for q in letters.queues() if wanted.takes(q.head, head=True))
+        if console.output == "rich" and not behind:
+            items, number = view.show_table(console, queues, time.time())
+        else:
+            items = number = 0
+            for queue in queues:
+                items += 1
+                number += len(queue.letters)
+                _print_queue(run, of, queue, behind)
+    if console.json:
+        console.object(
+            {
+                "type": "summary",
+                "consumer": of.consumer,
+                "table": of.table or None,
+                "items": items,
+                "deadLetters": number,
+            }
+        )
+    elif number:
+        console.words(f"{counted(number, 'dead letter')} of {counted(items, 'item')}")
+        run.next_step("dead-letters redrive --all")
+    else:
+        console.words(view.ALL_GONE + (" of these" if wanted else ""))
+
+
+def _print_queue(run: Run, of: Of, queue: Queue, behind: bool) -> None:
+    from ddbrelay.cli import letters as view
+
+    console = run.console
+    if console.json:
+        console.object(view.letter_object(of, queue.head, head=True, waiting=queue.waiting))
+    else:
+        console.data(view.list_line(queue))
+    for letter in queue.letters[1:] if behind else ():
+        if console.json:
+            console.object(view.letter_object(of, letter, head=False))
+        else:
+            console.data(view.waiting_line(letter))
+
+
+@command.command("show")
+@click.argument("id")
+@click.option("--remap", is_flag=True, help="show the event that today's mapping makes of it")
+@setting_options("consumer", "state", "entity", "source", "claim_check")
+@pass_run
+def show(run: Run, id: str, remap: bool) -> None:
+    """Show all of a dead letter: its reason, its event as it would be sent, its images.
+
+    \b
+    Examples:
+      ddbrelay dead-letters show 7f3a91c2
+      ddbrelay dead-letters show 7f3a91c2 --output json
+    """
+    from ddbrelay.cli import letters as view
+    from ddbrelay.cli.relaying import mapper_of
+    from ddbrelay.relay.letters import Preparation
+    from ddbrelay.stores.letters import Queue
+
+    with opened(run) as (letters, of):
+        letter = letters.find(id)
+        queue = Queue(letters.of_item(letter.stream_arn, letter.item_key))
+        stored = letters.get(letter)
+    assert stored is not None, "nothing is removed between two looks of a reader"
+    head = letter == queue.head
+    if run.console.json:
+        place = list(queue.letters).index(letter)
+        found = view.whole_object(of, letter, stored, head=head)
+        found["waiting"] = [one.id for one in queue.letters[place + 1 :]]
+        found["head"] = queue.head.id
+        run.console.object(found)
+        return
+    mapper = mapper_of(run.settings, of.table) if remap else None
+    preparation = Preparation(of.table, mapper=mapper, claim_check=run.settings.claim_check)
+    view.show_letter(run.console, of, queue, letter, preparation(letter, stored), time.time())
+    run.next_step(f"dead-letters redrive {view.short(queue.head)}")
+
+
+@command.command("export")
+@filters
+@click.option("--file", "target", metavar="FILE", help="write here (default: standard output)")
+@setting_options("consumer", "state")
+@pass_run
+def export(run: Run, wanted: Filter, target: str | None) -> None:
+    """Print each dead letter whole, one JSON object a line, in the order of sending.
+
+    \b
+    Examples:
+      ddbrelay dead-letters export > letters.jsonl
+      ddbrelay dead-letters export --key id=7f3a91c2 --file letters.jsonl
+    """
+    number = 0
+    with opened(run) as (letters, of), _writer(target) as write:
+        for queue, letter in chosen(letters, wanted):
+            stored = letters.get(letter)
+            if stored is not None:
+                write(_line(of, letter, queue, stored))
+                number += 1
+    where = "" if target is None else f" to {target}"
+    run.console.words(f"exported {counted(number, 'dead letter')}{where}")
+
+
+def _line(of: Of, letter: Parked, queue: Queue, stored: Any) -> bytes:
+    import msgspec
+
+    from ddbrelay.cli.letters import whole_object
+
+    return msgspec.json.encode(whole_object(of, letter, stored, head=letter == queue.head)) + b"\n"
+
+
+@contextmanager
+def _writer(target: str | None) -> Iterator[Callable[[bytes], Any]]:
+    """Standard output, or a file that is there only when all of it is."""
+    import os
+    import tempfile
+    from pathlib import Path
+
+    from ddbrelay.errors import ConfigError
+
+    if target is None:
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+        return
+    path = Path(target)
+    try:
+        # Only its owner may read it: dead letters hold items.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file.write
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@command.command("drop")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="drop all of them")
+@filters
+@click.option("--yes", is_flag=True, help="do not ask")
+@setting_options("consumer", "state")
+@pass_run
+def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: bool) -> None:
+    """Remove dead letters for good: their events are never sent.
+
+    Where the head of an item is dropped, the next one takes its place and is sent with the next
+    redrive. The ledger goes on counting them as parked.
+
+    \b
+    Examples:
+      ddbrelay dead-letters drop 7f3a91c2
+      ddbrelay dead-letters drop --key id=7f3a91c2 --yes
+    """
+    from ddbrelay.cli.letters import key_line, letter_object
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.stores.parking import How
+
+    one_choice(ids, everything, wanted)
+    console = run.console
+    dropped = 0
+    with opened(run) as (letters, of), letters.locked():
+        if ids:
+            doomed = list(dict.fromkeys(letters.find(id) for id in ids))
+        else:
+            doomed = [letter for _, letter in chosen(letters, wanted)]
+        if doomed and not yes:
+            if not sys.stdin.isatty():
+                raise ConfigError(
+                    f"dropping {counted(len(doomed), 'dead letter')} needs a yes, and there is no "
+                    "terminal to ask at",
+                    "--yes drops without asking",
+                )
+            items = len({(one.stream_arn, one.item_key) for one in doomed})
+            what = f"{counted(len(doomed), 'dead letter')} of {counted(items, 'item')}"
+            if not click.confirm(f"Drop {what}? They will never be sent.", err=True):
+                console.words("nothing was dropped")
+                return
+        for start in range(0, len(doomed), _CHUNK):
+            part = doomed[start : start + _CHUNK]
+            dropped += letters.resolve(part, How.DROPPED)
+            for letter in part:
+                if console.json:
+                    gone = letter_object(of, letter, head=not letter.behind)
+                    console.object(gone | {"type": "dropped"})
+                else:
+                    console.data(f"dropped {letter.id} {key_line(letter)}")
+        left = letters.count()
+    if console.json:
+        console.object({"type": "summary", "dropped": dropped, "remaining": left})
+    else:
+        console.words(f"dropped {counted(dropped, 'dead letter')}, {left:,} left")
+
+
+@command.command("redrive")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="send all of them")
+@filters
+@click.option("--remap", is_flag=True, help="map each stored record again with today's mapping")
+@click.option("--dry-run", is_flag=True, help="show what would be sent and send nothing")
+@click.option("--max-attempts", type=click.IntRange(min=1), help="tries of one letter (default: 3)")
+@click.option("--timeout", type=DURATION, help="begin no other letter after this long")
+@setting_options("consumer", "state", "entity", "source", "grace", "max_in_flight", "claim_check")
+@pass_run
+def redrive(
+    run: Run,
+    ids: tuple[str, ...],
+    everything: bool,
+    wanted: Filter,
+    remap: bool,
+    dry_run: bool,
+    max_attempts: int | None,
+    timeout: float | None,
+) -> None:
+    """Send dead letters again, in order per item, while the relay may go on.
+
+    Filters look at the head of each item; what waits behind it follows, until one fails again: that
+    one stays with its new reason, and holds its item. Without --remap the stored event is sent. It
+    ends with code 3 when some stay parked.
+
+    \b
+    Examples:
+      ddbrelay dead-letters redrive 7f3a91c2
+      ddbrelay dead-letters redrive --all
+      ddbrelay dead-letters redrive --reason "no rule" --remap --dry-run
+    """
+    from contextlib import nullcontext
+
+    from ddbrelay.aws.table import check_bus
+    from ddbrelay.cli import redriving
+    from ddbrelay.cli.relaying import mapper_of
+    from ddbrelay.relay.letters import Preparation
+    from ddbrelay.relay.redrive import MAX_ATTEMPTS, Plan, Summary
+
+    one_choice(ids, everything, wanted)
+    settings = run.settings
+    with opened(run) as (letters, of), nullcontext() if dry_run else letters.locked():
+        heads = heads_of(letters, ids) if ids else heads_by(letters, wanted)
+        summary, seconds, left = Summary(), 0.0, 0
+        if heads:
+            mapper = mapper_of(settings, of.table) if remap else None
+            preparation = Preparation(of.table, mapper=mapper, claim_check=settings.claim_check)
+            if dry_run:
+                redriving.show_preview(run, of, letters, heads, preparation)
+                return
+            bus = settings.bus or f"{of.table}-bus"
+            check_bus(run.aws, bus)
+            plan = Plan(
+                max_attempts=max_attempts or MAX_ATTEMPTS,
+                max_in_flight=settings.max_in_flight,
+                timeout=timeout,
+                grace=settings.grace,
+            )
+            summary, seconds = redriving.send(run, of, letters, heads, preparation, bus, plan)
+            left = letters.count_of(heads)
+    redriving.show_end(run, of, summary, seconds, left, remap)

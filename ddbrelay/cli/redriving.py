@@ -1,0 +1,177 @@
+"""`dead-letters redrive` over AWS: open the bus, send, and show how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ddbrelay.cli.letters import ALL_GONE, result_line, result_object, state
+from ddbrelay.cli.signals import asyncio_stop
+from ddbrelay.cli.text import counted
+from ddbrelay.errors import RecordsParked
+from ddbrelay.relay.letters import Preparation, Result, preview
+from ddbrelay.relay.redrive import Plan, Redrive, Summary
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.transport import Transport
+    from ddbrelay.cli.accounts import Of
+    from ddbrelay.cli.console import Console
+    from ddbrelay.cli.options import Run
+    from ddbrelay.flow.sink import Sink
+    from ddbrelay.stores.letters import Letters, Parked
+
+_MOST_SHOWN = 20
+"""Letters that stay which a terminal names."""
+
+
+class Screen:
+    """A `Watcher`: a line or an object a letter; in a terminal the count, and what stays."""
+
+    def __init__(self, console: Console, of: Of, letters: int) -> None:
+        self._console, self._of, self._letters = console, of, letters
+        self._done = 0
+        self._kept: list[Result] = []
+        self._failed = 0
+        self._status: Any = None
+
+    def __enter__(self) -> Screen:
+        if sys.stderr.isatty() and self._console.live:
+            from rich.console import Console as RichConsole
+
+            self._status = RichConsole(stderr=True, highlight=False).status("opening the bus")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+        for result in self._kept:
+            self._console.data(result_line(self._console, result))
+        if self._failed > len(self._kept) > 0:
+            more = self._failed - len(self._kept)
+            self._console.data(f"{counted(more, 'more letter')}; --output lines shows all")
+
+    def result(self, result: Result) -> None:
+        self._done += 1
+        if self._console.json:
+            self._console.object(result_object(self._of, result))
+        elif self._status is None:
+            self._console.data(result_line(self._console, result))
+        else:
+            # The relay may add letters while they are sent.
+            whole = max(self._letters, self._done)
+            self._status.update(f"{self._done:,} of {counted(whole, 'dead letter')}")
+            if result.how is None:
+                self._failed += 1
+                if len(self._kept) < _MOST_SHOWN:
+                    self._kept.append(result)
+
+    def trouble(self, message: str) -> None:
+        self._console.words(message)
+
+
+def send(
+    run: Run,
+    of: Of,
+    letters: Letters,
+    heads: Sequence[Parked],
+    preparation: Preparation,
+    bus: str,
+    plan: Plan,
+) -> tuple[Summary, float]:
+    """Send the letters of these items until all are gone, fail, or a signal comes; and how long.
+
+    What is being sent at the first signal is finished; the second one ends it at once.
+    """
+    from ddbrelay.aws.transport import Transport
+
+    console = run.console
+    waiting = letters.count_of(heads)
+
+    async def main() -> Summary:
+        with asyncio_stop() as stop, Screen(console, of, waiting) as screen:
+            async with Transport(run.aws) as transport:
+                sink = await _sink(run, transport, bus)
+                redrive = Redrive(letters, preparation, sink, plan, screen)
+                return await redrive.run(heads, stop)
+
+    began = time.monotonic()
+    return asyncio.run(main()), time.monotonic() - began
+
+
+async def _sink(run: Run, transport: Transport, bus: str) -> Sink:
+    """The bus, behind what writes the details that no request can hold."""
+    from ddbrelay.aws.bus import AwsBus
+
+    sink: Sink = await AwsBus.open(transport, bus)
+    address = run.settings.claim_check
+    if address is None:
+        return sink
+    from ddbrelay.aws.claims import ClaimChecks, ClaimingSink
+
+    claims = ClaimChecks(run.aws, address)
+    await claims.check(run.console.words)
+    return ClaimingSink(sink, claims)
+
+
+def show_preview(
+    run: Run, of: Of, letters: Letters, heads: Sequence[Parked], preparation: Preparation
+) -> None:
+    """What would become of the letters of these items; nothing is sent."""
+    states = {"would-send": 0, "would-skip": 0, "would-stay": 0}
+    for head in heads:
+        waiting = letters.of_item(head.stream_arn, head.item_key)
+        for result in preview(letters, preparation, waiting):
+            states[state(result, dry_run=True)] += 1
+            if run.console.json:
+                run.console.object(result_object(of, result, dry_run=True))
+            else:
+                run.console.data(result_line(run.console, result, dry_run=True))
+    send, skip, stay = states.values()
+    if run.console.json:
+        run.console.object(
+            {"type": "summary", "wouldSend": send, "wouldSkip": skip, "wouldStay": stay}
+        )
+        return
+    skipped = f"skip {skip:,}, " if skip else ""
+    run.console.words(
+        f"It would send {counted(send, 'dead letter')}, {skipped}and leave {stay:,}. "
+        "Nothing was sent."
+    )
+    if send or skip:
+        run.console.words("next: the same without --dry-run")
+
+
+def show_end(run: Run, of: Of, summary: Summary, seconds: float, left: int, remap: bool) -> None:
+    """The last words, or the last object; RecordsParked when some stay and nobody stopped it."""
+    console = run.console
+    if console.json:
+        console.object(
+            {
+                "type": "summary",
+                "consumer": of.consumer,
+                "table": of.table or None,
+                "redriven": summary.redriven,
+                "skipped": summary.skipped,
+                "failed": summary.failed,
+                "remaining": left,
+                "seconds": round(seconds, 3),
+                "end": summary.end,
+            }
+        )
+    elif not (summary.redriven or summary.skipped or left):
+        console.words(ALL_GONE)
+    else:
+        skipped = f", skipped {summary.skipped:,}" if summary.skipped else ""
+        begun = {"stopped": "Stopped. ", "timeout": "The time is up. "}.get(summary.end, "")
+        sent = counted(summary.redriven, "dead letter")
+        console.words(f"{begun}Sent {sent} in {seconds:.1f} s{skipped}; {left:,} left.")
+    if left and summary.end != "stopped":
+        one, many = "dead letter stays parked", "dead letters stay parked"
+        hint = "ddbrelay dead-letters list shows why"
+        if not remap:
+            hint += "; --remap maps the records again, which needs no stored event"
+        raise RecordsParked(f"{left:,} {one if left == 1 else many}", hint)

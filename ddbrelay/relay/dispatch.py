@@ -1,0 +1,239 @@
+"""Events that wait -> requests in flight -> receipts: when to send, and how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from ddbrelay.flow.packing import MAX_ENTRIES, Item, Packer
+from ddbrelay.flow.retrying import RetryBudget
+from ddbrelay.flow.sink import Receipt, Sink, retry_delay
+from ddbrelay.flow.tracking import Tally, Usage
+from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
+from ddbrelay.relay.tasks import Tasks, cancel
+from ddbrelay.relay.window import Window
+
+_PROBE_CAP = 15.0
+"""Seconds between two looks at a bus that takes nothing, at most."""
+_LONGEST = 30
+"""So many failures have the longest pause."""
+
+
+class Receiver(Protocol):
+    """Is told what became of the items."""
+
+    def accepted(self, accepted: Sequence[tuple[Item, str]]) -> None:
+        """The bus has these, under these ids."""
+
+    def rejected(self, item: Item, reason: str, later: Sequence[Item]) -> None:
+        """The bus will never take it; `later` are the events of its key that waited behind it."""
+
+    def answered(self) -> Awaitable[None]:
+        """All of a receipt was told."""
+
+
+class Dispatch:
+    """Keeps the requests of one run going; two items of one key are never under way together."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        receiver: Receiver,
+        observer: Observer,
+        options: Options,
+        tally: Tally,
+        usage: Usage,
+        rng: random.Random,
+        tasks: Tasks,
+    ) -> None:
+        self._sink, self._receiver, self._observer = sink, receiver, observer
+        self._options, self._tally, self._usage = options, tally, usage
+        self._rng, self._tasks = rng, tasks
+        self._packer = Packer()
+        self._window = Window(options.max_in_flight)
+        self._budget = RetryBudget()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._lingers = False
+        self._probes = 0
+        self._probe_is_due = False
+        self._closed = False
+        self._quiet = asyncio.Event()
+        self.held: str | None = None
+        self.in_flight = 0
+        self.last_receipt = 0.0
+        self.on_answer: Callable[[float], None] = lambda seconds: None
+
+    @property
+    def pending(self) -> int:
+        """Events that wait or are in flight."""
+        return len(self._packer) + self.in_flight
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight."""
+        return len(self._senders)
+
+    @property
+    def window(self) -> int:
+        """How many requests may be in flight now."""
+        return self._window.size if self.held is None else 1
+
+    def add(self, item: Item) -> None:
+        """Send it, behind all earlier ones of its key; `pump` must follow."""
+        self._packer.add(item)
+
+    async def settled(self) -> None:
+        """Return once nothing waits and nothing is in flight."""
+        while self.pending:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def close(self, grace: float) -> int:
+        """Finish what is in hand within so many seconds; how many events are left."""
+        self.pump()
+        if self.pending and not self._is_pointless:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._quiet.wait()
+            except TimeoutError:
+                pass
+        left = self.pending
+        # What a cancelled sender leaves behind must not be sent by the next one.
+        self._closed = True
+        for handle in self._timers:
+            handle.cancel()
+        await cancel(self._senders)
+        return left
+
+    @property
+    def _is_pointless(self) -> bool:
+        return (self._tasks.failed or self.held is not None) and not self._senders
+
+    # Sending
+
+    def pump(self, *, everything: bool = False) -> None:
+        """Send what may go; less than a full request only after the linger, or `everything`."""
+        packer = self._packer
+        if self._closed or self._tasks.failed or self.held is not None:
+            return
+        while packer.ready and len(self._senders) < self._window.size:
+            little = not packer.full and len(packer) < MAX_ENTRIES
+            if little and not everything and self._options.linger > 0:
+                if not self._lingers:
+                    self._lingers = True
+                    self._later(self._options.linger, self._lingered)
+                return
+            self._start(packer.take())
+
+    def _start(self, items: list[Item]) -> None:
+        self.in_flight += len(items)
+        task = self._tasks.spawn(self._send(items))
+        self._senders.add(task)
+        task.add_done_callback(self._sent)
+
+    def _lingered(self) -> None:
+        self._lingers = False
+        self.pump(everything=True)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it then, unless the run is over before."""
+
+        def due() -> None:
+            self._timers.discard(handle)
+            call()
+
+        handle = asyncio.get_running_loop().call_later(seconds, due)
+        self._timers.add(handle)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._senders.discard(task)
+        self.pump()
+        if not self.pending or self._is_pointless:
+            self._quiet.set()
+
+    async def _send(self, items: list[Item]) -> None:
+        loop = asyncio.get_running_loop()
+        sent_at, full = loop.time(), len(self._senders) >= self._window.size
+        self._usage.requests += 1
+        try:
+            receipt = await self._sink.send(items)
+        finally:
+            self.in_flight -= len(items)
+        now = self.last_receipt = loop.time()
+        self.on_answer(now - sent_at)
+        if receipt.crowded:
+            self._window.crowded(sent_at, now)
+        elif receipt.held is None:
+            self._window.answered(sent_at, now, full=full)
+        self._apply(receipt)
+        await self._receiver.answered()
+
+    def _apply(self, receipt: Receipt) -> None:
+        if receipt.held is not None:
+            self._hold(receipt.held, [item for item, _ in receipt.retry])
+            return
+        if self.held is not None and not receipt.crowded:
+            self.held, self._probes = None, 0
+            self._observer.trouble("the bus takes events again")
+        if receipt.accepted:
+            self._budget.succeeded()
+            for item, _ in receipt.accepted:
+                self._packer.release(item)
+            self._receiver.accepted(receipt.accepted)
+        if receipt.retry:
+            self._retry(receipt.retry)
+        for item, reason in receipt.rejected:
+            self._receiver.rejected(item, reason, self._packer.withdraw(item))
+            self._packer.release(item)
+        if self.held is not None:
+            self._probe_later()
+
+    def _retry(self, failed: Sequence[tuple[Item, str]]) -> None:
+        for item, reason in failed:
+            item.attempts += 1
+            self._tally.retried += 1
+            self._packer.put_back(item)
+            if item.attempts % RETRIES_BEFORE_WORD == 0:
+                self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
+        # They wait together: a throttled request must not come back as ten.
+        items = [item for item, _ in failed]
+        attempt = max(item.attempts for item in items)
+        delay = retry_delay(attempt if self._budget.take() else _LONGEST, self._rng)
+        self._later(delay, lambda: self._try_again(items))
+
+    def _try_again(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._packer.again(item)
+        self.pump(everything=True)
+
+    # A bus that takes nothing
+
+    def _hold(self, reason: str, items: Sequence[Item]) -> None:
+        for item in reversed(items):
+            self._packer.put_back(item)
+            self._packer.again(item)
+        if self.held is None:
+            self._observer.trouble(f"{reason}: nothing is sent until it takes events again")
+        self.held = reason
+        self._probe_later()
+
+    def _probe_later(self) -> None:
+        if not self._probe_is_due:
+            self._probe_is_due = True
+            self._probes += 1
+            delay = min(_PROBE_CAP, 2.0 ** min(self._probes - 1, 10))
+            self._later(delay * self._rng.uniform(0.75, 1.0), self._probe)
+
+    def _probe(self) -> None:
+        """Send one request, to see whether the bus takes it."""
+        self._probe_is_due = False
+        if self.held is None or self._closed or self._tasks.failed:
+            return
+        if self._packer.ready and not self._senders:
+            self._start(self._packer.take())
+        else:
+            self._probe_later()

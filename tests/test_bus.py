@@ -1,0 +1,177 @@
+"""What the bus answers, and what becomes of the events then."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ddbrelay.aws.bus import AwsBus
+from ddbrelay.aws.transport import NoAnswerError, WireError
+from ddbrelay.errors import AwsRefused
+from ddbrelay.flow.packing import Item
+from ddbrelay.flow.sink import Receipt
+from ddbrelay.testing.builders import item
+
+
+class Script:
+    """A service that answers by a script: a body, or what it raises."""
+
+    def __init__(self, *answers: bytes | Exception) -> None:
+        self._answers = list(answers)
+        self.bodies: list[dict[str, Any]] = []
+
+    async def call(self, operation: str, body: bytes) -> bytes:
+        assert operation == "PutEvents"
+        self.bodies.append(json.loads(body))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def results(*codes: str | None) -> bytes:
+    """An answer; None for an entry that was taken."""
+    entries = [
+        {"EventId": f"id-{n}"} if code is None else {"ErrorCode": code, "ErrorMessage": "said AWS"}
+        for n, code in enumerate(codes)
+    ]
+    failed = sum(code is not None for code in codes)
+    return json.dumps({"FailedEntryCount": failed, "Entries": entries}).encode()
+
+
+def bus(*answers: bytes | Exception) -> tuple[AwsBus, Script]:
+    script = Script(*answers)
+    return AwsBus(script, "users-bus"), script  # type: ignore[arg-type]
+
+
+def send(sink: AwsBus, items: Sequence[Item]) -> Receipt:
+    return asyncio.run(sink.send(items))
+
+
+TWO = [item("a", 1), item("b", 2)]
+
+
+def test_an_entry_has_what_put_events_asks_for() -> None:
+    sink, script = bus(results(None))
+    assert send(sink, TWO[:1]).accepted == [(TWO[0], "id-0")]
+    [entry] = script.bodies[0]["Entries"]
+    event = TWO[0].event
+    assert entry.pop("Time", event.time) == event.time
+    resources = entry.pop("Resources", [])
+    assert tuple(resources) == event.resources
+    assert entry == {
+        "EventBusName": "users-bus",
+        "Source": event.source,
+        "DetailType": event.detail_type,
+        "Detail": event.detail.decode(),
+    }
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidAccountIdException"])
+def test_a_bus_that_takes_nothing_from_us_ends_the_run_instead_of_parking_everything(
+    code: str,
+) -> None:
+    sink, _ = bus(results(code, code))
+    with pytest.raises(AwsRefused, match="users-bus") as refused:
+        send(sink, TWO)
+    assert refused.value.code == code
+
+
+def test_once_the_bus_took_an_event_a_denied_one_is_the_fault_of_the_event() -> None:
+    sink, _ = bus(
+        results(None, "AccessDeniedException"),
+        results("AccessDeniedException", "AccessDeniedException"),
+    )
+    first = send(sink, TWO)
+    assert [one for one, _ in first.accepted] == TWO[:1]
+    assert first.rejected == [(TWO[1], "AccessDeniedException: said AWS")]
+    assert [one for one, _ in send(sink, TWO).rejected] == TWO
+
+
+def test_a_final_code_of_an_event_is_no_fault_of_the_bus() -> None:
+    sink, _ = bus(results("MalformedDetail", "NotAuthorizedForDetailTypeException"))
+    assert [one for one, _ in send(sink, TWO).rejected] == TWO
+
+
+def test_a_bus_that_does_not_exist_any_more_holds_everything() -> None:
+    sink, _ = bus(WireError(400, "ResourceNotFoundException", "Event bus does not exist."))
+    receipt = send(sink, TWO)
+    assert receipt.held == 'bus "users-bus" does not exist'
+    assert [one for one, _ in receipt.retry] == TWO
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        WireError(400, "ThrottlingException", "Rate exceeded"),
+        WireError(500, "InternalException", ""),
+        WireError(503, "HTTP 503", ""),
+        NoAnswerError("nobody"),
+    ],
+    ids=lambda failure: str(failure) or type(failure).__name__,
+)
+def test_a_request_that_came_to_nothing_is_sent_again_and_more_slowly(failure: Exception) -> None:
+    sink, _ = bus(failure)
+    receipt = send(sink, TWO)
+    assert [one for one, _ in receipt.retry] == TWO
+    assert receipt.crowded
+    assert receipt.held is None
+
+
+def test_a_throttled_entry_asks_for_fewer_requests_and_another_failed_one_does_not() -> None:
+    sink, _ = bus(results(None, "ThrottlingException"), results(None, "InternalFailure"))
+    assert send(sink, TWO).crowded
+    assert not send(sink, TWO).crowded
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"<html>", results(None), results(*[None] * 3)])
+def test_an_answer_that_does_not_fit_the_request_is_as_good_as_none(answer: bytes) -> None:
+    sink, _ = bus(answer)
+    receipt = send(sink, TWO)
+    assert [one for one, _ in receipt.retry] == TWO
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        WireError(413, "HTTP 413", ""),
+        WireError(400, "ValidationException", "Total size of the entries"),
+    ],
+    ids=["413", "ValidationException"],
+)
+def test_a_request_that_is_refused_whole_is_taken_apart_to_find_the_entry_to_blame(
+    refusal: WireError,
+) -> None:
+    sink, script = bus(refusal, results(None), refusal)
+    receipt = send(sink, TWO)
+    assert [one for one, _ in receipt.accepted] == TWO[:1]
+    assert [one for one, _ in receipt.rejected] == TWO[1:]
+    assert [len(body["Entries"]) for body in script.bodies] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["certificate", "name", "proxy"])
+def test_a_bus_that_was_never_reached_is_a_fault_of_the_set_up(kind: Any) -> None:
+    sink, _ = bus(NoAnswerError("no way", kind))
+    with pytest.raises(AwsRefused, match="no way") as refused:
+        send(sink, TWO)
+    assert refused.value.hint
+
+
+def test_a_bus_that_answered_once_is_tried_again_whatever_is_in_the_way() -> None:
+    sink, _ = bus(results(None, None), NoAnswerError("no way", "proxy"))
+    send(sink, TWO)
+    assert [one for one, _ in send(sink, TWO).retry] == TWO
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"]
+)
+def test_a_refusal_of_the_caller_ends_the_run(code: str) -> None:
+    sink, _ = bus(WireError(400, code, "no"))
+    with pytest.raises(AwsRefused) as refused:
+        send(sink, TWO)
+    assert refused.value.exit_code == 5
