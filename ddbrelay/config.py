@@ -277,6 +277,8 @@ def _toml_value(value: object, parse: Callable[[Any], Any]) -> str:
     if isinstance(value, bool | int) or parse is amount:
         return str(value).lower()
     if isinstance(value, float):
+        if 0 < value < 1:
+            return f'"{value * 1000:g}ms"'
         return f'"{value:.3f}'.rstrip("0").rstrip(".") + 's"'
     if isinstance(value, Path):
         home = Path(os.path.expanduser("~"))

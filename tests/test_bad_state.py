@@ -16,6 +16,7 @@ from pipeline import ON_MOTO, Pipeline, clear_error, running, state_file
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.flow.capture import Position
+from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
 
@@ -102,6 +103,23 @@ def test_a_bookmark_that_cannot_be_read_is_called_damaged(bare_cli: Cli, state: 
     change(state, "UPDATE bookmarks SET positions = 'x'")
     for words in (("list",), ("show", "mark"), ("export", "mark")):
         clear_error(bare_cli.run("positions", *words), 2, str(state), "is damaged")
+
+
+@pytest.mark.parametrize("column", ["record", "event"])
+def test_a_dead_letter_that_cannot_be_read_is_named_and_can_be_dropped(
+    bare_cli: Cli, state: Path, column: str
+) -> None:
+    with closing(Database(state)) as database:
+        parked = DeadLetter("s", "7", b'{"id":{"S":"a"}}', "bad", b"{}", b"{}", 1, 1e9)
+        asyncio.run(SqliteStore(database, "default", ARN).park([parked]))
+    change(state, f"UPDATE dead_letters SET {column} = '{{'")
+    assert bare_cli.json("dead-letters", "list")[0]["id"] == "s:7"
+    assert "cannot be read" in bare_cli.ok("dead-letters", "show", "s:7").stdout
+    for words in (("show", "s:7", "--output", "json"), ("export",)):
+        done = bare_cli.run("dead-letters", *words)
+        clear_error(done, 2, "dead letter s:7 is damaged", "drop s:7")
+    assert "cannot be read" in bare_cli.ok("dead-letters", "redrive", "--all", "--dry-run").stdout
+    bare_cli.ok("dead-letters", "drop", "s:7", "--yes")
 
 
 def test_a_file_of_a_newer_version(bare_cli: Cli, state: Path) -> None:

@@ -39,12 +39,12 @@ from wire import (
 from ddbrelay.aws import transport as wire
 from ddbrelay.aws.bus import AwsBus
 from ddbrelay.aws.errors import SKEWED
-from ddbrelay.flow.retrying import RetryBudget
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import NoAnswerError, Transport, WireError
 from ddbrelay.config import Settings
 from ddbrelay.flow.capture import Fault, IteratorType, StreamFault
+from ddbrelay.flow.retrying import RetryBudget
 
 WITHOUT_FIXTURE_CHECK = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

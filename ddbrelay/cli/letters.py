@@ -26,6 +26,9 @@ ALL_GONE = "no dead letters"
 _SHORT = 12
 """Characters of an id in a terminal; enough to be unique."""
 _MOST_ROWS = 50
+_HEADINGS = ("id", "item", "waiting", "tries", "parked", "reason")
+_ALL_COLUMNS = 100
+"""A narrower terminal leaves out how often a letter was tried."""
 _MOST_NAMES = 5
 _FREED = "not sent yet: what it waited for is gone"
 
@@ -88,17 +91,24 @@ def letter_object(
 
 
 def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> dict[str, Any]:
-    """The letter with its stored event, null where there is none, and its stream record."""
+    """The letter with its stored event, null where there is none, and its stream record.
+
+    Raises StateError where these cannot be read.
+    """
+    from ddbrelay.errors import StateError
     from ddbrelay.flow.mapping import Event
 
     event = None
-    if stored.event is not None:
-        event = event_object(msgspec.json.decode(stored.event, type=Event))
-    return {
-        **letter_object(of, letter, head=head),
-        "event": event,
-        "record": msgspec.Raw(stored.record),
-    }
+    try:
+        if stored.event is not None:
+            event = event_object(msgspec.json.decode(stored.event, type=Event))
+        record = msgspec.json.decode(stored.record, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateError(
+            f"what is stored of dead letter {letter.id} is damaged: {error}",
+            f"ddbrelay dead-letters drop {letter.id} removes it",
+        ) from error
+    return {**letter_object(of, letter, head=head), "event": event, "record": record}
 
 
 def event_object(event: Event, bus: str | None = None) -> dict[str, Any]:
@@ -189,18 +199,32 @@ def show_table(console: Console, queues: Iterable[Queue], now: float) -> tuple[i
         letters += len(queue.letters)
         if items <= _MOST_ROWS:
             shown.append(queue)
-    headings = ("id", "item", "waiting", "tries", "parked", "reason")
-    rows = [headings, *(_cells(queue, now) for queue in shown)]
     if shown:
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        # A key may be as long as 2 KB.
-        widths[1] = min(widths[1], max(shutil.get_terminal_size().columns // 3, 10))
-        for number, cells in enumerate(rows):
-            console.data(_row(console, cells, widths, heading=number == 0))
+        _print_rows(console, [_HEADINGS, *(_cells(queue, now) for queue in shown)])
     if items > len(shown):
         more = f"{counted(items - len(shown), 'more item')}; --output lines shows all"
         console.data(styled(console, more, "dim"))
     return items, letters
+
+
+def _print_rows(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    columns = shutil.get_terminal_size().columns
+    if columns < _ALL_COLUMNS:
+        rows = [(*cells[:3], *cells[4:]) for cells in rows]
+    *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    # A key may be as long as 2 KB.
+    widths[1] = min(widths[1], max(columns // 4, 10))
+    for number, (*cells, reason) in enumerate(rows):
+        texts = [
+            f"{_cut(cell, wide):{'>' if 2 <= place < len(cells) - 1 else '<'}{wide}}"
+            for place, (cell, wide) in enumerate(zip(cells, widths, strict=True))
+        ]
+        head = "  ".join(texts) + "  "
+        last = _cut(reason, max(columns - len(head), 10))
+        if number == 0:
+            console.data(styled(console, head + last, "dim"))
+        else:
+            console.data(head + styled(console, last, "red"))
 
 
 def _cells(queue: Queue, now: float) -> tuple[str, ...]:
@@ -213,18 +237,6 @@ def _cells(queue: Queue, now: float) -> tuple[str, ...]:
         f"{whole(max(now - head.parked_at, 0.0))} ago",
         printable(reason_of(head, head=True)),
     )
-
-
-def _row(console: Console, cells: Sequence[str], widths: Sequence[int], *, heading: bool) -> str:
-    texts = [
-        f"{_cut(cell, wide):>{wide}}" if place in (2, 3) else f"{_cut(cell, wide):<{wide}}"
-        for place, (cell, wide) in enumerate(zip(cells[:-1], widths[:-1], strict=True))
-    ]
-    room = shutil.get_terminal_size().columns - sum(map(len, texts)) - 2 * len(texts)
-    reason = _cut(cells[-1], max(room, 10))
-    if heading:
-        return styled(console, "  ".join([*texts, reason]), "dim")
-    return "  ".join([*texts, styled(console, reason, "red")])
 
 
 def _cut(text: str, wide: int) -> str:

@@ -51,7 +51,9 @@ class _Where(NamedTuple):
 @click.option("--forward", is_flag=True, help="publish the events; without it they are only shown")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--timeout", type=DURATION, help="stop after this long, with code 6")
-@setting_options("consumer", "entity", "source", "state", "grace", "max_in_flight")
+@setting_options(
+    *("consumer", "entity", "source", "state", "grace", "max_in_flight", "claim_check"),
+)
 @pass_run
 def command(
     run: Run,

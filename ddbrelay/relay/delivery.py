@@ -209,21 +209,34 @@ class Delivery:
         if self.dispatch is not None:
             freed_letters = await self._store.park([self._dead_letter(one) for one in letters])
             freed = {(one.shard_id, one.sequence) for one in freed_letters}
+        going: list[_Letter] = []
         for one in letters:
             change = one.outcome.change
             if (change.shard_id, change.sequence_number) in freed:
-                self._go_on(one)
+                going.append(one)
             else:
                 self._settle(one.outcome, one.ticket)
+        if going:
+            self._go_on(going)
 
-    def _go_on(self, letter: _Letter) -> None:
-        """Nothing of its item is parked any more: the letters were sent again, or dropped."""
-        change = letter.outcome.change
-        self._parked.discard(change.item_key)
-        if letter.item is not None and self.dispatch is not None:
-            self.dispatch.add(letter.item)
-        else:
-            self.route(change, letter.ticket)
+    def _go_on(self, letters: list[_Letter]) -> None:
+        """Nothing of their items is parked any more: the letters were sent again, or dropped."""
+        keys = {one.outcome.change.item_key for one in letters}
+        # What was marked while these were being parked comes after them, not before.
+        marked, self._letters = self._letters, []
+        for one in marked:
+            waits = one.outcome.reason == _BEHIND and one.outcome.change.item_key in keys
+            (letters if waits else self._letters).append(one)
+        self._parked -= keys
+        for one in letters:
+            change = one.outcome.change
+            if change.item_key in self._parked:
+                # One of these was parked anew.
+                self._letters.append(one)
+            elif one.item is not None and self.dispatch is not None:
+                self.dispatch.add(one.item)
+            else:
+                self.route(change, one.ticket)
 
     def _dead_letter(self, letter: _Letter) -> DeadLetter:
         outcome, event = letter.outcome, letter.outcome.event

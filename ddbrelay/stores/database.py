@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,6 +147,7 @@ class Database:
 
     def __init__(self, path: Path | str, *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
         self.path = str(path)
+        self._lock_timeout = lock_timeout
         with self._translated():
             if self.path != ":memory:":
                 _make_private(Path(path))
@@ -161,9 +163,11 @@ class Database:
 
     def _prepare(self) -> None:
         run = self._connection.execute
-        version = int(run("PRAGMA user_version").fetchone()[0])
-        application = int(run("PRAGMA application_id").fetchone()[0])
-        empty = not run("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        # Another process may be making the file: all of these before it is done, or all after.
+        with self.reading() as cursor:
+            version = int(cursor.execute("PRAGMA user_version").fetchone()[0])
+            application = int(cursor.execute("PRAGMA application_id").fetchone()[0])
+            empty = not cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if application != _APPLICATION_ID and not empty:
             raise StateError(
                 f"{self.path} is a database of another program", "choose another file with --state"
@@ -173,7 +177,7 @@ class Database:
                 f"the state file {self.path} was written by a newer ddbrelay (format {version})",
                 "pip install --upgrade ddbrelay, or choose another file with --state",
             )
-        run("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         run("PRAGMA synchronous = NORMAL")
         if version < VERSION:
             with self.transaction() as cursor:
@@ -184,6 +188,19 @@ class Database:
                         cursor.execute(statement)
                 cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 cursor.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _write_ahead(self) -> None:
+        # SQLite does not wait for another process here, whatever the time-out.
+        deadline = time.monotonic() + self._lock_timeout
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:

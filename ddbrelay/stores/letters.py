@@ -1,6 +1,5 @@
 """Dead letters for those who look after them: listed, found by id, taken out, and put off again."""
 
-# ruff: noqa: S608 - the conditions are constants
 from __future__ import annotations
 
 import hashlib
@@ -22,7 +21,8 @@ from ddbrelay.stores.parking import How
 
 _MOST_CANDIDATES = 8
 _ONE = "consumer = ? AND stream_arn = ? AND shard_id = ? AND sequence = ?"
-_EVENT_ID = "json_extract(CAST(record AS TEXT), '$.eventID')"
+_TEXT = "CAST(record AS TEXT)"
+_EVENT_ID = f"CASE WHEN json_valid({_TEXT}) THEN json_extract({_TEXT}, '$.eventID') END"
 _PARKED = (
     f"stream_arn, shard_id, sequence, {_EVENT_ID} AS event_id, item_key, reason, attempts,"
     " parked_at, behind, event IS NOT NULL AS has_event"

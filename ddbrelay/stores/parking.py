@@ -5,7 +5,6 @@ within a shard the sequence number decides. That holds through any number of suc
 since the time of parking never goes back within an item, whatever the clock does.
 """
 
-# ruff: noqa: S608 - the conditions are constants
 from __future__ import annotations
 
 import math

@@ -1,6 +1,5 @@
 """What AWS bills the last runs of a consumer for: one row a run, and one for all before them."""
 
-# ruff: noqa: S608 - the conditions are constants
 from __future__ import annotations
 
 import sqlite3
