@@ -294,6 +294,7 @@ def test_dropping_the_head_makes_the_next_one_the_head(bare_cli: Cli) -> None:
     assert rows(bare_cli, "SELECT how, count FROM resolved") == [("dropped", 4)]
 
 
+@pytest.mark.slow
 def test_dropping_needs_a_yes_and_a_choice(bare_cli: Cli) -> None:
     keep(bare_cli, *sample())
     done = bare_cli.run("dead-letters", "drop", "--key", "id=ada")
@@ -566,6 +567,7 @@ def test_ten_thousand_letters_of_one_item_are_parked_and_listed_in_no_time(
 # End to end
 
 
+@pytest.mark.moto_first
 @pytest.mark.moto_first
 def test_a_poison_record_from_its_parking_to_the_last_event_behind_it(
     cli: Cli, aws: Aws, name: str

@@ -384,6 +384,7 @@ async def test_what_was_trimmed_of_a_shard_that_was_never_listed_before_is_a_gap
     assert {gap.shard_id for gap in world.log.gaps} >= {second, third}
 
 
+@pytest.mark.slow
 @simulated("a")
 async def test_a_gap_that_grows_until_it_can_be_read_over_says_so(world: World) -> None:
     world.fill("x", 2)

@@ -150,6 +150,7 @@ def test_the_readme_of_the_examples_runs(tmp_path: Path) -> None:
     assert "\n3 handled, 0 repeats dropped\n" in printed
 
 
+@pytest.mark.moto_first
 def test_a_producer_that_knows_nothing_of_the_bus_is_heard_behind_it(
     cli: Cli, name: str, python: Callable[..., str]
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_producer_that_knows_nothing_of_the_bus_is_heard_behind_it(
     assert heard == {(f"User{verb.capitalize()}", identity) for verb, identity in words}
 
 
+@pytest.mark.moto_first
 def test_a_consumer_handles_each_change_once_although_it_is_sent_twice(
     cli: Cli, name: str, python: Callable[..., str]
 ) -> None:

@@ -59,6 +59,7 @@ def first_arrivals(received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
+@pytest.mark.moto_first
 def test_every_change_arrives_in_order_although_the_relay_is_killed_again_and_again(
     cli: Cli, pipe: Pipeline, engine: engines.Engine, wait_until: Waiter
 ) -> None:

@@ -251,6 +251,7 @@ def test_every_record_is_verified_and_a_ledger_that_misses_one_is_told_which(
     assert events[0]["change"]["eventID"] == records[11]["eventID"]
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_the_verification_in_words(cli: Cli, pipe: Pipeline) -> None:
     for number in range(5):

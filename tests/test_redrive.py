@@ -279,6 +279,7 @@ async def test_an_empty_store_is_done_at_once(world: World) -> None:
     assert await redrive(world) == Summary()
 
 
+@pytest.mark.slow
 @simulated()
 async def test_what_is_held_in_memory_is_bounded(world: World) -> None:
     world.bus.fail_entries("MalformedDetail")

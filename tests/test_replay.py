@@ -99,6 +99,7 @@ def test_a_preview_from_the_checkpoint_sends_nothing_and_a_forwarding_one_does(
     assert said(cli.json(*FORWARD)) == said(shown)
 
 
+@pytest.mark.slow
 def test_bookmarks_of_the_user_and_of_each_run(cli: Cli, relayed: Pipeline) -> None:
     cli.ok("positions", "save", "before-deploy")
     cli.ok(*FORWARD)

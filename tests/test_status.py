@@ -66,6 +66,7 @@ def use(cli: Cli, stream_arn: str, started_at: float, usage: Usage) -> None:
 # The command
 
 
+@pytest.mark.moto_first
 def test_before_and_after_a_run(cli: Cli, pipe: Pipeline) -> None:
     for key in "abc":
         pipe.put(key)
@@ -99,6 +100,7 @@ def test_before_and_after_a_run(cli: Cli, pipe: Pipeline) -> None:
     assert (done.returncode, shard["state"], summary["unread"]) == (6, "behind", 1)
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_who_relays_and_since_when_nobody_does(
     cli: Cli, pipe: Pipeline, wait_until: Waiter

@@ -176,6 +176,7 @@ def test_the_next_run_reads_the_rest_of_the_old_stream_first_and_then_the_new_on
     assert objects(bare_cli.ok(*ONCE).stdout)[-1]["read"] == 0
 
 
+@pytest.mark.slow
 def test_streams_that_came_and_went_while_no_tail_ran_are_read_too(
     bare_cli: Cli, simulated: OnSimulator
 ) -> None:
@@ -290,6 +291,7 @@ def test_a_stream_that_went_after_all_of_it_was_read_is_no_loss(
     assert len(simulated.arrived()) == 3
 
 
+@pytest.mark.slow
 def test_on_gap_stop_moves_nothing_and_continue_goes_on_with_the_new_stream(
     bare_cli: Cli, simulated: OnSimulator
 ) -> None:

@@ -103,6 +103,7 @@ def test_latest_is_for_the_very_first_start_of_a_forwarding_run(cli: Cli, pipe: 
     assert [event["detail"]["id"] for event in pipe.received()] == ["between"]
 
 
+@pytest.mark.moto_first
 def test_a_time_or_an_age_starts_with_what_was_written_from_then_on(
     cli: Cli, pipe: Pipeline, wait_until: Waiter
 ) -> None:
