@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sqlite3
 import stat
@@ -444,6 +445,23 @@ def test_a_dead_letter_keeps_the_whole_record(path: Path, database: Database) ->
     (again,) = asyncio.run(store(database).uncopied(10))
     assert again == letter(source)
     assert msgspec.json.decode(row[6], type=Record) == source
+
+
+def test_a_letter_that_was_parked_anew_is_copied_anew(database: Database) -> None:
+    first = letter(record("a"))
+    anew = dataclasses.replace(first, reason="ThrottlingException", attempts=9)
+
+    async def scene() -> list[DeadLetter]:
+        mine = store(database)
+        await mine.park([first])
+        await mine.copied([first])
+        assert await mine.uncopied(10) == []
+        await mine.park([anew])
+        # The copy of what it was before came too late to count.
+        await mine.copied([first])
+        return await mine.uncopied(10)
+
+    assert asyncio.run(scene()) == [anew]
 
 
 # Usage

@@ -31,7 +31,8 @@ _KEEP = (
     f"INSERT INTO dead_letters (consumer, stream_arn, {COLUMNS})"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " reason = excluded.reason, record = excluded.record, event = excluded.event,"
-    " attempts = excluded.attempts, behind = excluded.behind WHERE NOT excluded.behind"
+    " attempts = excluded.attempts, behind = excluded.behind, copied = 0"
+    " WHERE NOT excluded.behind"
 )
 
 
@@ -110,10 +111,11 @@ def uncopied(cursor: sqlite3.Cursor, of: _Of, limit: int) -> list[DeadLetter]:
 
 
 def copied(cursor: sqlite3.Cursor, of: _Of, letters: Iterable[DeadLetter]) -> None:
-    """There is a second copy of these."""
+    """There is a second copy of these, unless one was parked anew meanwhile."""
     cursor.executemany(
-        f"UPDATE dead_letters SET copied = 1 WHERE {_OF} AND shard_id = ? AND sequence = ?",
-        [(*of, one.shard_id, one.sequence) for one in letters],
+        f"UPDATE dead_letters SET copied = 1 WHERE {_OF} AND shard_id = ? AND sequence = ?"
+        " AND attempts = ? AND reason = ?",
+        [(*of, one.shard_id, one.sequence, one.attempts, one.reason) for one in letters],
     )
 
 
