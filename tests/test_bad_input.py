@@ -156,6 +156,7 @@ def test_a_missing_bus_is_noticed_before_anything_is_sent_or_kept(
     assert seen_keys(cli.json("tail", "--until-idle", "0", "--bus", f"{name}-other")) == ["a"]
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_stream_that_was_made_anew_is_not_taken_for_the_old_one(
     cli: Cli, aws: Aws, name: str

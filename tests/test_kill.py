@@ -24,6 +24,8 @@ PAUSE = {"moto": 0.02, "ministack": 0.004}
 """Seconds between two writes: moto takes some 24 PutEvents calls a second."""
 SEEDED = {"moto": 40, "ministack": 400}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pipe(aws: Aws, name: str) -> Pipeline:

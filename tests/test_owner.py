@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+import pytest
 from conftest import Cli
 from pipeline import ON_MOTO, Pipeline, checkpoint, clear_error, event_ids, rows, running, seen_keys
 
@@ -16,6 +17,7 @@ Waiter = Callable[[Callable[[], bool], float], None]
 FORWARD = ("tail", "--forward")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_second_run_is_refused_and_told_by_whom_until_the_first_one_is_dead(
     cli: Cli, aws: Aws, name: str, wait_until: Waiter
@@ -44,6 +46,7 @@ def test_a_second_run_is_refused_and_told_by_whom_until_the_first_one_is_dead(
     assert rows(cli, "SELECT * FROM owners") == []
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_full_disk_ends_the_run_with_one_line_and_the_next_one_sends_what_was_not_stored(
     cli: Cli, aws: Aws, name: str

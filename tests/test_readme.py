@@ -386,6 +386,7 @@ def test_a_block_that_is_not_marked_or_not_sh_is_a_fault() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "message"),
     [

@@ -172,6 +172,7 @@ def test_a_stretch_of_time(cli: Cli, pipe: Pipeline, wait_until: Waiter) -> None
     assert not rows(cli, "SELECT * FROM positions")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_filters_by_key_detail_type_and_rule(cli: Cli, relayed: Pipeline) -> None:
     def found(*filters: str) -> list[tuple[str, str]]:

@@ -26,6 +26,8 @@ SOON = 30.0
 GONE = 25 * 3600.0
 LOST, REFUSED = 4, 5
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[engines.Engine]:

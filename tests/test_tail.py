@@ -142,6 +142,7 @@ def test_max_records_is_exact_and_the_next_run_goes_on(cli: Cli, pipe: Pipeline)
     assert sorted(event["detail"]["id"] for event in pipe.received()) == list("abcdefg")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_timeout_alone_is_a_good_end_and_a_bad_one_where_more_was_asked(
     cli: Cli, pipe: Pipeline
@@ -153,6 +154,7 @@ def test_a_timeout_alone_is_a_good_end_and_a_bad_one_where_more_was_asked(
         clear_error(done, 6, "error: the time-out came before the end that was asked for")
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_two_consumers_go_their_own_ways(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
