@@ -71,6 +71,17 @@ a lost answer is sent again (ours): TestAwsBus::test_a_lost_answer_is_to_be_sent
 readers wait while too much is held (ours): test_a_slow_bus_holds_the_readers_up_so_that_memory_stays_bounded
 pages that unsettled records hold are counted by their bytes (ours): test_records_that_are_not_settled_hold_their_pages_and_readers_wait_for_them
 the ledger is saved with the checkpoint (ours): TestSqliteFile::test_the_ledger_grows_with_the_checkpoint
+a bus that is gone parks nothing (row 13): test_a_bus_that_does_not_exist_any_more_holds_everything
+nothing is sent while the bus takes nothing (ours): test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing
+a bus that takes nothing is looked at again (ours): test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing
+a bus that denies everything ends the run instead of parking it (ours): test_a_bus_that_takes_nothing_from_us_ends_the_run_instead_of_parking_everything[AccessDeniedException]
+throttling makes fewer requests fly together (row 10): test_throttling_makes_fewer_requests_fly_together_and_nothing_is_parked
+a few events wait for company (ours): test_a_request_is_filled_across_shards
+pages that were asked for are counted before they come (ours): test_a_slow_bus_with_a_million_records_behind_fills_no_memory
+a detail is in S3 before its event is sent (row 11): test_an_oversize_event_reaches_the_consumer_through_s3[moto]
+a dead letter keeps the detail that was to go to S3 (ours): test_an_offloaded_event_that_is_refused_is_parked_with_its_whole_detail
+an item whose letters are gone flows again (row 14): test_a_running_relay_goes_on_with_the_item_when_its_letters_are_gone
+letters that would wait behind nothing are not kept (row 14): TestSqliteFile::test_a_letter_that_would_wait_behind_nothing_comes_back_and_so_do_those_after_it
 """
 
 from guards.delivering import DELIVERING
