@@ -1,4 +1,4 @@
-"""Values as they are typed: durations, times, amounts, addresses.
+"""Values as they are typed: durations, times, amounts, addresses; and times as they are shown.
 
 Each parser takes what TOML or the text of a flag or variable gives, and raises ValueError, in words
 for the person who typed it, for anything that it cannot mean.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -128,3 +129,16 @@ def path(value: object) -> Path:
         return Path(text(value)).expanduser()
     except RuntimeError:
         raise ValueError(f"{value!r} names a home directory that is not known") from None
+
+
+@lru_cache(maxsize=1024)
+def iso(epoch: float) -> str:
+    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
+    moment = datetime.fromtimestamp(epoch, UTC)
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def iso_or_none(epoch: float | None) -> str | None:
+    """The time for a JSON object."""
+    return None if epoch is None else iso(epoch)

@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from botocore import exceptions as boto
-from botocore.config import Config as BotoConfig
 
-from ddbrelay import __version__
 from ddbrelay.aws.errors import THROTTLED, code_of, translate, translated
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.offloading import Claim, Reference, place_of
@@ -70,7 +68,14 @@ class ClaimChecks:
             self._bucket, _ = place_of(address)
         except ValueError as error:
             raise ConfigError(str(error), "--claim-check s3://bucket/prefix") from None
-        self._client = _client(aws)
+        # Not the session's own: the engine paces the retries, and waits for no stalled bucket.
+        self._client: S3Client = aws.new_client(
+            "s3",
+            connect_timeout=_PATIENCE,
+            read_timeout=_PATIENCE,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=AT_ONCE,
+        )
         self._where = aws.where
         # A slow bucket must not take the threads that the loop needs for other things.
         self._threads = ThreadPoolExecutor(AT_ONCE, "ddbrelay-claims")
@@ -214,24 +219,3 @@ def fetch(aws: Aws, reference: Reference) -> bytes:
 
 def _status(error: boto.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _client(aws: Aws) -> S3Client:
-    # Apart from the session's own: the engine paces the retries, and waits for no stalled bucket.
-    aws.credentials()
-    try:
-        client: S3Client = aws.session.client(
-            "s3",
-            endpoint_url=aws.endpoint_url,
-            config=BotoConfig(
-                connect_timeout=_PATIENCE,
-                read_timeout=_PATIENCE,
-                retries={"mode": "standard", "total_max_attempts": 1},
-                max_pool_connections=AT_ONCE,
-                user_agent_extra=f"ddbrelay/{__version__}",
-                proxies={} if aws.local else None,
-            ),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
-    return client

@@ -14,13 +14,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from ddbrelay.aws.errors import credentials_refused
 from ddbrelay.aws.signing import Keys
+from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import DdbrelayError
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
 _EARLY = 15 * 60 + 5
@@ -97,7 +97,9 @@ class Credentials:
     async def _fetch(self) -> Keys | DdbrelayError:
         before, heard = self._keys, _Heard()
         try:
-            self._source, self._keys = await off_loop(lambda: self._ask(heard))
+            self._source, self._keys = await off_loop(
+                lambda: self._ask(heard), "ddbrelay-credentials"
+            )
         except DdbrelayError as refused:
             if before is None or _ended(self._source):
                 return refused
@@ -159,35 +161,3 @@ class _Heard(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if record.thread == self._thread and isinstance(error, Exception):
             self.reason = credentials_refused(error).message
-
-
-async def off_loop(work: Callable[[], _T]) -> _T:
-    """Do it in a thread of its own, for which neither the loop nor the process waits at its end.
-
-    `asyncio.to_thread` would hold up a stop until a slow provider of credentials has answered.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result: _T | None = None
-        failure: BaseException | None = None
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:
-            _log.debug("nobody waits for the answer any more")
-
-    threading.Thread(target=run, name="ddbrelay-credentials", daemon=True).start()
-    return await done

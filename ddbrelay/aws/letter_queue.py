@@ -7,22 +7,21 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMe
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
-import threading
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ddbrelay.aws.errors import translated
+from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import AwsRefused, ConfigError
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.objects import event_object
 from ddbrelay.relay.copies import Sent
+from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from types_boto3_sqs.client import SQSClient
@@ -37,10 +36,9 @@ LEAST_BYTES = 32 * 1024
 """A letter without its record and event fits into this: its keys have 3 KB, its ARN 1 KB."""
 _OLD_MAX_BYTES = 256 * 1024
 _LONGEST_REASON = 1000
+_THREAD = "ddbrelay-letters"
 _NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 _BAD_MESSAGE = frozenset({"InvalidMessageContents", "InvalidParameterValue"})
-
-T = TypeVar("T")
 
 
 class LetterQueue:
@@ -69,7 +67,7 @@ class LetterQueue:
         """
         client: SQSClient = aws.client("sqs")
         try:
-            url, limit = await _apart(lambda: _describe(client, queue))
+            url, limit = await off_loop(lambda: _describe(client, queue), _THREAD)
         except AwsRefused as refused:
             if refused.code not in _NO_QUEUE:
                 raise
@@ -95,7 +93,7 @@ class LetterQueue:
         entries = [
             self._entry(str(index), letter, body) for index, (letter, body) in enumerate(chosen)
         ]
-        answer = await _apart(lambda: self._request(entries))
+        answer = await off_loop(lambda: self._request(entries), _THREAD)
         failures = {entry["Id"]: entry for entry in answer.get("Failed", ())}
         taken = {entry["Id"] for entry in answer.get("Successful", ())}
         sent = Sent()
@@ -146,7 +144,7 @@ class LetterQueue:
             "itemKey": _value(letter.item_key),
             "reason": letter.reason if whole else letter.reason[:_LONGEST_REASON],
             "attempts": letter.attempts,
-            "parkedAt": _iso(letter.parked_at),
+            "parkedAt": iso(letter.parked_at),
             "behind": letter.behind,
         }
         if whole:
@@ -217,51 +215,8 @@ def _event(stored: bytes | None) -> object:
         event = msgspec.json.decode(stored, type=Event)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _value(stored)
-    return {
-        "source": event.source,
-        "detailType": event.detail_type,
-        "detail": _value(event.detail),
-        "resources": event.resources,
-        "time": None if event.time is None else _iso(event.time),
-        "rule": event.rule,
-    }
-
-
-def _iso(epoch: float) -> str:
-    moment = datetime.fromtimestamp(epoch, UTC)
-    precision = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+    return {**event_object(event), "detail": _value(event.detail)}
 
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-async def _apart(work: Callable[[], T]) -> T:
-    """What `asyncio.to_thread` does, in a thread that nobody waits for at the end of the run.
-
-    A call that gets no answer takes two minutes until boto3 gives up.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:
-            error = raised
-        # The loop may be closed by then.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="ddbrelay-letters", daemon=True).start()
-    return await future

@@ -75,24 +75,31 @@ class Aws:
         Raises what `credentials` does, and ConfigError for an address that cannot be right.
         """
         if service not in self._clients:
-            # boto3 would look for them itself, and let through whatever a provider raises.
-            self.credentials()
-            try:
-                self._clients[service] = self.session.client(
-                    service,  # type: ignore[call-overload]
-                    endpoint_url=self.endpoint_url,
-                    config=BotoConfig(
-                        connect_timeout=5,
-                        read_timeout=30,
-                        retries={"mode": "standard", "total_max_attempts": 4},
-                        user_agent_extra=f"ddbrelay/{__version__}",
-                        proxies={} if self.local else None,
-                    ),
-                )
-            except ValueError as error:
-                # A region, or an endpoint of a variable or a profile, that cannot be right.
-                raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
+            self._clients[service] = self.new_client(
+                service,
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"mode": "standard", "total_max_attempts": 4},
+            )
         return self._clients[service]
+
+    def new_client(self, service: str, **config: Any) -> Any:
+        """A boto3 client with a configuration of its own; raises what `client` does."""
+        # boto3 would look for them itself, and let through whatever a provider raises.
+        self.credentials()
+        try:
+            return self.session.client(
+                service,  # type: ignore[call-overload]
+                endpoint_url=self.endpoint_url,
+                config=BotoConfig(
+                    user_agent_extra=f"ddbrelay/{__version__}",
+                    proxies={} if self.local else None,
+                    **config,
+                ),
+            )
+        except ValueError as error:
+            # A region, or an endpoint of a variable or a profile, that cannot be right.
+            raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
 
     def tls(self) -> ssl.SSLContext:
         """Trusts the authorities that boto3 trusts: the user's, else those that come with it."""

@@ -25,10 +25,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ddbrelay import __version__
-from ddbrelay.aws.credentials import Credentials, off_loop
+from ddbrelay.aws.credentials import Credentials
 from ddbrelay.aws.errors import PROXY_HINT, SKEWED
 from ddbrelay.aws.session import Aws, is_loopback
 from ddbrelay.aws.signing import Signer
+from ddbrelay.aws.threads import off_loop
 from ddbrelay.aws.unanswered import NoAnswerError, no_answer
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.retrying import RetryBudget
@@ -45,6 +46,7 @@ MAX_CONNECTIONS = 128
 """To one host; a wide stream has more shards than a process has file descriptors."""
 _READ_BUFFER = 2**20
 """A whole page of records; with less, reading pauses in the middle of it."""
+_THREAD = "ddbrelay-boto3"
 _SKEW = 240.0
 """Seconds that our clock may be off: AWS refuses signatures from five minutes on."""
 _UNSIGNED = {
@@ -154,7 +156,7 @@ class Transport:
 
     async def service(self, name: str) -> Service:
         """A service by boto3's name; raises what `Aws.client` and `Credentials.renewed` do."""
-        client = await off_loop(lambda: self._aws.client(name))
+        client = await off_loop(lambda: self._aws.client(name), _THREAD)
         if self.credentials.valid(self.now()) is None:
             await self.credentials.renewed()
         return Service(self, self._aws, client)
@@ -200,7 +202,7 @@ class Service:
 
         Raises ConfigError when the proxy of the environment is no address.
         """
-        theirs = await off_loop(lambda: _prepared(self._client, operation, parameters))
+        theirs = await off_loop(lambda: _prepared(self._client, operation, parameters), _THREAD)
         # Proxy variables are for the way to AWS, not for an emulator on this machine.
         route = Route.to(theirs.url, proxies=not self._aws.local)
         signer = Signer(theirs.url, theirs.region, theirs.service, theirs.headers, _UNSIGNED)

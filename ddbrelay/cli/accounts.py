@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.render import gap_object, gap_text
-from ddbrelay.cli.text import counted, iso, printable
+from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.view import short_shard
 from ddbrelay.flow.tracking import Fate, Line
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
+from ddbrelay.values import iso_or_none
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -74,11 +75,6 @@ class _Counts:
             "since": iso_or_none(self.since),
             "until": iso_or_none(self.until),
         }
-
-
-def iso_or_none(epoch: float | None) -> str | None:
-    """The time for a JSON object."""
-    return None if epoch is None else iso(epoch)
 
 
 def _lines(ledgers: Iterable[ShardLedger], *fates: Fate) -> list[Line]:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ddbrelay.cli.accounts import Of, iso_or_none, item, styled
-from ddbrelay.cli.text import counted, iso, one_word, printable
+from ddbrelay.cli.accounts import Of, item, styled
+from ddbrelay.cli.render import as_texts, on_one_line
+from ddbrelay.cli.text import counted, one_word, printable
 from ddbrelay.cli.view import whole
 from ddbrelay.flow.change import Change, UndecodableError, plain
+from ddbrelay.objects import event_object
 from ddbrelay.relay.letters import Ready, Result, Skipped, Stays
 from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
+from ddbrelay.values import iso, iso_or_none
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
-    from ddbrelay.flow.mapping import Event
     from ddbrelay.flow.tracking import DeadLetter
 
 ALL_GONE = "no dead letters"
@@ -44,16 +46,12 @@ def keys_of(letter: Parked) -> dict[str, Any]:
 
 def key_texts(letter: Parked) -> dict[str, str]:
     """The same as texts."""
-    return {
-        name: bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
-        for name, value in keys_of(letter).items()
-    }
+    return as_texts(keys_of(letter))
 
 
 def key_line(letter: Parked) -> str:
     """`id=7f3a91c2`, with a space between the parts of a composite key."""
-    parts = key_texts(letter).items()
-    return " ".join(f"{printable(name)}={one_word(value)}" for name, value in parts) or "?"
+    return on_one_line(key_texts(letter))
 
 
 def short(letter: Parked) -> str:
@@ -109,19 +107,6 @@ def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> d
             f"ddbrelay dead-letters drop {letter.id} removes it",
         ) from error
     return {**letter_object(of, letter, head=head), "event": event, "record": record}
-
-
-def event_object(event: Event, bus: str | None = None) -> dict[str, Any]:
-    """The event as it is sent, under the names of the other commands."""
-    return {
-        **({} if bus is None else {"bus": bus}),
-        "source": event.source,
-        "detailType": event.detail_type,
-        "detail": msgspec.Raw(event.detail),
-        "resources": event.resources,
-        "time": iso_or_none(event.time),
-        "rule": event.rule,
-    }
 
 
 def result_object(of: Of, result: Result, *, dry_run: bool = False) -> dict[str, Any]:

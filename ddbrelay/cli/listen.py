@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
-from ddbrelay.cli.text import counted, iso, one_word, printable
+from ddbrelay.cli.text import counted, one_word, printable
 from ddbrelay.cli.types import DURATION
+from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

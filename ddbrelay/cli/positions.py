@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, iso
+from ddbrelay.cli.text import counted
+from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position

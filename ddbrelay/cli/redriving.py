@@ -16,11 +16,9 @@ from ddbrelay.relay.letters import Preparation, Result, preview
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
 
 if TYPE_CHECKING:
-    from ddbrelay.aws.transport import Transport
     from ddbrelay.cli.accounts import Of
     from ddbrelay.cli.console import Console
     from ddbrelay.cli.options import Run
-    from ddbrelay.flow.sink import Sink
     from ddbrelay.stores.letters import Letters, Parked
 
 _MOST_SHOWN = 20
@@ -87,6 +85,7 @@ def send(
     What is being sent at the first signal is finished; the second one ends it at once.
     """
     from ddbrelay.aws.transport import Transport
+    from ddbrelay.cli.relaying import sink_of
 
     console = run.console
     waiting = letters.count_of(heads)
@@ -94,27 +93,13 @@ def send(
     async def main() -> Summary:
         with asyncio_stop() as stop, Screen(console, of, waiting) as screen:
             async with Transport(run.aws) as transport:
-                sink = await _sink(run, transport, bus)
+                claim_check = run.settings.claim_check
+                sink = await sink_of(run.aws, transport, bus, claim_check, console.words)
                 redrive = Redrive(letters, preparation, sink, plan, screen)
                 return await redrive.run(heads, stop)
 
     began = time.monotonic()
     return asyncio.run(main()), time.monotonic() - began
-
-
-async def _sink(run: Run, transport: Transport, bus: str) -> Sink:
-    """The bus, behind what writes the details that no request can hold."""
-    from ddbrelay.aws.bus import AwsBus
-
-    sink: Sink = await AwsBus.open(transport, bus)
-    address = run.settings.claim_check
-    if address is None:
-        return sink
-    from ddbrelay.aws.claims import ClaimChecks, ClaimingSink
-
-    claims = ClaimChecks(run.aws, address)
-    await claims.check(run.console.words)
-    return ClaimingSink(sink, claims)
 
 
 def show_preview(

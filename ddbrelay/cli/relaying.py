@@ -15,10 +15,11 @@ from ddbrelay.cli.console import Console
 from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
-from ddbrelay.cli.text import counted, iso
+from ddbrelay.cli.text import counted
 from ddbrelay.errors import AwsRefused, ConfigError, DataLost, ExpectationNotMet, RecordsParked
 from ddbrelay.flow.tracking import Fate, Store, Tally
 from ddbrelay.relay import Options, Relay
+from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -144,7 +145,10 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
             source: StreamSource = await AwsStream.open(transport, job.stream.arn)
             if job.part is not None:
                 source = job.part(source)
-            sink = None if job.bus is None else await _sink(job, job.bus, transport, screen)
+            sink: Sink | None = None
+            if job.bus is not None:
+                claim_check = job.options.claim_check
+                sink = await sink_of(job.aws, transport, job.bus, claim_check, screen.trouble)
             store: Store = job.store
             if job.copies is not None:
                 from ddbrelay.aws.letter_queue import LetterQueue
@@ -172,16 +176,23 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     return Ended(tally, engine.end_reason, engine.read, time.monotonic() - began, engine.held)
 
 
-async def _sink(job: Job, bus: str, transport: Transport, screen: Screen) -> Sink:
+async def sink_of(
+    aws: Aws,
+    transport: Transport,
+    bus: str,
+    claim_check: str | None,
+    tell: Callable[[str], None],
+) -> Sink:
+    """The bus, behind what writes the details that no request can hold."""
     from ddbrelay.aws.bus import AwsBus
 
     sink = await AwsBus.open(transport, bus)
-    if job.options.claim_check is None:
+    if claim_check is None:
         return sink
     from ddbrelay.aws.claims import ClaimChecks, ClaimingSink
 
-    claims = ClaimChecks(job.aws, job.options.claim_check)
-    await claims.check(screen.trouble)
+    claims = ClaimChecks(aws, claim_check)
+    await claims.check(tell)
     return ClaimingSink(sink, claims)
 
 

@@ -7,18 +7,15 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.cli.text import iso, one_word, printable
+from ddbrelay.cli.text import one_word, printable
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.change import Change, UndecodableError
-from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.objects import event_object
 from ddbrelay.relay import Outcome
+from ddbrelay.values import iso_or_none
 
 _TELLING = ("username", "name", "title", "email", "status")
-
-
-def _time(epoch: float | None) -> str | None:
-    return None if epoch is None else iso(epoch)
 
 
 def state(outcome: Outcome) -> str:
@@ -28,20 +25,29 @@ def state(outcome: Outcome) -> str:
 
 def key_text(change: Change) -> str:
     """`id=7f3a91c2`, with a space between the parts of a composite key."""
-    parts = key_parts(change).items()
-    return " ".join(f"{printable(name)}={one_word(value)}" for name, value in parts) or "?"
+    return on_one_line(key_parts(change))
+
+
+def on_one_line(parts: Mapping[str, str]) -> str:
+    """The same of the parts of a key as texts; `?` where there are none."""
+    words = (f"{printable(name)}={one_word(value)}" for name, value in parts.items())
+    return " ".join(words) or "?"
 
 
 def key_parts(change: Change) -> dict[str, str]:
     """Each key attribute as text; empty when the keys cannot be read."""
     try:
-        return {name: _flat(value) for name, value in change.keys.items()}
+        return as_texts(change.keys)
     except UndecodableError:
         return {}
 
 
-def _flat(value: object) -> str:
-    return bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
+def as_texts(values: Mapping[str, object]) -> dict[str, str]:
+    """Plain values as texts, numbers with every digit."""
+    return {
+        name: bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
+        for name, value in values.items()
+    }
 
 
 def outcome_object(outcome: Outcome, bus: str | None) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def outcome_object(outcome: Outcome, bus: str | None) -> dict[str, Any]:
     return {
         "type": "event",
         "change": _change_object(outcome.change),
-        "event": None if outcome.event is None else _event_object(outcome.event, bus),
+        "event": None if outcome.event is None else {"bus": bus, **event_object(outcome.event)},
         "receipt": {
             "state": state(outcome),
             "eventId": outcome.event_id,
@@ -63,7 +69,7 @@ def _change_object(change: Change) -> dict[str, Any]:
     known: dict[str, Any] = {
         "eventID": change.event_id,
         "eventName": change.event_name,
-        "time": _time(change.time),
+        "time": iso_or_none(change.time),
         "sequenceNumber": change.sequence_number,
         "shardId": change.shard_id,
         "table": change.table,
@@ -82,18 +88,6 @@ def _change_object(change: Change) -> dict[str, Any]:
     return known
 
 
-def _event_object(event: Event, bus: str | None) -> dict[str, Any]:
-    return {
-        "bus": bus,
-        "source": event.source,
-        "detailType": event.detail_type,
-        "detail": msgspec.Raw(event.detail),
-        "resources": event.resources,
-        "time": _time(event.time),
-        "rule": event.rule,
-    }
-
-
 def gap_object(gap: Gap) -> dict[str, Any]:
     """The object that `--output json` prints for records that were lost."""
     return {
@@ -101,8 +95,8 @@ def gap_object(gap: Gap) -> dict[str, Any]:
         "shardId": gap.shard_id,
         "after": gap.after,
         "before": gap.before,
-        "since": _time(gap.since),
-        "until": _time(gap.until),
+        "since": iso_or_none(gap.since),
+        "until": iso_or_none(gap.until),
         "reason": gap.reason,
     }
 
@@ -111,7 +105,7 @@ def outcome_line(outcome: Outcome) -> str:
     """One line without colour."""
     change = outcome.change
     words = [
-        _time(change.time) or "-",
+        iso_or_none(change.time) or "-",
         change.event_name,
         key_text(change),
         one_word(outcome.event.detail_type) if outcome.event else "-",
@@ -130,7 +124,7 @@ def gap_text(gap: Gap) -> str:
     if gap.before:
         where += f" and before {gap.before}"
     times = [
-        f"{word} {_time(epoch)}"
+        f"{word} {iso_or_none(epoch)}"
         for word, epoch in (("after", gap.since), ("before", gap.until))
         if epoch is not None
     ]

@@ -11,7 +11,7 @@ import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.text import counted
-from ddbrelay.cli.types import DURATION
+from ddbrelay.cli.types import DURATION, asked_keys, moment
 
 if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream
@@ -91,8 +91,8 @@ def command(
     if sum(choice is not None for choice in (bookmark, iterator, sequence, since)) != 1:
         raise ConfigError("say where to start, in one way", _CHOICES)
     wanted = _filter(keys, detail_types, rules)
-    until_time = time.time() if until is None else _time("--until", until)
-    since_time = None if since is None else _time("--since", since)
+    until_time = time.time() if until is None else moment("--until", until)
+    since_time = None if since is None else moment("--since", since)
     if since_time is not None and since_time > until_time:
         raise ConfigError("--until lies before --since, so nothing can be found")
     settings = run.settings
@@ -136,31 +136,14 @@ def command(
     relaying.judge(ended, timeout_is_a_failure=True)
 
 
-def _time(option: str, text: str) -> float:
-    from ddbrelay.errors import ConfigError
-    from ddbrelay.values import parse_time
-
-    try:
-        return parse_time(text, time.time())
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}") from None
-
-
 def _filter(
     keys: Sequence[str], detail_types: Sequence[str], rules: Sequence[str]
 ) -> Callable[[Change, Event | Skip | Reject], bool] | None:
     """Whether an event is asked for; None when all are. Values of one kind are alternatives."""
     from ddbrelay.cli.render import key_parts
-    from ddbrelay.errors import ConfigError
     from ddbrelay.flow.mapping import Event
 
-    pairs = [key.partition("=") for key in keys]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise ConfigError(f'--key: "{name}{equals}" is not NAME=VALUE', "--key id=7f3a91c2")
-    asked: dict[str, set[str]] = {}
-    for name, _, value in pairs:
-        asked.setdefault(name, set()).add(value)
+    asked = asked_keys(keys)
     if not (asked or detail_types or rules):
         return None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ddbrelay.cli.types import asked_keys, moment
 
 if TYPE_CHECKING:
     from ddbrelay.cli.accounts import Of
@@ -84,7 +85,10 @@ def filters(function: Any) -> Any:
         **kwargs: Any,
     ) -> Any:
         wanted = Filter(
-            _keys(keys), _time("--since", since), _time("--until", until), reason or None
+            asked_keys(keys),
+            None if since is None else moment("--since", since),
+            None if until is None else moment("--until", until),
+            reason or None,
         )
         return function(*args, wanted=wanted, **kwargs)
 
@@ -98,28 +102,6 @@ def filters(function: Any) -> Any:
     ):
         filtered = option(filtered)
     return filtered
-
-
-def _keys(texts: Sequence[str]) -> dict[str, set[str]]:
-    from ddbrelay.errors import ConfigError
-
-    asked: dict[str, set[str]] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise ConfigError(f'--key: "{text}" is not NAME=VALUE', "--key id=7f3a91c2")
-        asked.setdefault(name, set()).add(value)
-    return asked
-
-
-def _time(option: str, text: str | None) -> float | None:
-    from ddbrelay.errors import ConfigError
-    from ddbrelay.values import parse_time
-
-    try:
-        return None if text is None else parse_time(text, time.time())
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}") from None
 
 
 def one_choice(ids: Sequence[str], everything: bool, wanted: Filter) -> None:

@@ -12,12 +12,13 @@ from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.cost import Bills, money
 from ddbrelay.cli.render import gap_object
-from ddbrelay.cli.text import counted, iso, printable
+from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.view import alarm, short_shard, whole
 from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
+from ddbrelay.values import iso, iso_or_none
 
 _WORDS = {State.WAITING: "waiting for its parent", State.NOT_BEGUN: "not begun"}
 _HEADINGS = ("shard", "state", "position", "oldest unread", "trimmed in")
@@ -92,7 +93,7 @@ def _summary_object(found: Standing) -> dict[str, Any]:
             "since": iso(owner.since),
             "heardAt": iso(owner.beat_at),
         },
-        "heardAt": _time(found.heard_at),
+        "heardAt": iso_or_none(found.heard_at),
         **_lag(found.oldest, found.at),
         "shards": len(survey.shards) + survey.finished,
         "unread": len(survey.unread),
@@ -117,14 +118,10 @@ def _lag(unread: Unread | None, now: float) -> dict[str, Any]:
     if unread is not None:
         age, left, since = unread.age(now), unread.left(now), unread.since
     return {
-        "oldestUnreadAt": _time(since),
+        "oldestUnreadAt": iso_or_none(since),
         "lagSeconds": None if age is None else round(age, 3),
         "hoursLeft": None if left is None else round(left / 3600.0, 4),
     }
-
-
-def _time(epoch: float | None) -> str | None:
-    return None if epoch is None else iso(epoch)
 
 
 # Rows

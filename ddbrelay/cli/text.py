@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from functools import lru_cache
-
-
-@lru_cache(maxsize=1024)
-def iso(epoch: float) -> str:
-    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
-    moment = datetime.fromtimestamp(epoch, UTC)
-    precision = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def printable(text: str) -> str:

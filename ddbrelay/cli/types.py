@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -24,3 +25,32 @@ class Duration(click.ParamType[float]):
 
 
 DURATION = Duration()
+
+
+def moment(option: str, text: str) -> float:
+    """Epoch seconds of an ISO time or an age; ConfigError, with the option, for anything else."""
+    import time
+
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.values import parse_time
+
+    try:
+        return parse_time(text, time.time())
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def asked_keys(texts: Iterable[str]) -> dict[str, set[str]]:
+    """The values asked for of each key attribute, from `NAME=VALUE`; ConfigError for another form.
+
+    Values of one attribute are alternatives.
+    """
+    from ddbrelay.errors import ConfigError
+
+    asked: dict[str, set[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ConfigError(f'--key: "{text}" is not NAME=VALUE', "--key id=7f3a91c2")
+        asked.setdefault(name, set()).add(value)
+    return asked

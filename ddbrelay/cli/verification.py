@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.cli.accounts import ALL_SHOWN, Of, head, iso_or_none, item, name_of
-from ddbrelay.cli.text import counted, iso, printable
+from ddbrelay.cli.accounts import ALL_SHOWN, Of, head, item, name_of
+from ddbrelay.cli.text import counted, printable
 from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
+from ddbrelay.values import iso, iso_or_none
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

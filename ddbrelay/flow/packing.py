@@ -12,7 +12,7 @@ import msgspec
 
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event
-from ddbrelay.flow.offloading import Claim
+from ddbrelay.flow.offloading import Claim, offload
 
 MAX_ENTRIES = 10
 MAX_BYTES = 1024 * 1024
@@ -43,6 +43,22 @@ class Item(msgspec.Struct, eq=False):
 def oversize(event: Event) -> bool:
     """Whether no request can hold this event."""
     return event.size >= MAX_BYTES
+
+
+def too_large(event: Event) -> str:
+    """Why no request can hold an oversize event."""
+    return f"the entry has {event.size:,} bytes, PutEvents takes less than 1 MB"
+
+
+def offloaded(event: Event, claim_check: str | None, event_id: str) -> tuple[Event, Claim] | None:
+    """An oversize event as a reference to its detail in S3; None where that cannot make it fit.
+
+    `claim_check` is where details go, `s3://bucket/prefix`, if anywhere.
+    """
+    if claim_check is None:
+        return None
+    small, claim = offload(event, claim_check, event_id)
+    return None if oversize(small) else (small, claim)
 
 
 class Packer:

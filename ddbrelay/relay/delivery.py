@@ -11,8 +11,8 @@ import msgspec
 
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping import Event, Mapper, Skip
-from ddbrelay.flow.offloading import billed_chunks, offload
-from ddbrelay.flow.packing import MAX_BYTES, Item
+from ddbrelay.flow.offloading import billed_chunks
+from ddbrelay.flow.packing import MAX_BYTES, Item, offloaded, too_large
 from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import DeadLetter, Fate, Frontier, Store, Tally, Ticket, Usage
 from ddbrelay.relay.dispatch import Dispatch
@@ -170,13 +170,14 @@ class Delivery:
     def _queue(self, change: Change, key: bytes, event: Event, ticket: Ticket) -> None:
         size, claim, reason = event.size, None, None
         if size >= MAX_BYTES:
-            reason = f"the entry has {size:,} bytes, PutEvents takes less than 1 MB"
-            if self._options.claim_check is None:
-                reason += ", and there is no --claim-check"
+            address = self._options.claim_check
+            if (fitting := offloaded(event, address, change.event_id)) is not None:
+                event, claim = fitting
+                size = event.size
             else:
-                small, claim = offload(event, self._options.claim_check, change.event_id)
-                if small.size < MAX_BYTES:
-                    event, size, reason = small, small.size, None
+                reason = too_large(event)
+                if address is None:
+                    reason += ", and there is no --claim-check"
         if key in self._parked:
             item = None if reason else Item(change, event, size, 0, claim, ticket)
             self._park(Outcome(change, event, Fate.PARKED, None, _BEHIND), ticket, item)

@@ -12,7 +12,7 @@ from ddbrelay.flow.retrying import RetryBudget
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
 from ddbrelay.flow.tracking import Tally, Usage
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
-from ddbrelay.relay.tasks import Tasks, cancel
+from ddbrelay.relay.tasks import Tasks, Timers, cancel
 from ddbrelay.relay.window import Window
 
 _PROBE_CAP = 15.0
@@ -55,7 +55,7 @@ class Dispatch:
         self._window = Window(options.max_in_flight)
         self._budget = RetryBudget()
         self._senders: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._lingers = False
         self._probes = 0
         self._probe_is_due = False
@@ -104,8 +104,7 @@ class Dispatch:
         left = self.pending
         # What a cancelled sender leaves behind must not be sent by the next one.
         self._closed = True
-        for handle in self._timers:
-            handle.cancel()
+        self._timers.cancel()
         await cancel(self._senders)
         return left
 
@@ -125,7 +124,7 @@ class Dispatch:
             if little and not everything and self._options.linger > 0:
                 if not self._lingers:
                     self._lingers = True
-                    self._later(self._options.linger, self._lingered)
+                    self._timers.later(self._options.linger, self._lingered)
                 return
             self._start(packer.take())
 
@@ -138,16 +137,6 @@ class Dispatch:
     def _lingered(self) -> None:
         self._lingers = False
         self.pump(everything=True)
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call it then, unless the run is over before."""
-
-        def due() -> None:
-            self._timers.discard(handle)
-            call()
-
-        handle = asyncio.get_running_loop().call_later(seconds, due)
-        self._timers.add(handle)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._senders.discard(task)
@@ -203,7 +192,7 @@ class Dispatch:
         items = [item for item, _ in failed]
         attempt = max(item.attempts for item in items)
         delay = retry_delay(attempt if self._budget.take() else _LONGEST, self._rng)
-        self._later(delay, lambda: self._try_again(items))
+        self._timers.later(delay, lambda: self._try_again(items))
 
     def _try_again(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -226,7 +215,7 @@ class Dispatch:
             self._probe_is_due = True
             self._probes += 1
             delay = min(_PROBE_CAP, 2.0 ** min(self._probes - 1, 10))
-            self._later(delay * self._rng.uniform(0.75, 1.0), self._probe)
+            self._timers.later(delay * self._rng.uniform(0.75, 1.0), self._probe)
 
     def _probe(self) -> None:
         """Send one request, to see whether the bus takes it."""

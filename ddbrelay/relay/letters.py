@@ -10,8 +10,7 @@ import msgspec
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, Mapper, Reject, Skip
-from ddbrelay.flow.offloading import offload
-from ddbrelay.flow.packing import Item, oversize
+from ddbrelay.flow.packing import Item, offloaded, oversize, too_large
 from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
@@ -92,12 +91,12 @@ class Preparation:
             return Stays(mapped.reason, change)
         if isinstance(mapped, Skip):
             return Skipped(change, mapped.reason)
-        event, claim = mapped, None
-        if oversize(event) and self.claim_check is not None:
-            event, claim = offload(event, self.claim_check, change.event_id)
-        if oversize(event):
-            reason = f"the entry has {event.size:,} bytes, PutEvents takes less than 1 MB"
-            return Stays(reason, change, mapped)
+        if not oversize(mapped):
+            return Ready(change, mapped, Item(change, mapped, mapped.size))
+        fitting = offloaded(mapped, self.claim_check, change.event_id)
+        if fitting is None:
+            return Stays(too_large(mapped), change, mapped)
+        event, claim = fitting
         return Ready(change, mapped, Item(change, event, event.size, claim=claim))
 
     def change(self, letter: Parked, stored: DeadLetter) -> Change:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from ddbrelay.flow.packing import Item, Packer
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
 from ddbrelay.relay.letters import Preparation, Result, Skipped, Stays
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
-from ddbrelay.relay.tasks import cancel
+from ddbrelay.relay.tasks import Timers, cancel
 from ddbrelay.relay.window import Window
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
@@ -114,7 +114,7 @@ class Redrive:
         self._lines: deque[_Line] = deque()
         self._active = self._held = 0
         self._senders: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._wake = asyncio.Event()
         self._settling_until = 0.0
         self._ending: str | None = None
@@ -131,7 +131,7 @@ class Redrive:
         self._settling_until = asyncio.get_running_loop().time() + _SETTLING
         stopper = asyncio.create_task(self._stop_with(stop))
         if self._plan.timeout is not None:
-            self._later(self._plan.timeout, lambda: self._end("timeout"))
+            self._timers.later(self._plan.timeout, lambda: self._end("timeout"))
         try:
             for lines in _by_stream(heads):
                 await self._run_lines(lines)
@@ -140,8 +140,7 @@ class Redrive:
             await self._finish()
         finally:
             self._ending = self._ending or "done"
-            for timer in self._timers:
-                timer.cancel()
+            self._timers.cancel()
             await cancel([stopper, *self._senders])
         if self._error is not None:
             raise self._error
@@ -163,14 +162,6 @@ class Redrive:
     @property
     def _over(self) -> bool:
         return self._ending is not None or self._error is not None
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        def due() -> None:
-            self._timers.discard(handle)
-            call()
-
-        handle = asyncio.get_running_loop().call_later(seconds, due)
-        self._timers.add(handle)
 
     async def _run_lines(self, lines: Iterator[_Line]) -> None:
         more = True
@@ -256,7 +247,7 @@ class Redrive:
         # An earlier one may be parked meanwhile, when a killed relay's records are read again.
         line.waiting.clear()
         self._active += 1
-        self._later(_LOOK_AGAIN, lambda: self._look_again(line))
+        self._timers.later(_LOOK_AGAIN, lambda: self._look_again(line))
 
     def _look_again(self, line: _Line) -> None:
         self._active -= 1
@@ -318,7 +309,7 @@ class Redrive:
             for item in again:
                 self._packer.put_back(item)
             delay = retry_delay(max(item.attempts for item in again), self._rng)
-            self._later(delay, lambda: self._try_again(again))
+            self._timers.later(delay, lambda: self._try_again(again))
 
     def _try_again(self, items: Sequence[Item]) -> None:
         for item in items:

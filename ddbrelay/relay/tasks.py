@@ -26,6 +26,28 @@ class Tasks:
             self._on_failure(error)
 
 
+class Timers:
+    """Calls that are due later, unless the run is over before."""
+
+    def __init__(self) -> None:
+        self._handles: set[asyncio.TimerHandle] = set()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it then."""
+
+        def due() -> None:
+            self._handles.discard(handle)
+            call()
+
+        handle = asyncio.get_running_loop().call_later(seconds, due)
+        self._handles.add(handle)
+
+    def cancel(self) -> None:
+        """Nothing of it is due any more."""
+        for handle in self._handles:
+            handle.cancel()
+
+
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel tasks and return when they have ended; their errors were heard already."""
     doomed = list(tasks)

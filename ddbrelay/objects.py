@@ -1,0 +1,22 @@
+"""The JSON objects in which programs see events, whoever prints or sends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ddbrelay.flow.mapping import Event
+from ddbrelay.values import iso_or_none
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """An event as it is sent, without its bus; its detail stays the JSON that it is."""
+    return {
+        "source": event.source,
+        "detailType": event.detail_type,
+        "detail": msgspec.Raw(event.detail),
+        "resources": event.resources,
+        "time": iso_or_none(event.time),
+        "rule": event.rule,
+    }
