@@ -20,6 +20,7 @@ from ddbrelay.values import (
     amount,
     bucket_url,
     count,
+    names,
     one_of,
     parse_bool,
     parse_duration,
@@ -31,6 +32,10 @@ from ddbrelay.values import (
 FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
 ON_GAP = ("continue", "stop")
+PRESETS = ("crud", "outbox", "single-table")
+ENVELOPES = ("none", "metadata", "cloudevents")
+_RULES = "rule"
+_PRESET_SECTIONS = ("outbox", "single_table")
 
 
 def _state_dir() -> Path:
@@ -47,6 +52,14 @@ def _setting(default: Any, toml: str, parse: Callable[[Any], Any], help_text: st
 
 
 _STATE = "state.db"
+_EXAMPLE = (
+    "",
+    "# Rules say which change is which event; the first one that matches counts.",
+    "# [[rule]]",
+    '# when = { eventName = ["MODIFY"], changed = ["email"] }',
+    '# detail_type = "UserEmailChanged"',
+    '# detail = "{id: keys.id, before: old.email, after: new.email}"',
+)
 
 
 def local_state(state_dir: Path) -> Path:
@@ -75,6 +88,27 @@ class Settings:
     )
     source: str | None = _setting(
         None, "bus.source", text, "Source of the events (default: ddbrelay.<table>)"
+    )
+    preset: str | None = _setting(
+        None,
+        "preset",
+        one_of(*PRESETS),
+        "what is mapped without a rule: crud, outbox or single-table",
+    )
+    mapper: str | None = _setting(
+        None, "mapper", text, "a function of your own that maps, as module:function"
+    )
+    strict: bool = _setting(
+        False, "strict", parse_bool, "park what no rule matches, instead of skipping it"
+    )
+    envelope: str = _setting(
+        "none",
+        "envelope",
+        one_of(*ENVELOPES),
+        "what surrounds the data of an event: none, metadata or cloudevents",
+    )
+    redact: tuple[str, ...] = _setting(
+        (), "redact", names, "attributes that are never shown, stored or sent"
     )
     consumer: str = _setting(
         "default", "relay.consumer", text, "name under which positions are kept"
@@ -165,12 +199,24 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class MappingSource:
+    """What the file says of the mapping besides settings; `text` is the file's, for its places."""
+
+    rules: tuple[dict[str, Any], ...] = ()
+    outbox: Mapping[str, Any] = field(default_factory=dict)
+    single_table: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
-    """Settings, and for each of them the place that it came from."""
+    """Settings, for each of them the place that it came from, and the mapping of the file."""
 
     settings: Settings
     origins: Mapping[str, str]
     file: Path | None
+    mapping: MappingSource = field(default_factory=MappingSource)
 
 
 def env_name(name: str) -> str:
@@ -210,7 +256,7 @@ def load(
     environ = os.environ if environ is None else environ
     chosen = flags.get("config") or environ.get("DDBRELAY_CONFIG")
     file = Path(chosen).expanduser() if chosen else find_file(directory or _working_directory())
-    in_file = _read(file) if file else {}
+    in_file, mapping = _read(file) if file else ({}, MappingSource())
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in fields(Settings):
@@ -233,7 +279,7 @@ def load(
         origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
         if origin == "file" and isinstance(values[name], Path) and file is not None:
             values[name] = file.parent / values[name]
-    return Config(Settings(**values), origins, file)
+    return Config(Settings(**values), origins, file, mapping)
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -270,12 +316,14 @@ def render(given: Mapping[str, Any]) -> str:
         changed = getattr(settings, setting.name) != getattr(defaults, setting.name)
         value = _toml_value(values[setting.name], setting.metadata["parse"])
         lines += [f"# {setting.metadata['help']}", f"{'' if changed else '#'}{key} = {value}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_EXAMPLE]) + "\n"
 
 
 def _toml_value(value: object, parse: Callable[[Any], Any]) -> str:
     if isinstance(value, bool | int) or parse is amount:
         return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(list(value), ensure_ascii=False)
     if isinstance(value, float):
         if 0 < value < 1:
             return f'"{value * 1000:g}ms"'
@@ -294,15 +342,17 @@ def _working_directory() -> Path:
         raise ConfigError("the working directory no longer exists", "cd to another one") from None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], MappingSource]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        source = file.read_text(encoding="utf-8")
+        document = tomllib.loads(source)
     except OSError as error:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}", "ddbrelay init writes a commented file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}") from None
+    mapping = _mapping(file, source, document)
     known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
     sections = {key.split(".")[0] for key in known if "." in key}
     flat: dict[str, Any] = {}
@@ -316,12 +366,25 @@ def _read(file: Path) -> dict[str, Any]:
     for key in flat:
         if key not in known:
             raise ConfigError(f'{file}: unknown key "{key}"', _nearest(key, known, sections))
-    return flat
+    return flat, mapping
+
+
+def _mapping(file: Path, source: str, document: dict[str, Any]) -> MappingSource:
+    """Takes out of the document what is not a setting."""
+    rules = document.pop(_RULES, [])
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise ConfigError(f"{file}: {_RULES} must be an array of tables, written [[{_RULES}]]")
+    options = {name: document.pop(name, {}) for name in _PRESET_SECTIONS}
+    for name, section in options.items():
+        if not isinstance(section, dict):
+            raise ConfigError(f"{file}: {name} must be a section, written [{name}]")
+    return MappingSource(tuple(rules), file=file, text=source, **options)
 
 
 def _nearest(key: str, known: set[str], sections: set[str]) -> str:
     section, _, last = key.rpartition(".")
-    close = difflib.get_close_matches(key, known | sections, n=1, cutoff=0.6)
+    near = known | sections | {_RULES, *_PRESET_SECTIONS}
+    close = difflib.get_close_matches(key, near, n=1, cutoff=0.6)
     # The right word in the wrong section is nearer to what was meant than a similar spelling.
     moved = sorted(k for k in known if k.rpartition(".")[2] == last)
     best = (moved or close or [""])[0]

@@ -10,13 +10,15 @@ from ddbrelay.flow.mapping import Event
 from ddbrelay.values import iso_or_none
 
 
-def event_object(event: Event) -> dict[str, Any]:
-    """An event as it is sent, without its bus; its detail stays the JSON that it is."""
+def event_object(event: Event, bus: str | None = None) -> dict[str, Any]:
+    """An event as it is sent, to `bus` where it names no other; its detail stays JSON."""
     return {
+        "bus": event.bus or bus,
         "source": event.source,
         "detailType": event.detail_type,
         "detail": msgspec.Raw(event.detail),
         "resources": event.resources,
         "time": iso_or_none(event.time),
+        "traceHeader": event.trace_header,
         "rule": event.rule,
     }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
 from pathlib import Path
+
+from ddbrelay.flow.calendar import iso
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
@@ -131,12 +132,12 @@ def path(value: object) -> Path:
         raise ValueError(f"{value!r} names a home directory that is not known") from None
 
 
-@lru_cache(maxsize=1024)
-def iso(epoch: float) -> str:
-    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
-    moment = datetime.fromtimestamp(epoch, UTC)
-    precision = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+def names(value: object) -> tuple[str, ...]:
+    """Texts from an array of TOML, or from a text with commas between them."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{value!r} is not an array of names")
+    return tuple(name.strip() for name in found if name.strip())
 
 
 def iso_or_none(epoch: float | None) -> str | None:

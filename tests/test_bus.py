@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from ddbrelay.aws.bus import AwsBus
@@ -69,6 +70,91 @@ def test_an_entry_has_what_put_events_asks_for() -> None:
         "DetailType": event.detail_type,
         "Detail": event.detail.decode(),
     }
+
+
+def to(bus: str | None, key: str, **more: Any) -> Item:
+    made = item(key)
+    made.event = msgspec.structs.replace(made.event, bus=bus, **more)
+    return made
+
+
+def buses(script: Script) -> list[list[str]]:
+    """The buses of the entries of each request."""
+    return [[entry["EventBusName"] for entry in body["Entries"]] for body in script.bodies]
+
+
+GONE = WireError(400, "ResourceNotFoundException", "Event bus does not exist.")
+
+
+def test_an_event_goes_to_the_bus_that_it_names_with_its_trace_header() -> None:
+    arn = "arn:aws:events:eu-west-1:444455556666:event-bus/orders"
+    sink, script = bus(results(None, None, None))
+    send(sink, [to(None, "a"), to("other", "b"), to(arn, "c", trace_header="Root=1-5e1b4151")])
+    assert buses(script) == [["users-bus", "other", arn]]
+    headers = [entry.get("TraceHeader") for entry in script.bodies[0]["Entries"]]
+    assert headers == [None, None, "Root=1-5e1b4151"]
+
+
+def test_a_missing_bus_that_is_not_the_runs_holds_up_its_own_events_only() -> None:
+    sink, script = bus(GONE, results(None, None), GONE, results(None, None), GONE)
+    items = [to("other", "a"), to(None, "b"), to("other", "c"), to(None, "d")]
+    first = send(sink, items)
+    assert [one for one, _ in first.accepted] == [items[1], items[3]]
+    gone = 'bus "other" does not exist'
+    assert first.retry == [(items[0], gone), (items[2], gone)]
+    assert (first.held, first.crowded, first.rejected) == (None, False, [])
+    # It is known now, and spoils the requests of the others no more.
+    assert len(send(sink, items).accepted) == 2
+    own, other = ["users-bus"] * 2, ["other"] * 2
+    assert buses(script) == [["other", "users-bus"] * 2, own, other, own, other]
+
+
+def test_a_bus_that_is_there_again_shares_requests_again() -> None:
+    sink, script = bus(GONE, results(None), results(None, None))
+    assert len(send(sink, [to("other", "a")]).retry) == 1
+    assert len(send(sink, [to("other", "a")]).accepted) == 1
+    assert len(send(sink, [to("other", "a"), to(None, "b")]).accepted) == 2
+    assert buses(script)[-1] == ["other", "users-bus"]
+
+
+def test_without_the_bus_of_the_run_nothing_goes_to_another_one() -> None:
+    sink, script = bus(GONE, GONE)
+    items = [to("other", "a"), to(None, "b")]
+    receipt = send(sink, items)
+    assert receipt.held == 'bus "users-bus" does not exist'
+    assert {one.key for one, _ in receipt.retry} == {one.key for one in items}
+    assert not receipt.accepted
+    assert buses(script) == [["other", "users-bus"], ["users-bus"]]
+
+
+def test_another_bus_that_takes_nothing_from_us_ends_the_run_after_what_was_taken_is_told() -> None:
+    sink, script = bus(results(None, "AccessDeniedException", "MalformedDetail"))
+    items = [to(None, "a"), to("other", "b"), to(None, "c")]
+    receipt = send(sink, items)
+    assert [one for one, _ in receipt.accepted] == items[:1]
+    assert [one for one, _ in receipt.retry] == items[1:2]
+    assert [one for one, _ in receipt.rejected] == items[2:]
+    with pytest.raises(AwsRefused, match="publish to bus other") as refused:
+        send(sink, items[:1])
+    assert refused.value.code == "AccessDeniedException"
+    assert len(script.bodies) == 1
+
+
+def test_a_refusal_in_the_middle_of_parts_comes_after_what_was_accepted() -> None:
+    denied = WireError(400, "AccessDeniedException", "no")
+    sink, _ = bus(WireError(413, "HTTP 413", ""), results(None), denied)
+    items = [*TWO, item("c", 3)]
+    receipt = send(sink, items)
+    assert [one for one, _ in receipt.accepted] == items[:1]
+    assert [one for one, _ in receipt.retry] == items[1:]
+    with pytest.raises(AwsRefused):
+        send(sink, items[1:])
+
+
+def test_a_refusal_names_all_buses_of_the_request() -> None:
+    sink, _ = bus(WireError(400, "AccessDeniedException", "no"))
+    with pytest.raises(AwsRefused, match="publish to buses users-bus, other"):
+        send(sink, [to(None, "a"), to("other", "b"), to(None, "c")])
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidAccountIdException"])

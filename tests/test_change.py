@@ -265,3 +265,23 @@ def test_a_view_without_images_has_none() -> None:
 @given(dynamodb_numbers())
 def test_a_builders_number_is_exact(text: str) -> None:
     assert Decimal(attribute(Decimal(text))["N"]) == Decimal(text)
+
+
+@pytest.mark.parametrize("lone", ["\\ud800", "\\uDFFF x"])
+def test_half_a_surrogate_pair_makes_one_image_unreadable_and_not_the_page(lone: str) -> None:
+    def record(number: int, text: str) -> str:
+        image = f'{{"id": {{"S": "{number}"}}, "text": {{"S": "{text}"}}}}'
+        part = f'"SequenceNumber": "{number}", "Keys": {{}}, "NewImage": {image}'
+        return f'{{"eventID": "{number}", "eventName": "INSERT", "dynamodb": {{{part}}}}}'
+
+    body = f'{{"Records": [{record(1, lone)}, {record(2, "fine")}]}}'.encode()
+    for records in (decode_page(body).records, decode_lambda_event(body)):
+        broken, whole = (Change(one, "s", ORIGIN) for one in records)
+        with pytest.raises(UndecodableError):
+            _ = broken.new
+        assert whole.new == {"id": "2", "text": "fine"}
+
+
+def test_a_page_that_is_no_json_stays_none_with_such_an_escape_in_it() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_page(b'{"Records": [{"\\ud800')

@@ -81,6 +81,9 @@ def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path
     texts = {
         "output": "json",
         "local": "true",
+        "strict": "true",
+        "preset": "outbox",
+        "envelope": "metadata",
         "on_gap": "stop",
         "claim_check": "s3://bucket/prefix",
         **dict.fromkeys(("max_in_flight", "metrics_port"), "7"),

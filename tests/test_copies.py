@@ -22,7 +22,7 @@ from ddbrelay.errors import AwsRefused, ConfigError, StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.mapping import Event, Reject
-from ddbrelay.flow.tracking import Account, DeadLetter, Usage
+from ddbrelay.flow.tracking import Account, DeadLetter, Usage, stored_events
 from ddbrelay.relay.copies import AT_ONCE, Copies, Sent
 from ddbrelay.testing import clock
 from ddbrelay.testing.world import World, simulated
@@ -486,16 +486,29 @@ def test_a_message_says_all_that_is_known_of_a_letter() -> None:
             "behind": False,
             "record": {"eventID": "e1", "dynamodb": {"Keys": {"id": {"S": "a"}}}},
             "event": {
+                "bus": None,
                 "source": "ddbrelay.users",
                 "detailType": "UserCreated",
                 "detail": {"id": "a", "big": 12345678901234567890},
                 "resources": [ARN, "e1"],
                 "time": None,
+                "traceHeader": None,
                 "rule": None,
             },
         }
     ]
     assert "MessageGroupId" not in client.requests[0][0]
+
+
+def test_of_several_events_those_that_are_left_are_told_in_order() -> None:
+    client = FakeClient()
+    later = msgspec.structs.replace(EVENT, detail_type="UserNamed", bus="other")
+    sent(client, [letter(1, event=stored_events((None, EVENT, later)))])
+    (message,) = client.bodies()
+    assert message["event"]["detailType"] == "UserCreated"
+    assert [(one["detailType"], one["bus"]) for one in message["laterEvents"]] == [
+        ("UserNamed", "other")
+    ]
 
 
 def test_what_is_no_json_goes_as_text_and_what_is_missing_as_null() -> None:

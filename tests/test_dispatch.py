@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from ddbrelay.flow.capture import Page
+from ddbrelay.flow.change import Change
+from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.testing.faults import LOST_AFTER
 from ddbrelay.testing.world import World, simulated
@@ -27,6 +29,17 @@ async def until(happened: Callable[[], object]) -> None:
 def requests(world: World) -> list[int]:
     """Entries of each request, in the order of sending."""
     return [call.arguments["entries"] for call in world.bus.faults.calls_of("PutEvents")]
+
+
+@simulated()
+async def test_a_reason_that_many_events_wait_for_is_not_told_for_each_of_them(
+    world: World,
+) -> None:
+    world.fill([f"k{n}" for n in range(300)])
+    world.bus.fail_entries("InternalFailure")
+    await world.run(timeout=100.0, until_idle=None, grace=0.0)
+    told = [one for one in world.log.troubles if one.endswith("trying again: InternalFailure")]
+    assert 3 <= len(told) <= 4
 
 
 # Linger
@@ -150,6 +163,31 @@ async def test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing(
     assert (tally[Fate.PUBLISHED], tally[Fate.PARKED]) == (900, 0)
     assert world.bus.by_key() == world.written_by_key()
     assert not world.bus.violations
+
+
+@simulated()
+async def test_what_another_bus_takes_says_nothing_of_the_one_that_is_gone(world: World) -> None:
+    def mapper(change: Change) -> Event:
+        bus = None if change.keys["id"] == "own" else "other"
+        return Event("s", "T", b"{}", (change.event_id,), bus=bus)
+
+    world.mapper = mapper
+    world.fill([*(f"k{n}" for n in range(10)), "own"])
+    world.bus.missing = True
+    # They come back before the first look at the bus that is gone, and fill its request.
+    world.bus.fail_entries("InternalFailure", times=10)
+    stop = asyncio.Event()
+    relay = world.relay(until_idle=None)
+    run = asyncio.create_task(relay.run(stop))
+    await until(lambda: len(world.bus.delivered) == 10)
+    await asyncio.sleep(60.0)
+    gone = "the bus does not exist"
+    assert relay.held == gone
+    assert world.log.troubles == [f"{gone}: nothing is sent until it takes events again"]
+    world.bus.missing = False
+    await until(lambda: len(world.bus.delivered) == 11)
+    stop.set()
+    assert (await run)[Fate.PUBLISHED] == 11
 
 
 @simulated()

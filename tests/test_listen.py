@@ -149,7 +149,7 @@ class Broken:
 def test_a_message_is_there_until_it_is_done(aws: Aws, name: str, bus: str, queue: str) -> None:
     (event_id,) = publish(aws, bus, f"ddbrelay.{name}", {"id": "a"})
     before = time.time()
-    with Listener(aws, bus=bus, source="ignored", queue=queue_name(name)) as listener:
+    with Listener(aws, bus=bus, sources=["ignored"], queue=queue_name(name)) as listener:
         assert not listener.temporary
         assert listener.name == queue_name(name)
         (received,) = gather(listener, 1)
@@ -311,7 +311,7 @@ def test_a_detail_that_cannot_be_had_leaves_the_reference(
 
 
 def test_a_temporary_queue_gets_the_events_of_its_source_only(aws: Aws, bus: str) -> None:
-    with Listener(aws, bus=bus, source="mine") as listener:
+    with Listener(aws, bus=bus, sources=["mine"]) as listener:
         assert listener.temporary
         publish(aws, bus, "other", {"id": "no"})
         (event_id,) = publish(aws, bus, "mine", {"id": "yes"})
@@ -320,7 +320,7 @@ def test_a_temporary_queue_gets_the_events_of_its_source_only(aws: Aws, bus: str
 
 
 def test_two_temporary_listeners_each_get_every_event(aws: Aws, bus: str) -> None:
-    with Listener(aws, bus=bus, source=None) as first, Listener(aws, bus=bus) as second:
+    with Listener(aws, bus=bus, sources=None) as first, Listener(aws, bus=bus) as second:
         assert first.name != second.name
         sent = publish(aws, bus, "a", {"id": "1"}) + publish(aws, bus, "b", {"id": "2"})
         for listener in (first, second):
@@ -333,7 +333,7 @@ def test_the_temporary_rule_and_queue_are_marked_and_only_the_rule_may_send(
 ) -> None:
     tags = {"ddbrelay:managed-by": "ddbrelay", "ddbrelay:temporary": "true"}
     sqs, events = aws.client("sqs"), aws.client("events")
-    with Listener(aws, bus=bus, source="mine") as listener:
+    with Listener(aws, bus=bus, sources=["mine"]) as listener:
         assert re.fullmatch(r"ddbrelay-listen-[0-9a-f]{8}", listener.name)
         rule = events.describe_rule(Name=listener.name, EventBusName=bus)
         marked = events.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]

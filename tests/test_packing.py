@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddbrelay.flow.mapping import Event
-from ddbrelay.flow.packing import MAX_BYTES, MAX_ENTRIES, Item, Packer, oversize
+from ddbrelay.flow.mapping.events import stable_id
+from ddbrelay.flow.packing import (
+    MAX_BYTES,
+    MAX_ENTRIES,
+    Item,
+    Packer,
+    oversize,
+    packed,
+    rule_of,
+)
 from ddbrelay.testing.builders import change, item
 
 EMPTY = Event("s", "T", b"{}")
@@ -99,10 +109,66 @@ def test_the_oldest_waiting_item_goes_first() -> None:
     assert numbers(made.take()) == ["99", "2"]
 
 
+def events(*details: bytes, rules: str = "rst") -> list[Event]:
+    return [
+        Event("s", f"T{place}", detail, rule=rule)
+        for place, (detail, rule) in enumerate(zip(details, rules, strict=False))
+    ]
+
+
+def test_a_record_becomes_its_next_event_with_no_attempt_made_yet() -> None:
+    source, mapped = change("a"), events(b"{}", b'{"n":1}', b"{}")
+    one = packed(source, mapped, None)
+    assert isinstance(one, Item)
+    one.attempts = 3
+    assert (one.event, one.size, one.left) == (mapped[0], mapped[0].size, tuple(mapped))
+    one.advance()
+    assert (one.event, one.size, one.attempts) == (mapped[1], mapped[1].size, 0)
+    assert one.left == (None, *mapped[1:])
+    one.advance()
+    assert (one.event, one.rest, one.left) == (mapped[2], (), (None, None, mapped[2]))
+    assert rule_of(one.whole) == "r + s + t"
+
+
+def test_what_was_sent_before_is_left_out_and_the_others_keep_their_places() -> None:
+    big = b'{"x":"' + b"y" * MAX_BYTES + b'"}'
+    mapped = events(b"{}", big, big)
+    one = packed(change("a", event_id="e1"), [None, *mapped[1:]], "s3://bucket")
+    assert isinstance(one, Item)
+    assert one.left == (None, *mapped[1:])
+    assert one.claim is not None
+    assert one.claim.key.startswith("e1-s-")
+    one.advance()
+    assert one.claim.key.startswith("e1-t-")
+    assert one.left == (None, None, mapped[2])
+
+
+def test_a_single_event_is_left_with_the_detail_that_was_to_go_to_s3() -> None:
+    (mapped,) = events(b'{"x":"' + b"y" * MAX_BYTES + b'"}')
+    one = packed(change("a"), [mapped], "s3://bucket")
+    assert isinstance(one, Item)
+    assert one.size < 1000
+    assert (one.left, one.whole, one.rest) == ((mapped,), (), ())
+
+
+def test_nothing_of_a_record_is_packed_when_one_of_its_events_fits_no_request() -> None:
+    mapped = events(b"{}", b'{"x":"' + b"y" * MAX_BYTES + b'"}', b"{}")
+    assert packed(change("a"), mapped, None) is mapped[1]
+
+
+def test_an_event_of_no_rule_has_a_stable_id_by_its_number() -> None:
+    assert [stable_id("e1", rule, place) for place, rule in enumerate(["r", "s", None])] == [
+        "e1",
+        "e1.s",
+        "e1.3",
+    ]
+
+
 sizes = st.integers(1, MAX_BYTES - 1)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from("abcdefghijklmnop"), sizes),
+        st.tuples(st.just("several"), st.sampled_from("abcdefghijklmnop"), st.integers(2, 4)),
         st.tuples(st.just("take"), st.just(""), st.just(0)),
         st.tuples(st.just("delay"), st.just(""), st.integers(0, 9)),
         st.tuples(st.just("answer"), st.sampled_from(["ok", "again", "reject"]), st.integers(0, 9)),
@@ -118,6 +184,8 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
     made = Packer()
     added: dict[bytes, list[Item]] = defaultdict(list)
     gone: dict[bytes, list[Item]] = defaultdict(list)
+    sent: dict[int, list[str]] = defaultdict(list)
+    refused: set[int] = set()
     flying: list[Item] = []
     delayed: list[Item] = []
 
@@ -126,10 +194,19 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
         if what == "again":
             made.put_back(one)
             delayed.append(one)
+        elif what == "ok" and one.rest:
+            sent[id(one)].append(one.event.detail_type)
+            one.advance()
+            made.put_back(one)
+            made.again(one)
         else:
+            if what == "ok":
+                sent[id(one)].append(one.event.detail_type)
             gone[one.key].append(one)
             if what == "reject":
-                gone[one.key] += made.withdraw(one)
+                later = made.withdraw(one)
+                gone[one.key] += later
+                refused.update(map(id, [one, *later]))
             made.release(one)
 
     def take() -> list[Item]:
@@ -146,6 +223,11 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
             new = Item(change(word), EMPTY, number)
             added[new.key].append(new)
             made.add(new)
+        elif kind == "several":
+            record = packed(change(word), events(*[b"{}"] * number, rules="rstu"), None)
+            assert isinstance(record, Item)
+            added[record.key].append(record)
+            made.add(record)
         elif kind == "take":
             take()
         elif kind == "delay":
@@ -162,3 +244,7 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
         answer(flying[0], "ok")
     assert gone == added
     assert len(made) == 0
+    for one in chain.from_iterable(added.values()):
+        names = [event.detail_type for event in one.whole if event] or [one.event.detail_type]
+        told = sent[id(one)]
+        assert told == (names[: len(told)] if id(one) in refused else names)

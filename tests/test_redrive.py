@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from ddbrelay.errors import AwsRefused
-from ddbrelay.flow.capture import Position
+from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.change import Change
-from ddbrelay.flow.mapping import CrudMapper, Event, Reject, Skip
+from ddbrelay.flow.mapping import CrudMapper, Event, Mapped, Reject, Skip
 from ddbrelay.flow.packing import MAX_BYTES, Item
 from ddbrelay.flow.tracking import DeadLetter, Fate
 from ddbrelay.relay.letters import NO_EVENT, Preparation, Result
@@ -24,6 +24,7 @@ from ddbrelay.stores.ledger import snapshot
 from ddbrelay.stores.letters import Letters
 from ddbrelay.stores.parking import How
 from ddbrelay.testing import clock
+from ddbrelay.testing.builders import ORIGIN, several
 from ddbrelay.testing.builders import change as changed
 from ddbrelay.testing.faults import LOST_AFTER
 from ddbrelay.testing.process import Killed, Process
@@ -129,7 +130,7 @@ async def test_all_letters_of_an_item_are_sent_in_order_and_items_side_by_side(
     assert_whole(world)
     assert world.bus.most_in_flight >= 2
     assert {(one.how, one.attempts) for one in seen.results} == {(How.REDRIVEN, 1)}
-    assert all(one.event_id and one.event and one.change for one in seen.results)
+    assert all(one.event_ids and one.events and one.change for one in seen.results)
 
 
 @simulated()
@@ -389,6 +390,7 @@ async def test_a_letter_that_cannot_be_read_stays_and_holds_up_no_other_item(wor
 
 
 KEY_A = b'{"id":{"S":"a"}}'
+EVENTS = ("first", "second", "third", "fourth")
 
 
 @simulated()
@@ -537,9 +539,13 @@ async def write(world: World, keys: str, seconds: float) -> None:
 
 async def kills_and_redrives(world: World) -> None:
     """A relay and redrives, both killed again and again, while a bus refuses now and then."""
-    rng, good = world.rng, world.mapper
+    rng = world.rng
 
-    def mapper(change: Change) -> Event | Skip | Reject:
+    def good(change: Change) -> Mapped:
+        names = EVENTS[: change.new["again"] % 5]
+        return several(change, *names) if len(names) > 1 else CrudMapper("users")(change)
+
+    def mapper(change: Change) -> Mapped:
         return Reject("a bad number") if change.new["again"] % 9 == 0 else good(change)
 
     world.mapper, today = mapper, {"mapper": good}
@@ -578,6 +584,10 @@ async def kills_and_redrives(world: World) -> None:
     assert snapshot(world.database, "default", world.stream.arn).parked_and_kept() == {}
 
 
+def _again(record: Record) -> int:
+    return int(Change(record, "", ORIGIN).new["again"])
+
+
 async def refuse_now_and_then(world: World) -> None:
     while True:
         world.bus.fail_entries("MalformedDetail", lambda _: world.rng.random() < 0.2, times=3)
@@ -589,6 +599,14 @@ async def refuse_now_and_then(world: World) -> None:
 def assert_no_older_one_last(world: World) -> None:
     """First deliveries stand in order, nothing is missing, and no item ends with an older state."""
     assert world.bus.by_key() == world.written_by_key()
+    events = {one.sequence_number: EVENTS[: _again(one) % 5] for one in world.stream.written}
+    for key, told in world.told_by_key().items():
+        assert [name for name in dict.fromkeys(told) if name[1] in EVENTS] == [
+            (number, name)
+            for number in world.written_by_key()[key]
+            for name in events[number]
+            if len(events[number]) > 1
+        ]
     for key, numbers in world.bus.by_key(repeats=True).items():
         assert numbers[-1] == world.written_by_key()[key][-1], key
 

@@ -34,7 +34,7 @@ from ddbrelay.flow.capture import (
     ShardPage,
     StreamFault,
 )
-from ddbrelay.flow.packing import Item
+from ddbrelay.flow.packing import Item, Parcel
 from ddbrelay.flow.sink import Receipt
 from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.relay import Options, Outcome
@@ -205,6 +205,25 @@ class DropsOne(Around):
         return receipt
 
 
+class ForgetsTheRest(Around):
+    async def send(self, items: list[Item]) -> Receipt:
+        receipt: Receipt = await self.inner.send(items)
+        for item in items:
+            item.rest = ()
+        return receipt
+
+
+class SwapsEvents(Around):
+    async def send(self, items: list[Item]) -> Receipt:
+        for item in items:
+            if item.rest:
+                after, *rest = item.rest
+                first = Parcel(item.event, item.size)
+                item.event, item.size, item.rest = after.event, after.size, (first, *rest)
+        receipt: Receipt = await self.inner.send(items)
+        return receipt
+
+
 class SendsTwiceAtOnce(Around):
     async def send(self, items: list[Item]) -> Receipt:
         receipt, _ = await asyncio.gather(self.inner.send(items), self.inner.send(items))
@@ -329,8 +348,12 @@ def trimmed(plan: Any) -> Any:
 
 def poisoned(plan: Any) -> Any:
     bursts = (Burst(1.0, 500.0, 200),)
-    often = {"style": "schedule", "pause": 5.0, "rest": 5.0}
-    return replace(quiet(plan), bursts=bursts, poison=0.1, keys=10, **often)
+    often = {"style": "schedule", "pause": 5.0, "rest": 5.0, "pace": Pace(1.0, 20.0)}
+    return replace(quiet(plan), bursts=bursts, poison=0.3, keys=10, skew=1.0, **often)
+
+
+def of_many_events(plan: Any) -> Any:
+    return replace(quiet(plan), several=0.5, skips=0.0)
 
 
 def much_at_once(plan: Any) -> Any:
@@ -349,6 +372,11 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"store": ForgetsParkedKeys, "plan": poisoned}, "was published, although .* is parked"),
     ({"store": IsOwnedForEver}, "no dead owner was taken over"),
     ({"sink": DropsOne}, "was called published, but the bus never took it"),
+    (
+        {"sink": ForgetsTheRest, "plan": of_many_events},
+        "was called published, but the bus never took it",
+    ),
+    ({"sink": SwapsEvents, "plan": of_many_events}, "was published before event 0"),
     ({"sink": SendsTwiceAtOnce}, "two events of .* in flight together"),
     (
         {"sink": SendsTwice, "plan": quiet},

@@ -137,7 +137,8 @@ def test_the_objects_have_their_shape(cli: Cli, pipe: Pipeline) -> None:
     ]
     assert events[1]["change"]["changed"] == ["username"]
     assert list(summary) == [
-        *("type", "read", "published", "skipped", "skippedBy", "parked", "lost", "retried"),
+        *("type", "read", "published", "events", "skipped", "skippedBy", "parked", "lost"),
+        "retried",
         *("seconds", "end", "at", "forward", "consumer", "checkpoint"),
     ]
     assert (summary["type"], summary["skippedBy"], summary["lost"]) == ("summary", {}, [])

@@ -16,12 +16,11 @@ import msgspec
 from ddbrelay.aws.errors import translated
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import AwsRefused, ConfigError
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Origin
-from ddbrelay.flow.mapping import Event
-from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.objects import event_object
 from ddbrelay.relay.copies import Sent
-from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from types_boto3_sqs.client import SQSClient
@@ -46,8 +45,9 @@ class LetterQueue:
 
     A message is a JSON object with consumer, table, streamArn, shardId, sequenceNumber, eventID,
     itemKey (with DynamoDB's types), reason, attempts, parkedAt, behind, record (as the stream gave
-    it) and event. One that is too large for the queue goes without its record and event, and with
-    `"truncated": true`; the state file has it whole. In a FIFO queue the letters of an item are a
+    it) and event; of several events the ones after the first stand behind laterEvents. One that is
+    too large for the queue goes without its record and events, and with `"truncated": true`; the
+    state file has it whole. In a FIFO queue the letters of an item are a
     group, in the order of their changes; a letter that is sent again within five minutes is dropped
     by the queue.
     """
@@ -148,7 +148,7 @@ class LetterQueue:
             "behind": letter.behind,
         }
         if whole:
-            content |= {"record": _value(letter.record), "event": _event(letter.event)}
+            content |= {"record": _value(letter.record), **_events(letter.event)}
         else:
             content["truncated"] = True
         text = msgspec.json.encode(content).decode("utf-8", "replace")
@@ -207,15 +207,20 @@ class _Named(msgspec.Struct):
     event_id: str | None = msgspec.field(name="eventID", default=None)
 
 
-def _event(stored: bytes | None) -> object:
-    """As `tail --output json` shows it, the detail as JSON and not as base64."""
+def _events(stored: bytes | None) -> dict[str, object]:
+    """As `tail --output json` shows an event, the detail as JSON and not as base64."""
     if stored is None:
-        return None
+        return {"event": None}
     try:
-        event = msgspec.json.decode(stored, type=Event)
+        events = events_of(stored)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _value(stored)
-    return {**event_object(event), "detail": _value(event.detail)}
+        return {"event": _value(stored)}
+    first, *later = [
+        {**event_object(event), "detail": _value(event.detail)}
+        for event in events
+        if event is not None
+    ]
+    return {"event": first, **({"laterEvents": later} if later else {})}
 
 
 def _hash(*parts: str) -> str:

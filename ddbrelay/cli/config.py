@@ -57,8 +57,10 @@ def show(run: Run) -> None:
 
 
 def _shown(value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "-"
+    if isinstance(value, tuple):
+        return ", ".join(value)
     if isinstance(value, float):
         return f"{value:g}s"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -111,7 +111,7 @@ def show(run: Run, id: str, remap: bool) -> None:
       ddbrelay dead-letters show 7f3a91c2 --output json
     """
     from ddbrelay.cli import letters as view
-    from ddbrelay.cli.relaying import mapper_of
+    from ddbrelay.mappings import mapper_of
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.stores.letters import Queue
 
@@ -128,7 +128,7 @@ def show(run: Run, id: str, remap: bool) -> None:
         found["head"] = queue.head.id
         run.console.object(found)
         return
-    mapper = mapper_of(run.settings, of.table) if remap else None
+    mapper = mapper_of(run.config, of.table) if remap else None
     preparation = Preparation(of.table, mapper=mapper, claim_check=run.settings.claim_check)
     view.show_letter(run.console, of, queue, letter, preparation(letter, stored), time.time())
     run.next_step(f"dead-letters redrive {view.short(queue.head)}")
@@ -261,7 +261,8 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
 @click.option("--dry-run", is_flag=True, help="show what would be sent and send nothing")
 @click.option("--max-attempts", type=click.IntRange(min=1), help="tries of one letter (default: 3)")
 @click.option("--timeout", type=DURATION, help="begin no other letter after this long")
-@setting_options("consumer", "state", "entity", "source", "grace", "max_in_flight", "claim_check")
+@setting_options("consumer", "state", "entity", "source", "preset", "mapper")
+@setting_options("grace", "max_in_flight", "claim_check")
 @pass_run
 def redrive(
     run: Run,
@@ -289,7 +290,7 @@ def redrive(
 
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
-    from ddbrelay.cli.relaying import mapper_of
+    from ddbrelay.mappings import buses_of, mapper_of
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.relay.redrive import MAX_ATTEMPTS, Plan, Summary
 
@@ -299,13 +300,14 @@ def redrive(
         heads = heads_of(letters, ids) if ids else heads_by(letters, wanted)
         summary, seconds, left = Summary(), 0.0, 0
         if heads:
-            mapper = mapper_of(settings, of.table) if remap else None
+            mapper = mapper_of(run.config, of.table) if remap else None
             preparation = Preparation(of.table, mapper=mapper, claim_check=settings.claim_check)
             if dry_run:
                 redriving.show_preview(run, of, letters, heads, preparation)
                 return
             bus = settings.bus or f"{of.table}-bus"
-            check_bus(run.aws, bus)
+            for name in (bus, *buses_of(run.config)):
+                check_bus(run.aws, name)
             plan = Plan(
                 max_attempts=max_attempts or MAX_ATTEMPTS,
                 max_in_flight=settings.max_in_flight,

@@ -220,7 +220,7 @@ async def _receive(aws: Aws, wanted: Wanted, account: Account, done: asyncio.Eve
     from ddbrelay.infra.listener import Listener
     from ddbrelay.infra.names import queue_name
 
-    listener = Listener(aws, bus=wanted.bus, source=wanted.source, queue=queue_name(TABLE))
+    listener = Listener(aws, bus=wanted.bus, sources=[wanted.source], queue=queue_name(TABLE))
     with listener:
         while not done.is_set():
             messages = await asyncio.to_thread(listener.receive, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,12 +14,14 @@ from ddbrelay.cli.accounts import Of, item, styled
 from ddbrelay.cli.render import as_texts, on_one_line
 from ddbrelay.cli.text import counted, one_word, printable
 from ddbrelay.cli.view import whole
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Change, UndecodableError, plain
+from ddbrelay.flow.tracking import events_of
 from ddbrelay.objects import event_object
 from ddbrelay.relay.letters import Ready, Result, Skipped, Stays
 from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
-from ddbrelay.values import iso, iso_or_none
+from ddbrelay.values import iso_or_none
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -91,27 +94,35 @@ def letter_object(
 def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> dict[str, Any]:
     """The letter with its stored event, null where there is none, and its stream record.
 
-    Raises StateError where these cannot be read.
+    Of several events the ones after the first stand behind `laterEvents`. A bus of null is the one
+    that the letters are sent to. Raises StateError where the letter cannot be read.
     """
     from ddbrelay.errors import StateError
-    from ddbrelay.flow.mapping import Event
 
-    event = None
     try:
-        if stored.event is not None:
-            event = event_object(msgspec.json.decode(stored.event, type=Event))
+        known = {"event": None} if stored.event is None else events_object(stored.event)
         record = msgspec.json.decode(stored.record, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateError(
             f"what is stored of dead letter {letter.id} is damaged: {error}",
             f"ddbrelay dead-letters drop {letter.id} removes it",
         ) from error
-    return {**letter_object(of, letter, head=head), "event": event, "record": record}
+    return {**letter_object(of, letter, head=head), **known, "record": record}
+
+
+def events_object(stored: bytes) -> dict[str, Any]:
+    """What is to be sent, as JSON objects have it; msgspec.DecodeError where it cannot be read."""
+    first, *later = [event_object(event) for event in events_of(stored) if event is not None]
+    return {"event": first, **({"laterEvents": later} if later else {})}
 
 
 def result_object(of: Of, result: Result, *, dry_run: bool = False) -> dict[str, Any]:
     """What became of a letter that was to be sent again, or would become of it."""
     letter = result.letter
+    first, *later = [
+        {"detailType": None if event is None else event.detail_type, "eventId": event_id}
+        for event, event_id in zip_longest(result.events or [None], result.event_ids)
+    ]
     return {
         "type": "letter",
         "id": letter.id,
@@ -119,11 +130,12 @@ def result_object(of: Of, result: Result, *, dry_run: bool = False) -> dict[str,
         "shardId": letter.shard_id,
         "sequenceNumber": letter.sequence,
         "keys": keys_of(letter),
-        "detailType": None if result.event is None else result.event.detail_type,
+        "detailType": first["detailType"],
         "state": state(result, dry_run=dry_run),
-        "eventId": result.event_id,
+        "eventId": first["eventId"],
         "reason": result.reason,
         "attempts": result.attempts,
+        **({"laterEvents": later} if later else {}),
     }
 
 
@@ -156,17 +168,17 @@ def waiting_line(letter: Parked) -> str:
 
 def result_line(console: Console, result: Result, *, dry_run: bool = False) -> str:
     """What became of a letter, or would become of it."""
-    change, event = result.change, result.event
+    change = result.change
     word = state(result, dry_run=dry_run)
     words = [
         (iso_or_none(change.time) if change is not None else None) or "-",
         change.event_name if change is not None else "-",
         key_line(result.letter),
-        one_word(event.detail_type) if event is not None else "-",
+        ",".join(one_word(event.detail_type) for event in result.events) or "-",
         styled(console, word, {None: "red", How.SKIPPED: "yellow"}.get(result.how, "green")),
     ]
-    if result.event_id:
-        words.append(result.event_id)
+    if result.event_ids:
+        words.append(",".join(result.event_ids))
     if result.reason:
         words.append(f"({printable(result.reason)})")
     return " ".join(words)
@@ -276,8 +288,10 @@ def _show_event(console: Console, prepared: Ready | Skipped | Stays) -> None:
         return
     if isinstance(prepared, Stays):
         item(console, "event", f"cannot be sent: {printable(prepared.reason)}", "red")
-    if prepared.event is not None:
-        _show_json(console, "event", event_object(prepared.event))
+    number = len(prepared.events)
+    for place, event in enumerate(prepared.events, 1):
+        name = "event" if number == 1 else f"event {place} of {number}"
+        _show_json(console, name, event_object(event))
 
 
 def _image(change: Change, name: str) -> Any:

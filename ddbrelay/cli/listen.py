@@ -10,7 +10,7 @@ import click
 from ddbrelay.cli.options import Command, Run, pass_run
 from ddbrelay.cli.text import counted, one_word, printable
 from ddbrelay.cli.types import DURATION
-from ddbrelay.values import iso
+from ddbrelay.flow.calendar import iso
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -168,9 +168,20 @@ def _listener(run: Run, queue: str | None, everything: bool, keep: bool) -> List
     return Listener(
         run.aws,
         bus=settings.bus_name or run.require("bus"),
-        source=None if everything else settings.event_source,
+        sources=None if everything else _sources(run),
         keep=keep,
     )
+
+
+def _sources(run: Run) -> list[Any]:
+    from ddbrelay.mappings import sources_of
+
+    return [run.settings.event_source, *sources_of(run.config)]
+
+
+def _source_text(run: Run) -> str:
+    names = (one if isinstance(one, str) else f"{one['prefix']}…" for one in _sources(run))
+    return ", ".join(names)
 
 
 def _say_where(run: Run, listener: Listener, everything: bool) -> None:
@@ -178,7 +189,7 @@ def _say_where(run: Run, listener: Listener, everything: bool) -> None:
         return
     what = f"queue {listener.name}"
     if listener.temporary:
-        of = "all sources" if everything else f"source {run.settings.event_source}"
+        of = "all sources" if everything else f"source {_source_text(run)}"
         what = (
             f"temporary rule and queue {listener.name} on bus {run.settings.bus_name} ({of}), "
             "removed at the end"

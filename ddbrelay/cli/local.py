@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Group, Run, pass_run
+from ddbrelay.flow.calendar import iso
 from ddbrelay.local.engine import ENGINES
-from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from ddbrelay.local.daemon import Running

@@ -36,6 +36,8 @@ _METAVARS = {
     "on_gap": "continue|stop",
     "entity": "NOUN",
     "source": "SOURCE",
+    "preset": "crud|outbox|single-table",
+    "mapper": "MODULE:FUNCTION",
     "grace": "SECONDS",
     "max_in_flight": "N",
     "claim_check": "URL",

@@ -11,7 +11,7 @@ import click
 
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
 from ddbrelay.cli.text import counted
-from ddbrelay.values import iso
+from ddbrelay.flow.calendar import iso
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position

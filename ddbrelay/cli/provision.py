@@ -83,12 +83,16 @@ def command(
     from ddbrelay.infra.provision import provision
 
     run.require("table")
+    # Imported here: the help needs no mapping.
+    from ddbrelay.mappings import sources_of
+
     wanted = Wanted.from_settings(
         run.settings,
         key=key,
         sort_key=sort_key,
         view_type=view_type,
         archive_days=archive_days,
+        other_sources=sources_of(run.config),
     )
     rows = Rows(run.console)
     started = time.monotonic()

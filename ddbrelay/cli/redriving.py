@@ -84,8 +84,8 @@ def send(
 
     What is being sent at the first signal is finished; the second one ends it at once.
     """
+    from ddbrelay.aws.sinks import sink_of
     from ddbrelay.aws.transport import Transport
-    from ddbrelay.cli.relaying import sink_of
 
     console = run.console
     waiting = letters.count_of(heads)

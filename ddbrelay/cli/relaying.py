@@ -16,20 +16,20 @@ from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
 from ddbrelay.cli.signals import asyncio_stop
 from ddbrelay.cli.text import counted
-from ddbrelay.errors import AwsRefused, ConfigError, DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Store, Tally
 from ddbrelay.relay import Options, Relay
-from ddbrelay.values import iso
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.aws.table import TableStream
-    from ddbrelay.aws.transport import Transport
     from ddbrelay.cli.metrics import Metrics
     from ddbrelay.config import Settings
     from ddbrelay.flow.capture import StreamSource
-    from ddbrelay.flow.mapping import Mapper
+    from ddbrelay.flow.mapping import MapFunction
     from ddbrelay.flow.sink import Sink
+    from ddbrelay.mappings import Tidying
     from ddbrelay.relay.copies import LetterStore
 
 
@@ -56,27 +56,32 @@ class Job:
     """One run: what it reads, how it maps, where it sends (`bus` None for nowhere).
 
     `part` narrows the stream to some of its shards. `copies` says where copies of dead letters go,
-    `monitor` where the run can be watched.
+    `monitor` where the run can be watched, `tidying` what becomes of items that were relayed.
     """
 
     aws: Aws
     stream: TableStream
-    mapper: Mapper
+    mapper: MapFunction
     bus: str | None
     store: Store
     options: Options
     part: Callable[[StreamSource], StreamSource] | None = None
     copies: CopyTo | None = None
     monitor: Monitor | None = None
+    tidying: Tidying | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended; `seconds` is its length, `held` why the bus took nothing at the end."""
+    """How a run ended.
+
+    `events` were published, `seconds` is its length, `held` why the bus took nothing at the end.
+    """
 
     tally: Tally
     reason: str
     read: int
+    events: int
     seconds: float
     held: str | None = None
 
@@ -88,19 +93,10 @@ class Ended:
             before.tally + self.tally,
             self.reason,
             before.read + self.read,
+            before.events + self.events,
             before.seconds + self.seconds,
             self.held,
         )
-
-
-def mapper_of(settings: Settings, table: str) -> Mapper:
-    """The mapping that the settings ask for; ConfigError when no event may look like that."""
-    from ddbrelay.flow.mapping import CrudMapper
-
-    try:
-        return CrudMapper(table, entity=settings.entity, source=settings.source)
-    except ValueError as error:
-        raise ConfigError(str(error), "--source, or bus.source in ddbrelay.toml") from None
 
 
 def options_of(settings: Settings, **bounds: Any) -> Options:
@@ -131,6 +127,7 @@ def monitor_of(settings: Settings, table: str, bus: str | None) -> Monitor | Non
 
 async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     """Run the engine over AWS until it ends; the screen is closed on every way out."""
+    from ddbrelay.aws.sinks import sink_of, tidied
     from ddbrelay.aws.streams import AwsStream
     from ddbrelay.aws.transport import Transport
     from ddbrelay.flow.change import Origin
@@ -149,6 +146,16 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
             if job.bus is not None:
                 claim_check = job.options.claim_check
                 sink = await sink_of(job.aws, transport, job.bus, claim_check, screen.trouble)
+                sink = await stack.enter_async_context(
+                    tidied(
+                        sink,
+                        transport,
+                        origin.table,
+                        job.tidying,
+                        screen.trouble,
+                        job.options.grace,
+                    )
+                )
             store: Store = job.store
             if job.copies is not None:
                 from ddbrelay.aws.letter_queue import LetterQueue
@@ -173,27 +180,8 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
             with contextlib.suppress(asyncio.CancelledError):
                 await follower
         screen.close(engine)
-    return Ended(tally, engine.end_reason, engine.read, time.monotonic() - began, engine.held)
-
-
-async def sink_of(
-    aws: Aws,
-    transport: Transport,
-    bus: str,
-    claim_check: str | None,
-    tell: Callable[[str], None],
-) -> Sink:
-    """The bus, behind what writes the details that no request can hold."""
-    from ddbrelay.aws.bus import AwsBus
-
-    sink = await AwsBus.open(transport, bus)
-    if claim_check is None:
-        return sink
-    from ddbrelay.aws.claims import ClaimChecks, ClaimingSink
-
-    claims = ClaimChecks(aws, claim_check)
-    await claims.check(tell)
-    return ClaimingSink(sink, claims)
+    seconds = time.monotonic() - began
+    return Ended(tally, engine.end_reason, engine.read, engine.usage.events, seconds, engine.held)
 
 
 def run(job: Job, console: Console, title: str, details: str) -> Ended:
@@ -242,6 +230,7 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
         "type": "summary",
         "read": ended.read,
         "published": tally[Fate.PUBLISHED],
+        "events": ended.events,
         "skipped": tally[Fate.SKIPPED],
         "skippedBy": dict(tally.skipped_by),
         "parked": tally[Fate.PARKED],

@@ -55,7 +55,7 @@ def outcome_object(outcome: Outcome, bus: str | None) -> dict[str, Any]:
     return {
         "type": "event",
         "change": _change_object(outcome.change),
-        "event": None if outcome.event is None else {"bus": bus, **event_object(outcome.event)},
+        "event": None if outcome.event is None else event_object(outcome.event, bus),
         "receipt": {
             "state": state(outcome),
             "eventId": outcome.event_id,

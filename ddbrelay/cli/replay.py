@@ -52,7 +52,17 @@ class _Where(NamedTuple):
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--timeout", type=DURATION, help="stop after this long, with code 6")
 @setting_options(
-    *("consumer", "entity", "source", "state", "grace", "max_in_flight", "claim_check"),
+    *(
+        "consumer",
+        "entity",
+        "source",
+        "preset",
+        "mapper",
+        "state",
+        "grace",
+        "max_in_flight",
+        "claim_check",
+    ),
 )
 @pass_run
 def command(
@@ -84,6 +94,7 @@ def command(
     from ddbrelay.cli import relaying
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
+    from ddbrelay.mappings import buses_of, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
@@ -108,12 +119,13 @@ def command(
         stream = where.stream
         bus = (settings.bus or f"{stream.table}-bus") if forward else None
         if bus is not None:
-            check_bus(run.aws, bus)
+            for name in (bus, *buses_of(run.config)):
+                check_bus(run.aws, name)
         letters = SqliteStore(database, settings.consumer, stream.arn) if forward else None
         job = relaying.Job(
             run.aws,
             stream,
-            relaying.mapper_of(settings, stream.table),
+            mapper_of(run.config, stream.table),
             bus,
             FixedPositions(where.positions, letters),
             relaying.options_of(
@@ -214,7 +226,6 @@ def _at_sequence(run: Run, text: str) -> _Where:
 
 def _summary(run: Run, ended: Ended, forward: bool) -> None:
     from ddbrelay.cli.relaying import summary_object
-    from ddbrelay.flow.tracking import Fate
 
     console = run.console
     if console.json:
@@ -222,7 +233,7 @@ def _summary(run: Run, ended: Ended, forward: bool) -> None:
         return
     words = f"{counted(ended.read, 'record')} in {ended.seconds:.1f} s"
     if forward:
-        words = f"Sent {counted(ended.tally[Fate.PUBLISHED], 'event')} again, of {words}."
+        words = f"Sent {counted(ended.events, 'event')} again, of {words}."
     else:
         words = f"Showed {counted(ended.tally.previewed, 'event')} of {words}. Nothing was sent."
     console.words(words if ended.reason != "stopped" else f"Stopped before the end. {words}")

@@ -14,11 +14,12 @@ from ddbrelay.cli.cost import Bills, money
 from ddbrelay.cli.render import gap_object
 from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.view import alarm, short_shard, whole
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
-from ddbrelay.values import iso, iso_or_none
+from ddbrelay.values import iso_or_none
 
 _WORDS = {State.WAITING: "waiting for its parent", State.NOT_BEGUN: "not begun"}
 _HEADINGS = ("shard", "state", "position", "oldest unread", "trimmed in")

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from ddbrelay.cli.relaying import Ended, Monitor
     from ddbrelay.cli.succession import Leg
     from ddbrelay.flow.capture import Position, Start
+    from ddbrelay.flow.mapping import MapFunction
     from ddbrelay.stores.database import Database
 
 
 @click.command("tail", cls=Command)
 @click.option("--forward", is_flag=True, help="publish each event and advance the checkpoint")
-@setting_options("start", "on_gap", "consumer", "entity", "source", "state")
+@setting_options("start", "on_gap", "consumer", "entity", "source", "preset", "mapper", "state")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--until-idle", type=DURATION, help="stop when nothing came for this long")
 @click.option("--timeout", type=DURATION, help="stop after this long")
@@ -60,14 +61,17 @@ def command(
 
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying, succession
+    from ddbrelay.mappings import buses_of, mapper_of
     from ddbrelay.stores.database import Database
 
     table = run.require("table")
     chosen = _start(run)
+    mapper = mapper_of(run.config, table)
     latest = stream_of(run.aws, table)
     bus = run.settings.bus_name if forward else None
     if bus is not None:
-        check_bus(run.aws, bus)
+        for name in (bus, *buses_of(run.config)):
+            check_bus(run.aws, name)
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: relaying.Ended | None = None
@@ -85,7 +89,7 @@ def command(
                 "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
             }
             leg_ended, positions = _run(
-                run, database, leg, bus, None if follows else chosen, bounds, monitor
+                run, database, leg, mapper, bus, None if follows else chosen, bounds, monitor
             )
             ended = leg_ended.following(ended)
             if ended.reason not in {"ended", "gone"}:
@@ -123,6 +127,7 @@ def _run(
     run: Run,
     database: Database,
     leg: Leg,
+    mapper: MapFunction,
     bus: str | None,
     chosen: tuple[Start | None, float | None] | None,
     bounds: dict[str, Any],
@@ -136,6 +141,7 @@ def _run(
 
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Start
+    from ddbrelay.mappings import tidying_of
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
 
@@ -150,7 +156,7 @@ def _run(
     job = relaying.Job(
         run.aws,
         leg.stream,
-        relaying.mapper_of(settings, table),
+        mapper,
         bus,
         store if forward else FixedPositions(stored.values()),
         relaying.options_of(
@@ -166,6 +172,7 @@ def _run(
         if forward and settings.dead_letter_queue is not None
         else None,
         monitor,
+        tidying_of(run.config) if forward else None,
     )
     title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
     details = (
@@ -251,8 +258,8 @@ def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Positio
         )
         run.next_step("tail --forward")
         return
-    rate = tally[Fate.PUBLISHED] / max(ended.seconds, 0.001)
-    sent = counted(tally[Fate.PUBLISHED], "event")
+    rate = ended.events / max(ended.seconds, 0.001)
+    sent = counted(ended.events, "event")
     words = f"Relayed {sent} in {ended.seconds:.1f} s ({rate:,.0f}/s)."
     if tally[Fate.SKIPPED]:
         words += f" Skipped {tally[Fate.SKIPPED]:,}."

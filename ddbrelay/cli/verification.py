@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.accounts import ALL_SHOWN, Of, head, item, name_of
 from ddbrelay.cli.text import counted, printable
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
-from ddbrelay.values import iso, iso_or_none
+from ddbrelay.values import iso_or_none
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -6,12 +6,14 @@ Limits: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.ht
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.mapping.events import JOINT, stable_id
 from ddbrelay.flow.offloading import Claim, offload
 
 MAX_ENTRIES = 10
@@ -19,11 +21,21 @@ MAX_BYTES = 1024 * 1024
 """The entries of a request together must stay strictly below this."""
 
 
-class Item(msgspec.Struct, eq=False):
-    """An event on its way: the change it came from, and what the engine hangs onto it.
+class Parcel(msgspec.Struct, frozen=True, gc=False):
+    """An event as a request has it: its bytes by AWS's formula, its detail where that is in S3."""
 
-    `size` counts the event by AWS's formula, `claim` is its detail where that goes to S3. `behind`
-    is the next one of the same key, and the packer's own.
+    event: Event
+    size: int
+    claim: Claim | None = None
+
+
+class Item(msgspec.Struct, eq=False):
+    """A record on its way: its event, the change it came from, what the engine hangs onto it.
+
+    `size` counts the event by AWS's formula, `claim` is its detail where that goes to S3. Where the
+    record has several events, `rest` are those that go after this one, and `whole` all of them as
+    they were mapped, with None for one that was not to be sent. `behind` is the next item of the
+    same key, and the packer's own.
     """
 
     change: Change
@@ -33,11 +45,72 @@ class Item(msgspec.Struct, eq=False):
     claim: Claim | None = None
     ticket: Any = None
     behind: Item | None = None
+    rest: tuple[Parcel, ...] = ()
+    whole: tuple[Event | None, ...] = ()
 
     @property
     def key(self) -> bytes:
         """Events with the same key are sent one after the other, in the order of their adding."""
         return self.change.item_key
+
+    def advance(self) -> None:
+        """The event was accepted: be the next one of the record, with no attempt made yet."""
+        after, *rest = self.rest
+        self.event, self.size, self.claim = after.event, after.size, after.claim
+        self.attempts, self.rest = 0, tuple(rest)
+
+    @property
+    def left(self) -> tuple[Event | None, ...]:
+        """What of the record is to be sent, details and all, in its place among the events.
+
+        None stands for an event that was accepted already, or was not to be sent.
+        """
+        if not self.whole:
+            claim = self.claim
+            if claim is None:
+                return (self.event,)
+            return (msgspec.structs.replace(self.event, detail=claim.body),)
+        sent = sum(event is not None for event in self.whole) - len(self.rest) - 1
+        left: list[Event | None] = []
+        for event in self.whole:
+            left.append(event if sent <= 0 else None)
+            sent -= event is not None
+        return tuple(left)
+
+
+def packed(
+    change: Change, events: Sequence[Event | None], claim_check: str | None, ticket: Any = None
+) -> Item | Event:
+    """A record on its way, or the first of its events that no request can hold.
+
+    So nothing of a record goes when not all of it can. None in place of an event says that it is
+    not to be sent; at least one is. `claim_check` is where large details go, if anywhere.
+    """
+    parcels: list[Parcel] = []
+    for place, event in enumerate(events):
+        if event is None:
+            continue
+        parcel = Parcel(event, event.size)
+        if parcel.size >= MAX_BYTES:
+            fitting = offloaded(event, claim_check, stable_id(change.event_id, event.rule, place))
+            if fitting is None:
+                return event
+            small, claim = fitting
+            parcel = Parcel(small, small.size, claim)
+        parcels.append(parcel)
+    first, *rest = parcels
+    whole = tuple(events) if len(events) > 1 else ()
+    return Item(
+        change, first.event, first.size, 0, first.claim, ticket, rest=tuple(rest), whole=whole
+    )
+
+
+def rule_of(events: Iterable[Event | None]) -> str:
+    """The name under which the ledger has a record with these events; empty where no rule has one.
+
+    Of several rules it is their names in the order of the events, with a plus sign between them.
+    """
+    return JOINT.join(event.rule for event in events if event is not None and event.rule)
 
 
 def oversize(event: Event) -> bool:
@@ -117,7 +190,10 @@ class Packer:
         return taken
 
     def put_back(self, item: Item) -> None:
-        """It will be sent again, before all others of its key, which stays busy until `again`."""
+        """It will be sent again, or the next event of its record, before all others of its key.
+
+        The key stays busy until `again`.
+        """
         self._waiting += 1
 
     def again(self, item: Item) -> None:

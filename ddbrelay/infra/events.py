@@ -87,7 +87,7 @@ class Rule:
 
     def planned(self) -> str:
         """What a new one gets."""
-        return f"source {self._wanted.source} → queue"
+        return f"source {self._wanted.source_text} → queue"
 
     def inspect(self) -> Found | None:
         """The rule as it is."""

@@ -103,7 +103,7 @@ class Listener:
     """A context that receives the messages of a queue, and leaves nothing behind.
 
     With `queue` (name or URL) it reads that queue; without one it makes a rule on `bus` for the
-    events of `source` (None: all events of the bus) with a queue of its own, and removes both when
+    events of `sources` (None: all events of the bus) with a queue of its own, and removes both when
     the context ends, however it ends. A message stays in the queue until `done`; what was received
     and not done is visible to others again at the end. `keep` leaves every message in the queue and
     returns each one once.
@@ -118,13 +118,13 @@ class Listener:
         aws: Aws,
         *,
         bus: str = DEFAULT_BUS,
-        source: str | None = None,
+        sources: Sequence[Any] | None = None,
         queue: str | None = None,
         keep: bool = False,
     ) -> None:
         self._aws = aws
         self._sqs: SQSClient = aws.client("sqs")
-        self._source = source
+        self._sources = sources
         self._queue = queue
         self._keep = keep
         self._temporary = _Temporary(aws, bus) if queue is None else None
@@ -155,7 +155,7 @@ class Listener:
             return self
         temporary = self._temporary
         try:
-            _uncut(lambda: temporary.create(self._source))
+            _uncut(lambda: temporary.create(self._sources))
         except BaseException:
             self._leave(quietly=True)
             raise
@@ -263,7 +263,7 @@ class _Temporary:
         self._events = aws.client("events")
         self._sqs = aws.client("sqs")
 
-    def create(self, source: str | None) -> None:
+    def create(self, sources: Sequence[Any] | None) -> None:
         """Rule, queue, and the one as the target of the other."""
         rule = attempt(
             self._events,
@@ -272,7 +272,7 @@ class _Temporary:
             NOT_FOUND,
             Name=self.name,
             EventBusName=self._bus,
-            EventPattern=json.dumps({"source": [source or {"prefix": ""}]}),
+            EventPattern=json.dumps({"source": [*(sources or [{"prefix": ""}])]}),
             Description="ddbrelay listen; removed when it ends",
             Tags=[{"Key": key, "Value": value} for key, value in _TAGS.items()],
         )

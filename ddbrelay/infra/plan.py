@@ -49,7 +49,8 @@ class Wanted:
     """What should stand: `archive_days` is None for no archive and 0 for one without an end.
 
     Raises ConfigError for what AWS would refuse: the patterns are those of the `TableName` shape
-    of the `dynamodb` model and of `EventBusName` in the `events` model; `source` as in
+    of the `dynamodb` model and of `EventBusName` in the `events` model; `source` as in (and further
+    ones beside it, as an event pattern has them)
     https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
     """
 
@@ -60,6 +61,7 @@ class Wanted:
     sort_key: Key | None = None
     view_type: str = VIEW_TYPES[0]
     archive_days: int | None = None
+    other_sources: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         # Imported here: the help of provision needs this module, and neither boto3 nor msgspec.
@@ -95,6 +97,7 @@ class Wanted:
         sort_key: str | None = None,
         view_type: str | None = None,
         archive_days: int | None = None,
+        other_sources: Sequence[Any] = (),
     ) -> Wanted:
         """Table, bus and source of a run; the keys as `Key.parse` reads them."""
         if settings.table is None or settings.bus_name is None:
@@ -109,6 +112,7 @@ class Wanted:
             sort_key=Key.parse(sort_key) if sort_key is not None else None,
             view_type=view_type or cls.view_type,
             archive_days=archive_days,
+            other_sources=tuple(other_sources),
         )
 
     @property
@@ -124,7 +128,15 @@ class Wanted:
     @property
     def pattern(self) -> dict[str, Any]:
         """The event pattern of rule and archive."""
-        return {"source": [self.source]}
+        return {"source": [self.source, *self.other_sources]}
+
+    @property
+    def source_text(self) -> str:
+        """The sources that the rule matches, for a person."""
+        names = (
+            one if isinstance(one, str) else f"{one['prefix']}…" for one in self.pattern["source"]
+        )
+        return ", ".join(names)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,20 @@ from dataclasses import dataclass
 import msgspec
 
 from ddbrelay.flow.change import Change, UndecodableError
-from ddbrelay.flow.mapping import Event, Mapper, Skip
+from ddbrelay.flow.mapping import Event, MapFunction, Several, Skip
 from ddbrelay.flow.offloading import billed_chunks
-from ddbrelay.flow.packing import MAX_BYTES, Item, offloaded, too_large
+from ddbrelay.flow.packing import MAX_BYTES, Item, offloaded, packed, rule_of, too_large
 from ddbrelay.flow.sink import Sink
-from ddbrelay.flow.tracking import DeadLetter, Fate, Frontier, Store, Tally, Ticket, Usage
+from ddbrelay.flow.tracking import (
+    DeadLetter,
+    Fate,
+    Frontier,
+    Store,
+    Tally,
+    Ticket,
+    Usage,
+    stored_events,
+)
 from ddbrelay.relay.dispatch import Dispatch
 from ddbrelay.relay.outcome import Observer, Options, Outcome
 from ddbrelay.relay.tasks import Tasks
@@ -24,6 +33,7 @@ _RECORD_BYTES = 2048
 _COPIES = 2
 """What a page takes: itself, and the details that are made from it."""
 _BEHIND = "an earlier event of this item is parked"
+_NO_CLAIM_CHECK = ", and there is no --claim-check"
 
 
 @dataclass(slots=True, eq=False)
@@ -36,11 +46,15 @@ class _HeldPage:
 
 @dataclass(slots=True, eq=False)
 class _Letter:
-    """A record to be parked, and its event where it could be sent but for an earlier one."""
+    """A record to be parked, and its item where it could be sent but for an earlier one.
+
+    `whole` are its events where there are several, with None for one that was not to be sent.
+    """
 
     outcome: Outcome
     ticket: Ticket
     item: Item | None = None
+    whole: tuple[Event | None, ...] = ()
 
 
 class Delivery:
@@ -53,7 +67,7 @@ class Delivery:
 
     def __init__(
         self,
-        mapper: Mapper,
+        mapper: MapFunction,
         sink: Sink | None,
         store: Store,
         observer: Observer,
@@ -149,15 +163,17 @@ class Delivery:
 
     def route(self, change: Change, ticket: Ticket) -> None:
         """Map a change and queue, skip or mark for parking; `flush` must follow."""
+        # First of all: it takes out of the change what must not be stored or shown.
+        result = self._mapper(change)
         try:
             key = change.item_key
         except UndecodableError as error:
             self._park(Outcome(change, None, Fate.PARKED, None, str(error)), ticket)
             return
-        result = self._mapper(change)
-        if self._options.wanted is not None and not self._options.wanted(change, result):
-            ticket.settle()
-            self._release(ticket)
+        if isinstance(result, Several):
+            self._queue_several(change, key, result.events, ticket)
+        elif self._options.wanted is not None and not self._options.wanted(change, result):
+            self._pass(ticket)
         elif isinstance(result, Event):
             self._queue(change, key, result, ticket)
         elif isinstance(result, Skip):
@@ -165,7 +181,8 @@ class Delivery:
         else:
             reason = _BEHIND if key in self._parked else result.reason
             self._parked.add(key)
-            self._park(Outcome(change, None, Fate.PARKED, None, reason), ticket)
+            blamed = Outcome(change, None, Fate.PARKED, None, reason, rule=result.rule)
+            self._park(blamed, ticket)
 
     def _queue(self, change: Change, key: bytes, event: Event, ticket: Ticket) -> None:
         size, claim, reason = event.size, None, None
@@ -177,7 +194,7 @@ class Delivery:
             else:
                 reason = too_large(event)
                 if address is None:
-                    reason += ", and there is no --claim-check"
+                    reason += _NO_CLAIM_CHECK
         if key in self._parked:
             item = None if reason else Item(change, event, size, 0, claim, ticket)
             self._park(Outcome(change, event, Fate.PARKED, None, _BEHIND), ticket, item)
@@ -185,14 +202,49 @@ class Delivery:
             self._parked.add(key)
             self._park(Outcome(change, event, Fate.PARKED, None, reason), ticket)
         elif self.dispatch is None:
-            self._settle(Outcome(change, event, None), ticket)
+            self._preview(change, [event], ticket)
         else:
             self.dispatch.add(Item(change, event, size, 0, claim, ticket))
 
+    def _queue_several(
+        self, change: Change, key: bytes, events: tuple[Event, ...], ticket: Ticket
+    ) -> None:
+        wanted, address = self._options.wanted, self._options.claim_check
+        whole = tuple(one if wanted is None or wanted(change, one) else None for one in events)
+        first = next((one for one in whole if one is not None), None)
+        if first is None:
+            self._pass(ticket)
+            return
+        item = packed(change, whole, address, ticket)
+        if key in self._parked:
+            fitting = item if isinstance(item, Item) else None
+            self._park(Outcome(change, first, Fate.PARKED, None, _BEHIND), ticket, fitting, whole)
+        elif isinstance(item, Event):
+            reason = f"{item.detail_type}: {too_large(item)}"
+            if address is None:
+                reason += _NO_CLAIM_CHECK
+            self._parked.add(key)
+            self._park(Outcome(change, first, Fate.PARKED, None, reason), ticket, None, whole)
+        elif self.dispatch is None:
+            self._preview(change, [one for one in whole if one is not None], ticket)
+        else:
+            self.dispatch.add(item)
+
+    def _pass(self, ticket: Ticket) -> None:
+        """Nobody asked for it."""
+        ticket.settle()
+        self._release(ticket)
+
     # Parking
 
-    def _park(self, outcome: Outcome, ticket: Ticket, item: Item | None = None) -> None:
-        self._letters.append(_Letter(outcome, ticket, item))
+    def _park(
+        self,
+        outcome: Outcome,
+        ticket: Ticket,
+        item: Item | None = None,
+        whole: tuple[Event | None, ...] = (),
+    ) -> None:
+        self._letters.append(_Letter(outcome, ticket, item, whole))
 
     async def flush(self) -> None:
         """Park what `route` marked, send what it queued."""
@@ -216,7 +268,7 @@ class Delivery:
             if (change.shard_id, change.sequence_number) in freed:
                 going.append(one)
             else:
-                self._settle(one.outcome, one.ticket)
+                self._settle(one.outcome, one.ticket, one.whole)
         if going:
             self._go_on(going)
 
@@ -240,11 +292,12 @@ class Delivery:
                 self.route(change, one.ticket)
 
     def _dead_letter(self, letter: _Letter) -> DeadLetter:
-        outcome, event = letter.outcome, letter.outcome.event
-        change = outcome.change
-        if event is not None and letter.item is not None and letter.item.claim is not None:
-            # The detail may not be in S3 yet, and need not stay there until somebody redrives.
-            event = msgspec.structs.replace(event, detail=letter.item.claim.body)
+        outcome = letter.outcome
+        change, event = outcome.change, outcome.event
+        events = letter.whole or (() if event is None else (event,))
+        if letter.item is not None:
+            # A detail may not be in S3 yet, and need not stay there until somebody redrives.
+            events = letter.item.left
         try:
             key = change.item_key
         except UndecodableError:
@@ -255,7 +308,7 @@ class Delivery:
             item_key=key,
             reason=outcome.reason or "",
             record=msgspec.json.encode(change.record),
-            event=msgspec.json.encode(event) if event is not None else None,
+            event=stored_events(events) if events else None,
             attempts=outcome.attempts,
             parked_at=self._now(),
             behind=outcome.reason == _BEHIND,
@@ -264,20 +317,24 @@ class Delivery:
     # Receipts
 
     def accepted(self, accepted: Sequence[tuple[Item, str]]) -> None:
-        """The bus has these, under these ids."""
+        """The bus has the events of these, under these ids; the last one settles its record."""
         usage, tell = self.usage, self._observer.outcome
         frontiers: dict[Frontier, None] = {}
-        self.tally.fates[Fate.PUBLISHED] += len(accepted)
         usage.events += len(accepted)
+        published = 0
         for item, event_id in accepted:
-            event, ticket = item.event, item.ticket
+            event, ticket, more = item.event, item.ticket, len(item.rest)
             usage.chunks += billed_chunks(item.size)
             usage.puts += item.claim is not None
-            ticket.mark(Fate.PUBLISHED, event.rule or "")
-            frontiers[ticket.frontier] = None
-            self._release(ticket)
+            if not more:
+                ticket.mark(Fate.PUBLISHED, rule_of(item.whole) if item.whole else event.rule or "")
+                frontiers[ticket.frontier] = None
+                self._release(ticket)
+                published += 1
             attempts = item.attempts + 1
-            tell(Outcome(item.change, event, Fate.PUBLISHED, event_id, None, attempts))
+            tell(Outcome(item.change, event, Fate.PUBLISHED, event_id, None, attempts, more))
+        if published:
+            self.tally.fates[Fate.PUBLISHED] += published
         for frontier in frontiers:
             frontier.advance()
 
@@ -286,22 +343,29 @@ class Delivery:
         self._parked.add(item.key)
         attempts = item.attempts + 1
         refused = Outcome(item.change, item.event, Fate.PARKED, None, reason, attempts)
-        self._park(refused, item.ticket, item)
+        self._park(refused, item.ticket, item, item.whole)
         for one in later:
             waits = Outcome(one.change, one.event, Fate.PARKED, None, _BEHIND)
-            self._park(waits, one.ticket, one)
+            self._park(waits, one.ticket, one, one.whole)
 
     async def answered(self) -> None:
         """All of a receipt was told."""
         await self.flush()
 
-    def _settle(self, outcome: Outcome, ticket: Ticket) -> None:
-        fate, event = outcome.fate, outcome.event
-        rule = (event.rule or "") if event is not None else ""
-        if fate is None:
+    def _preview(self, change: Change, events: Sequence[Event], ticket: Ticket) -> None:
+        """Show the events of a change in a run that sends nothing."""
+        self._pass(ticket)
+        for number, event in enumerate(events, 1):
             self.tally.previewed += 1
-        else:
-            self.tally.fates[fate] += 1
+            self._observer.outcome(Outcome(change, event, None, more=len(events) - number))
+
+    def _settle(
+        self, outcome: Outcome, ticket: Ticket, whole: tuple[Event | None, ...] = ()
+    ) -> None:
+        fate, event = outcome.fate, outcome.event
+        assert fate is not None, "what is only shown has none"
+        rule = outcome.rule or rule_of(whole or (event,))
+        self.tally.fates[fate] += 1
         if fate is Fate.SKIPPED:
             rule = outcome.reason or ""
             self.tally.skipped_by[rule] += 1

@@ -17,6 +17,8 @@ from ddbrelay.relay.window import Window
 
 _PROBE_CAP = 15.0
 """Seconds between two looks at a bus that takes nothing, at most."""
+_SAME_WORD = 30.0
+"""Seconds before the observer hears the same reason again."""
 _LONGEST = 30
 """So many failures have the longest pause."""
 
@@ -25,7 +27,7 @@ class Receiver(Protocol):
     """Is told what became of the items."""
 
     def accepted(self, accepted: Sequence[tuple[Item, str]]) -> None:
-        """The bus has these, under these ids."""
+        """The bus has the events of these, under these ids; what is in `rest` goes next."""
 
     def rejected(self, item: Item, reason: str, later: Sequence[Item]) -> None:
         """The bus will never take it; `later` are the events of its key that waited behind it."""
@@ -61,6 +63,7 @@ class Dispatch:
         self._probe_is_due = False
         self._closed = False
         self._quiet = asyncio.Event()
+        self._said: dict[str, float] = {}
         self.held: str | None = None
         self.in_flight = 0
         self.last_receipt = 0.0
@@ -165,14 +168,19 @@ class Dispatch:
         if receipt.held is not None:
             self._hold(receipt.held, [item for item, _ in receipt.retry])
             return
-        if self.held is not None and not receipt.crowded:
+        if self.held is not None and not receipt.crowded and _from_own_bus(receipt):
             self.held, self._probes = None, 0
             self._observer.trouble("the bus takes events again")
         if receipt.accepted:
             self._budget.succeeded()
-            for item, _ in receipt.accepted:
-                self._packer.release(item)
             self._receiver.accepted(receipt.accepted)
+            for item, _ in receipt.accepted:
+                if item.rest:
+                    item.advance()
+                    self._packer.put_back(item)
+                    self._packer.again(item)
+                else:
+                    self._packer.release(item)
         if receipt.retry:
             self._retry(receipt.retry)
         for item, reason in receipt.rejected:
@@ -187,12 +195,20 @@ class Dispatch:
             self._tally.retried += 1
             self._packer.put_back(item)
             if item.attempts % RETRIES_BEFORE_WORD == 0:
-                self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
+                self._say(reason)
         # They wait together: a throttled request must not come back as ten.
         items = [item for item, _ in failed]
         attempt = max(item.attempts for item in items)
         delay = retry_delay(attempt if self._budget.take() else _LONGEST, self._rng)
         self._timers.later(delay, lambda: self._try_again(items))
+
+    def _say(self, reason: str) -> None:
+        """Tell why events are sent again; thousands may wait for the same thing to be mended."""
+        now = asyncio.get_running_loop().time()
+        self._said = {one: at for one, at in self._said.items() if now - at < _SAME_WORD}
+        if reason not in self._said:
+            self._said[reason] = now
+            self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
 
     def _try_again(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -226,3 +242,9 @@ class Dispatch:
             self._start(self._packer.take())
         else:
             self._probe_later()
+
+
+def _from_own_bus(receipt: Receipt) -> bool:
+    """Whether it has something to say of the bus of the run, not only of others."""
+    told = (receipt.accepted, receipt.retry, receipt.rejected)
+    return any(item.event.bus is None for some in told for item, _ in some)

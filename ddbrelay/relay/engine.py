@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ddbrelay.errors import DataLost, StateError
 from ddbrelay.flow.capture import Gap, StreamSource
 from ddbrelay.flow.change import Origin
-from ddbrelay.flow.mapping import Mapper
+from ddbrelay.flow.mapping import MapFunction
 from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import Store, Tally, Usage
 from ddbrelay.relay.backlog import Backlog
@@ -33,7 +33,7 @@ class Relay:
     def __init__(
         self,
         source: StreamSource,
-        mapper: Mapper,
+        mapper: MapFunction,
         sink: Sink | None,
         store: Store,
         origin: Origin,

@@ -1,4 +1,4 @@
-"""What a dead letter is sent as: the event that is stored, or what today's mapping makes of it."""
+"""What a dead letter is sent as: what is stored, or what today's mapping makes of its record."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Change, Origin, UndecodableError
-from ddbrelay.flow.mapping import Event, Mapper, Reject, Skip
-from ddbrelay.flow.packing import Item, offloaded, oversize, too_large
-from ddbrelay.flow.tracking import DeadLetter
+from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
+from ddbrelay.flow.packing import Item, packed, too_large
+from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
 
@@ -23,25 +23,26 @@ NO_EVENT = "no event is stored of it, since it could not be mapped"
 class Result:
     """What became of one letter; `how` is None where it stays, and `reason` says why.
 
-    `event_id` is the bus's id of an event that was accepted. `change` is None where the stored
-    record was not read, or cannot be.
+    `events` are those that it was to be sent as, in their order, `event_ids` the bus's ids of those
+    that were accepted, which are the first. `change` is None where the stored record was not read,
+    or cannot be.
     """
 
     letter: Parked
     how: How | None
     change: Change | None = None
-    event: Event | None = None
-    event_id: str | None = None
+    events: tuple[Event, ...] = ()
+    event_ids: tuple[str, ...] = ()
     reason: str | None = None
     attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """It can go: `item` is what the bus gets, `event` the same with its detail in it."""
+    """It can go: `item` is what the bus gets, `events` the same with their details in them."""
 
     change: Change
-    event: Event
+    events: tuple[Event, ...]
     item: Item
 
 
@@ -59,7 +60,7 @@ class Stays:
 
     reason: str
     change: Change | None = None
-    event: Event | None = None
+    events: tuple[Event, ...] = ()
     known: bool = False
 
 
@@ -67,20 +68,22 @@ class Stays:
 class Preparation:
     """Makes an item of a letter.
 
-    With a `mapper` the stored record is mapped again, without one the stored event is taken. A
-    detail that no request can hold goes to the address `claim_check`; the sink must write it there.
+    With a `mapper` the stored record is mapped again, and all its events go, those too that had
+    been accepted before it was parked. Without one the stored events are taken. A detail that no
+    request can hold goes to the address `claim_check`; the sink must write it there.
     """
 
     table: str
-    mapper: Mapper | None = field(default=None, kw_only=True)
+    mapper: MapFunction | None = field(default=None, kw_only=True)
     claim_check: str | None = field(default=None, kw_only=True)
 
     def __call__(self, letter: Parked, stored: DeadLetter) -> Ready | Skipped | Stays:
         change = None
         try:
             change = self.change(letter, stored)
+            # First of all: it takes out of the change what must not be shown.
+            mapped = self._events(change, stored)
             _ = change.item_key
-            mapped = self._event(change, stored)
         except UndecodableError as error:
             return Stays(f"its keys cannot be read: {error}", change)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -91,23 +94,29 @@ class Preparation:
             return Stays(mapped.reason, change)
         if isinstance(mapped, Skip):
             return Skipped(change, mapped.reason)
-        if not oversize(mapped):
-            return Ready(change, mapped, Item(change, mapped, mapped.size))
-        fitting = offloaded(mapped, self.claim_check, change.event_id)
-        if fitting is None:
-            return Stays(too_large(mapped), change, mapped)
-        event, claim = fitting
-        return Ready(change, mapped, Item(change, event, event.size, claim=claim))
+        events = tuple(event for event in mapped if event is not None)
+        item = packed(change, mapped, self.claim_check)
+        if isinstance(item, Item):
+            return Ready(change, events, item)
+        reason = too_large(item)
+        if len(events) > 1:
+            reason = f"{item.detail_type}: {reason}"
+        return Stays(reason, change, events)
 
     def change(self, letter: Parked, stored: DeadLetter) -> Change:
         """The stored record; msgspec.DecodeError where it is none."""
         record = msgspec.json.decode(stored.record, type=Record)
         return Change(record, letter.shard_id, Origin(self.table, letter.stream_arn))
 
-    def _event(self, change: Change, stored: DeadLetter) -> Event | Skip | Reject | None:
-        if self.mapper is not None:
-            return self.mapper(change)
-        return None if stored.event is None else msgspec.json.decode(stored.event, type=Event)
+    def _events(
+        self, change: Change, stored: DeadLetter
+    ) -> tuple[Event | None, ...] | Skip | Reject | None:
+        if self.mapper is None:
+            return None if stored.event is None else events_of(stored.event)
+        mapped = self.mapper(change)
+        if isinstance(mapped, Several):
+            return mapped.events
+        return (mapped,) if isinstance(mapped, Event) else mapped
 
 
 def preview(letters: Letters, preparation: Preparation, waiting: Sequence[Parked]) -> list[Result]:
@@ -128,9 +137,9 @@ def preview(letters: Letters, preparation: Preparation, waiting: Sequence[Parked
         elif isinstance(prepared, Stays):
             held = letter
             why = prepared
-            found.append(Result(letter, None, why.change, why.event, reason=why.reason))
+            found.append(Result(letter, None, why.change, why.events, reason=why.reason))
         elif isinstance(prepared, Skipped):
             found.append(Result(letter, How.SKIPPED, prepared.change, reason=prepared.reason))
         else:
-            found.append(Result(letter, How.REDRIVEN, prepared.change, prepared.event))
+            found.append(Result(letter, How.REDRIVEN, prepared.change, prepared.events))
     return found

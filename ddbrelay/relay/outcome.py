@@ -18,9 +18,12 @@ RETRIES_BEFORE_WORD = 3
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one change; `fate` is None in a run that sends nothing.
+    """What became of one change, or of one event of it; `fate` is None in a run that sends nothing.
 
     `event_id` is the bus's id of a published event, `reason` says why one was skipped or parked.
+    Of a change with several events each one that is published has an outcome of its own; as long as
+    `more` of them are to follow, the fate of the change is not sealed. `rule` names what in the
+    mapping is to blame for there being no event.
     """
 
     change: Change
@@ -29,13 +32,15 @@ class Outcome(msgspec.Struct, frozen=True):
     event_id: str | None = None
     reason: str | None = None
     attempts: int = 0
+    more: int = 0
+    rule: str | None = None
 
 
 class Observer(Protocol):
     """Is told what happens, in the order in which it happens; must return at once."""
 
     def outcome(self, outcome: Outcome) -> None:
-        """A record has its fate."""
+        """An event was published or shown, or a record has another fate."""
 
     def gap(self, gap: Gap) -> None:
         """Records were lost."""
@@ -51,7 +56,7 @@ class Options:
     `resume` goes on from stored positions where there are any; without it, and on the very first
     start, the run starts at `start` (for TIME at `since`). A shard is left at the first record
     written after `until_time`. `stop_on_gap` ends the run when records are lost, `wanted` narrows
-    it to some events.
+    it to some events; of several of one change it is asked for each.
 
     At most `max_in_flight` requests are sent at once; one that is not full waits `linger` for more.
     A detail that no request can hold goes to the address `claim_check` (`s3://bucket/prefix`).

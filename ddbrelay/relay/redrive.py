@@ -1,7 +1,8 @@
 """Dead letters are sent again: item by item in order, different items side by side.
 
 A letter is in the store until its event was accepted, so a kill at any instant loses nothing and at
-most repeats what was in flight. A relay of the same consumer may run meanwhile. It parks later
+most repeats what was in flight. Of a letter with several events those stay that were not accepted
+yet. A relay of the same consumer may run meanwhile. It parks later
 events of an item behind its letters; these are sent too, until the store has none of the item and
 hands the next one back to the relay.
 """
@@ -19,6 +20,7 @@ from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.packing import Item, Packer
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
+from ddbrelay.flow.tracking import stored_events
 from ddbrelay.relay.letters import Preparation, Result, Skipped, Stays
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
 from ddbrelay.relay.tasks import Timers, cancel
@@ -86,12 +88,14 @@ class _Line:
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """A letter on its way: what hangs on its item."""
+    """A letter on its way: what hangs on its item; `attempts` are those of all its events."""
 
     line: _Line
     letter: Parked
-    event: Event
+    events: tuple[Event, ...]
     size: int
+    event_ids: list[str] = field(default_factory=list)
+    attempts: int = 0
 
 
 class Redrive:
@@ -217,8 +221,9 @@ class Redrive:
             self._lines.append(line)
         else:
             item = prepared.item
-            size = len(stored.record) + len(prepared.event.detail) + item.size
-            item.ticket = _Flight(line, letter, prepared.event, size)
+            size = len(stored.record) + sum(len(event.detail) for event in prepared.events)
+            size += item.size + sum(parcel.size for parcel in item.rest)
+            item.ticket = _Flight(line, letter, prepared.events, size)
             self._active += 1
             self._held += size
             self._packer.add(item)
@@ -257,12 +262,14 @@ class Redrive:
     def _was_sent(self, line: _Line, letter: Parked) -> bool:
         return int(letter.sequence) <= line.sent.get(letter.shard_id, -1)
 
-    def _stays(self, letter: Parked, why: Stays, attempts: int = 0) -> None:
+    def _stays(
+        self, letter: Parked, why: Stays, attempts: int = 0, event_ids: tuple[str, ...] = ()
+    ) -> None:
         if not why.known:
             self._letters.put_off(letter, why.reason, attempts)
         self.summary.failed += 1
         self._watcher.result(
-            Result(letter, None, why.change, why.event, None, why.reason, attempts)
+            Result(letter, None, why.change, why.events, event_ids, why.reason, attempts)
         )
 
     # Sending
@@ -319,8 +326,13 @@ class Redrive:
     def _accept(self, accepted: Sequence[tuple[Item, str]]) -> None:
         if not accepted:
             return
-        self._letters.resolve([item.ticket.letter for item, _ in accepted], How.REDRIVEN)
+        last = [item for item, _ in accepted if not item.rest]
+        self._letters.resolve([item.ticket.letter for item in last], How.REDRIVEN)
         for item, event_id in accepted:
+            item.ticket.event_ids.append(event_id)
+            item.ticket.attempts += item.attempts + 1
+        self._go_on([item for item, _ in accepted if item.rest])
+        for item in last:
             flight = self._landed(item)
             letter, line = flight.letter, flight.line
             number = int(letter.sequence)
@@ -331,16 +343,29 @@ class Redrive:
                     letter,
                     How.REDRIVEN,
                     item.change,
-                    flight.event,
-                    event_id,
-                    attempts=item.attempts + 1,
+                    flight.events,
+                    tuple(flight.event_ids),
+                    attempts=flight.attempts,
                 )
             )
             self._lines.append(line)
 
+    def _go_on(self, items: Sequence[Item]) -> None:
+        """Send the next event of these; what was accepted is kept no longer."""
+        if not items:
+            return
+        for item in items:
+            item.advance()
+        self._letters.keep((item.ticket.letter, stored_events(item.left)) for item in items)
+        for item in items:
+            self._packer.put_back(item)
+            self._packer.again(item)
+
     def _give_up(self, item: Item, reason: str) -> None:
         flight = self._landed(item)
-        self._stays(flight.letter, Stays(reason, item.change, flight.event), item.attempts)
+        why = Stays(reason, item.change, flight.events)
+        attempts = flight.attempts + item.attempts
+        self._stays(flight.letter, why, attempts, tuple(flight.event_ids))
 
     def _landed(self, item: Item) -> _Flight:
         """It is no longer on its way."""

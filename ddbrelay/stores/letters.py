@@ -247,6 +247,14 @@ class Letters:
                 (reason, attempts, *self._key(parked)),
             )
 
+    def keep(self, left: Iterable[tuple[Parked, bytes]]) -> None:
+        """Of each of these letters only so much is still to be sent, as `stored_events` has it."""
+        with self._database.transaction() as cursor:
+            cursor.executemany(
+                f"UPDATE dead_letters SET event = ? WHERE {_ONE}",
+                [(events, *self._key(parked)) for parked, events in left],
+            )
+
     @property
     def _mine(self) -> str:
         places = ", ".join("?" * len(self.stream_arns))

@@ -14,7 +14,8 @@ import msgspec
 
 from ddbrelay.flow.capture import Identity, Record, Shard, StreamRecord
 from ddbrelay.flow.change import TTL_PRINCIPAL, Change, Origin
-from ddbrelay.flow.mapping import CrudMapper, Event
+from ddbrelay.flow.mapping import CrudMapper, Event, Several
+from ddbrelay.flow.mapping.events import stable_id
 from ddbrelay.flow.packing import Item
 from ddbrelay.testing.clock import EPOCH
 
@@ -108,6 +109,26 @@ def item(key: Any = "a", sequence: int | str | None = None, *, size: int | None 
     event = CrudMapper(TABLE)(source)
     assert isinstance(event, Event)
     return Item(source, event, event.size if size is None else size)
+
+
+def several(source: Change, *names: str, **more: Any) -> Several:
+    """One event for each of these rules; `more` are other fields of each event.
+
+    Its detail type is the rule's name, and its detail says which event of the change it is.
+    """
+    events = [
+        Event(
+            "ddbrelay.users",
+            name,
+            msgspec.json.encode({"id": source.event_id, "event": place}),
+            (source.stream_arn, stable_id(source.event_id, name, place)),
+            source.time,
+            name,
+            **more,
+        )
+        for place, name in enumerate(names)
+    ]
+    return Several(tuple(events))
 
 
 _WORD = re.compile(r"(\()?([\w-]+)(\))?(\|)?")

@@ -126,13 +126,14 @@ class SimulatedBus:
     `violations` holds what the port forbids: two events of one item in flight together, more than
     ten entries, 1 MB or more, an entry that PutEvents would never take. Requests of 1 MB or more
     are refused whole, and so are those beyond `requests_per_second`. While `missing` is set there
-    is no such bus.
+    is no such bus, and none of those that events may name while they are in `missing_buses`.
     """
 
     def __init__(self, faults: Faults, requests_per_second: float | None = None) -> None:
         self.faults = faults
         self.requests_per_second = requests_per_second
         self.missing = False
+        self.missing_buses: set[str] = set()
         self.delivered: list[Delivered] = []
         self.violations: list[str] = []
         self.most_in_flight = 0
@@ -179,19 +180,32 @@ class SimulatedBus:
         try:
             return await self._send(items)
         except ApiError as error:
-            again = [(item, str(error)) for item in items]
             if error.code == _MISSING:
-                return Receipt(retry=again, held="the bus does not exist")
+                return await self._without_bus(items)
             if error.code in _AGAIN:
-                return Receipt(retry=again, crowded=True)
+                return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
             if error.code not in _ENTRY_TO_BLAME:
                 raise AwsRefused(f"cannot publish to the bus: {error}", code=error.code) from error
             if len(items) == 1:
                 return Receipt(rejected=[(items[0], str(error))])
         # As AwsBus does: one of the entries is to blame, and it is found out which.
+        return await self._send_parts([[item] for item in items])
+
+    async def _without_bus(self, items: Sequence[Item]) -> Receipt:
+        """As AwsBus does: each bus in a request of its own, and nothing without that of the run."""
+        buses = dict.fromkeys(item.event.bus for item in items)
+        gone = "the bus does not exist"
+        if len(buses) == 1 or (self.missing and None in buses):
+            held = gone if None in buses else None
+            return Receipt(retry=[(item, gone) for item in items], held=held)
+        return await self._send_parts(
+            [[item for item in items if item.event.bus == bus] for bus in buses]
+        )
+
+    async def _send_parts(self, parts: Sequence[Sequence[Item]]) -> Receipt:
         whole = Receipt()
-        for item in items:
-            part = await self.send([item])
+        for items in parts:
+            part = await self.send(items)
             whole.accepted += part.accepted
             whole.retry += part.retry
             whole.rejected += part.rejected
@@ -226,7 +240,8 @@ class SimulatedBus:
                 self.violations.append(f"an entry that is never taken: {never.reason}")
 
     def _put(self, items: Sequence[Item]) -> list[EntryResult]:
-        if self.missing:
+        buses = {item.event.bus for item in items}
+        if (self.missing and None in buses) or buses & self.missing_buses:
             raise ApiError(_MISSING, "the bus does not exist")
         if not self._throttle.admits("PutEvents", self.requests_per_second, self.faults.now()):
             raise ApiError("ThrottlingException", "Rate exceeded")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.change import Origin
-from ddbrelay.flow.mapping import CrudMapper, Mapper
+from ddbrelay.flow.mapping import CrudMapper, MapFunction
 from ddbrelay.flow.sink import Sink
 from ddbrelay.flow.tracking import Fate, Store, Tally
 from ddbrelay.relay import Options, Outcome, Relay
@@ -62,7 +62,7 @@ class World:
         self.database = Database(":memory:")
         self.store: Store = self.store_of("default")
         self.log = Log()
-        self.mapper: Mapper = CrudMapper(self.stream.table)
+        self.mapper: MapFunction = CrudMapper(self.stream.table)
         self.options = Options(until_idle=5.0)
 
     def store_of(self, consumer: str) -> SqliteStore:
@@ -115,6 +115,13 @@ class World:
                 assert record is not None
                 numbers.append(record.sequence_number)
         return numbers
+
+    def told_by_key(self) -> dict[bytes, list[tuple[str, str]]]:
+        """Sequence number and detail type of what was delivered of each item, in that order."""
+        found: dict[bytes, list[tuple[str, str]]] = {}
+        for one in self.bus.delivered:
+            found.setdefault(one.item_key, []).append((one.sequence, one.event.detail_type))
+        return found
 
     def written_by_key(self) -> dict[bytes, list[str]]:
         """The sequence numbers of each item key in the order of writing."""

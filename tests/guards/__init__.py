@@ -71,23 +71,35 @@ a lost answer is sent again (ours): TestAwsBus::test_a_lost_answer_is_to_be_sent
 readers wait while too much is held (ours): test_a_slow_bus_holds_the_readers_up_so_that_memory_stays_bounded
 pages that unsettled records hold are counted by their bytes (ours): test_records_that_are_not_settled_hold_their_pages_and_readers_wait_for_them
 the ledger is saved with the checkpoint (ours): TestSqliteFile::test_the_ledger_grows_with_the_checkpoint
-a bus that is gone parks nothing (row 13): test_a_bus_that_does_not_exist_any_more_holds_everything
+a bus that is gone parks nothing (row 13): test_without_the_bus_of_the_run_nothing_goes_to_another_one
 nothing is sent while the bus takes nothing (ours): test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing
 a bus that takes nothing is looked at again (ours): test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing
-a bus that denies everything ends the run instead of parking it (ours): test_a_bus_that_takes_nothing_from_us_ends_the_run_instead_of_parking_everything[AccessDeniedException]
+a bus that denies everything ends the run instead of parking it (ours): test_another_bus_that_takes_nothing_from_us_ends_the_run_after_what_was_taken_is_told
 throttling makes fewer requests fly together (row 10): test_throttling_makes_fewer_requests_fly_together_and_nothing_is_parked
 a few events wait for company (ours): test_a_request_is_filled_across_shards
 pages that were asked for are counted before they come (ours): test_a_slow_bus_with_a_million_records_behind_fills_no_memory
 a detail is in S3 before its event is sent (row 11): test_an_oversize_event_reaches_the_consumer_through_s3[moto]
 a dead letter keeps the detail that was to go to S3 (ours): test_an_offloaded_event_that_is_refused_is_parked_with_its_whole_detail
+all events of a record go before the next record of its item (ours): test_the_events_of_a_record_go_in_order_and_before_the_next_record_of_its_item
+a record is settled by the last of its events (ours): test_the_fate_of_a_record_counts_once_and_each_of_its_events_is_told
+a dead letter keeps the events that are left (ours): test_a_refused_event_parks_its_record_with_the_events_that_were_not_sent
+a dead letter keeps no event that was accepted (ours): test_a_refused_event_parks_its_record_with_the_events_that_were_not_sent
+nothing of a record is sent when one of its events fits no request (ours): test_a_record_with_one_event_that_is_too_large_parks_before_anything_is_sent
+a redrive keeps no event that was accepted (ours): test_a_redrive_that_fails_in_the_middle_keeps_only_what_is_left
+a change is redacted before anything of it is stored (ours): test_the_mapping_sees_a_change_before_anything_of_it_is_stored
+another bus that is missing does not spoil the requests of the others (ours): test_a_missing_bus_that_is_not_the_runs_holds_up_its_own_events_only
+the bus of the run comes first, so that nothing goes while it is missing (ours): test_a_missing_bus_that_is_not_the_runs_holds_up_its_own_events_only
+what was accepted is told before a refusal ends the run (ours): test_a_refusal_in_the_middle_of_parts_comes_after_what_was_accepted
+only the bus of the run says that it takes events again (ours): test_what_another_bus_takes_says_nothing_of_the_one_that_is_gone
 an item whose letters are gone flows again (row 14): test_a_running_relay_goes_on_with_the_item_when_its_letters_are_gone
 letters that would wait behind nothing are not kept (row 14): TestSqliteFile::test_a_letter_that_would_wait_behind_nothing_comes_back_and_so_do_those_after_it
 """
 
 from guards.delivering import DELIVERING
 from guards.guard import Guard
+from guards.mapping import MAPPING
 from guards.reading import READING
 
-GUARDS = [*READING, *DELIVERING]
+GUARDS = [*READING, *MAPPING, *DELIVERING]
 
 __all__ = ["GUARDS", "Guard"]

@@ -212,9 +212,13 @@ class Day:
                 attributes[rng.choice(["reject", "malformed", "malformed", "oversize"])] = True
             elif plan.big and rng.random() < plan.big:
                 attributes["blob"] = rng.choice(_BLOBS)
+            events = 1
+            if plan.several and rng.random() < plan.several:
+                events = rng.choice([2, 2, 3])
+                attributes[f"several{events}"] = True
             made = stream.put(key, **attributes)
             assert made is not None, "every write has another number"
-            self.written.add(made, skipped="skip" in attributes)
+            self.written.add(made, skipped="skip" in attributes, events=events)
 
     def _open_shards(self) -> list[str]:
         return [shard.id for shard in self.stream.shards.values() if shard.closed_at is None]

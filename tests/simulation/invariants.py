@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ddbrelay.flow.capture import Gap, Position, Record, Start
-from ddbrelay.flow.tracking import DeadLetter, Fate
+from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.tracking import DeadLetter, Fate, events_of
 from ddbrelay.relay import Outcome
 from ddbrelay.testing import clock
 from ddbrelay.testing.shard import SimulatedShard
@@ -17,6 +18,9 @@ from ddbrelay.testing.stream import SimulatedStream
 
 from .losses import Losses
 
+_NOTHING = (-1, 0)
+"""Before the first event of the first record."""
+
 
 class Violation(AssertionError):
     """Something that must never happen has happened."""
@@ -24,13 +28,17 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Written:
-    """What the writer did: of each record its item key and its place among the key's records."""
+    """What the writer did: of each record its item key and its place among the key's records.
+
+    `events` has how many events a record becomes, where these are several.
+    """
 
     place: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     by_key: dict[bytes, list[str]] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
+    events: dict[str, int] = field(default_factory=dict)
 
-    def add(self, record: Record, skipped: bool) -> None:
+    def add(self, record: Record, skipped: bool, events: int = 1) -> None:
         """One more record; `skipped` when a rule of the mapping leaves it out."""
         key, number = bytes(record.dynamodb.keys), record.sequence_number
         of_key = self.by_key.setdefault(key, [])
@@ -38,13 +46,16 @@ class Written:
         of_key.append(number)
         if skipped:
             self.skipped.add(number)
+        if events > 1:
+            self.events[number] = events
 
 
 class Account:
     """What became of every record for one consumer, seen from outside the engine.
 
-    Published is what the bus took, parked what the store has kept, skipped and lost what the
-    observer was told. Each method raises Violation, with the reason, as soon as that shows.
+    Published is what the bus took, all events of it, parked what the store has kept, skipped and
+    lost what the observer was told. `begun` says how many events of a record the bus took. Each
+    method raises Violation, with the reason, as soon as that shows.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class Account:
         self._stream, self._written, self._bus = stream, written, bus
         self._say, self._seal = say, seal
         self.published: set[str] = set()
+        self.begun: dict[str, int] = {}
         self.skipped: set[str] = set()
         self.parked: dict[str, bool] = {}
         self.repeats = 0
@@ -70,8 +82,8 @@ class Account:
         self._exempt: Counter[str] = Counter()
         self._settled: Counter[str] = Counter()
         self._reached: Counter[str] = Counter()
-        self._first_of_key: dict[bytes, int] = {}
-        self._last_of_key: dict[bytes, int] = {}
+        self._first_of_key: dict[bytes, tuple[int, int]] = {}
+        self._last_of_key: dict[bytes, tuple[int, int]] = {}
 
     def fail(self, message: str) -> Violation:
         """The error to raise, told as well: nothing that swallows it can hide it."""
@@ -92,27 +104,41 @@ class Account:
         for violation in self._bus.violations:
             raise self.fail(f"the bus was sent {violation}")
         for delivered in self._bus.delivered:
-            self._delivered(delivered.sequence, delivered.item_key)
+            self._delivered(delivered.sequence, delivered.item_key, place_of(delivered.event))
         self._bus.delivered.clear()
 
-    def _delivered(self, number: str, item_key: bytes) -> None:
+    def _delivered(self, number: str, item_key: bytes, event: int) -> None:
+        """The bus took an event, the one at this place among those of the record."""
         self.deliveries += 1
-        self._seal(number.encode())
+        self._seal(f"{number}.{event}".encode() if event else number.encode())
         key, index = self._written.place[number]
         if key != item_key:
             raise self.fail(f"record {number} of {key!r} was published as one of {item_key!r}")
-        last = self._last_of_key.get(key, -1)
-        if index < last:
+        last, this = self._last_of_key.get(key, _NOTHING), (index, event)
+        if this < last:
             raise self.fail(f"record {number} of {key!r} was published after a later one")
-        self.twice += index == last
-        self._last_of_key[key] = index
-        if number in self.published:
+        if event and last not in {this, (index, event - 1)}:
+            raise self.fail(f"event {event} of record {number} was published before event 0")
+        if event == 0 and index > last[0] and not self._whole(key, last):
+            raise self.fail(f"record {number} of {key!r} was published in the middle of another")
+        self.twice += this == last
+        self._last_of_key[key] = this
+        if event < self.begun.get(number, 0):
             self.repeats += 1
             return
-        if index < self._first_of_key.get(key, -1):
+        if this < self._first_of_key.get(key, _NOTHING):
             raise self.fail(f"record {number} of {key!r} was first published after a later one")
-        self._first_of_key[key] = index
-        self.published.add(number)
+        self._first_of_key[key] = this
+        self.begun[number] = event + 1
+        if event + 1 == self._written.events.get(number, 1):
+            self.published.add(number)
+
+    def _whole(self, key: bytes, last: tuple[int, int]) -> bool:
+        """Whether this is the last event of its record."""
+        index, event = last
+        if index < 0:
+            return True
+        return event + 1 == self._written.events.get(self._written.by_key[key][index], 1)
 
     # What the engine tells
 
@@ -120,8 +146,10 @@ class Account:
         """The observer hears of a fate: it must be true."""
         number = outcome.change.sequence_number
         self.absorb()
-        if outcome.fate is Fate.PUBLISHED and number not in self.published:
-            raise self.fail(f"record {number} was called published, but the bus never took it")
+        if outcome.fate is Fate.PUBLISHED:
+            told = self._written.events.get(number, 1) - outcome.more
+            if self.begun.get(number, 0) < told:
+                raise self.fail(f"record {number} was called published, but the bus never took it")
         if outcome.fate is Fate.PARKED and number not in self.parked:
             raise self.fail(f"record {number} was called parked, but no dead letter is kept")
         if outcome.fate is Fate.SKIPPED:
@@ -131,7 +159,21 @@ class Account:
 
     def letters(self, letters: Iterable[DeadLetter]) -> None:
         """These are durable now."""
-        self.parked |= {letter.sequence: letter.behind for letter in letters}
+        self.absorb()
+        for letter in letters:
+            number = letter.sequence
+            total = self._written.events.get(number, 1)
+            if total > 1 and letter.event is not None:
+                # One that waits may have been sent by a run that was killed; its letter may stand
+                # already, and stays as it is then.
+                sent = 0 if letter.behind else self.begun.get(number, 0)
+                left = [place for place, one in enumerate(events_of(letter.event)) if one]
+                if left != list(range(sent, total)):
+                    raise self.fail(
+                        f"the dead letter of record {number} has its events {left}, "
+                        f"of {total} the bus has the first {sent}"
+                    )
+            self.parked[number] = letter.behind
 
     def gap(self, gap: Gap) -> None:
         """The observer hears of lost records: those that cannot be read now, and no others."""
@@ -286,7 +328,12 @@ class Account:
         for key, index in first.items():
             parked = self._written.by_key[key][index]
             for number in self._written.by_key[key][index:]:
-                if number in self.published:
+                if number in (self.published if number == parked else self.begun):
                     raise self.fail(
                         f"record {number} of {key!r} was published, although {parked} is parked"
                     )
+
+
+def place_of(event: Event) -> int:
+    """Which of the events of its record it is, from 0; the mapping of a day calls its rules so."""
+    return int(event.rule or 0)

@@ -64,6 +64,7 @@ class Plan:
     deletes: float
     big: float
     skips: float
+    several: float
     poison: float
     most_open: int
     looks_open: float
@@ -107,6 +108,7 @@ def draw(seed: int, records: int = RECORDS) -> Plan:
         deletes=rng.choice([0.0, 0.05, 0.3]),
         big=rng.choice([0.0, 0.0, 0.0, 0.002, 0.02]) * min(1.0, 2000 / records),
         skips=rng.choice([0.0, 0.03, 0.2]),
+        several=random.Random(f"several {seed}").choice([0.0, 0.05, 0.3]),
         poison=rng.choice([0.0, 0.0, 0.01, 0.1]),
         most_open=roots + rng.choice([1, 1, 2, 4, 12]),
         looks_open=rng.choice([0.0, 0.3]),

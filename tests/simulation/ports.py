@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from ddbrelay.flow.capture import Gap, IteratorType, Page, Position, ShardPage, Start, StreamSource
 from ddbrelay.flow.capture.port import PAGE_RECORDS
 from ddbrelay.flow.change import Change
-from ddbrelay.flow.mapping import Event, Reject, Skip
+from ddbrelay.flow.mapping import Event, Mapped, Reject, Several, Skip
 from ddbrelay.flow.packing import MAX_BYTES, Item
 from ddbrelay.flow.sink import Receipt, Sink
 from ddbrelay.flow.tracking import Account as Ledger
@@ -248,8 +250,9 @@ class WatchedLog(Log):
 
     def outcome(self, outcome: Outcome) -> None:
         assert outcome.fate is not None, "no run of the day is a preview"
-        self._load.told += 1
-        self._load.fates[outcome.fate] += 1
+        if not outcome.more:
+            self._load.told += 1
+            self._load.fates[outcome.fate] += 1
         self._account.outcome(outcome)
 
     def gap(self, gap: Gap) -> None:
@@ -262,15 +265,16 @@ class WatchedLog(Log):
 
 
 class Mapping:
-    """A `Mapper` as cheap as can be: attributes of the item say what becomes of a change.
+    """A `MapFunction` as cheap as can be: attributes of the item say what becomes of a change.
 
     `skip` is left out by a rule, `reject` cannot be mapped, `oversize` makes an event that no
-    request can hold; the bus refuses the details that say `malformed`.
+    request can hold; the bus refuses the details that say `malformed`. `several2` and `several3`
+    become so many events, of which one has the image, and the rules are called 0, 1 and 2.
     """
 
     _TOO_MUCH = b'{"oversize":"' + b"x" * MAX_BYTES + b'"}'
 
-    def __call__(self, change: Change) -> Event | Skip | Reject:
+    def __call__(self, change: Change) -> Mapped:
         record = change.record
         image = bytes(record.dynamodb.keys if change.event_name == "REMOVE" else _new(record))
         if b'"skip"' in image:
@@ -278,7 +282,19 @@ class Mapping:
         if b'"reject"' in image:
             return Reject("reject")
         detail = self._TOO_MUCH if b'"oversize"' in image else image
-        return Event("ddbrelay.users", "UserChanged", detail, (change.event_id,), change.time)
+        event = Event("ddbrelay.users", "UserChanged", detail, (change.event_id,), change.time)
+        if b'"several' not in image:
+            return event
+        count = 2 if b'"several2"' in image else 3
+        with_image = int(change.sequence_number) % count
+        return Several(
+            tuple(
+                msgspec.structs.replace(
+                    event, detail=detail if place == with_image else b"{}", rule=str(place)
+                )
+                for place in range(count)
+            )
+        )
 
 
 def _new(record: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from ddbrelay.flow.tracking.frontier import Frontier, Ticket
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
-from ddbrelay.flow.tracking.store import DeadLetter, Store, Tally, Usage
+from ddbrelay.flow.tracking.letter import DeadLetter, events_of, stored_events
+from ddbrelay.flow.tracking.store import Store, Tally, Usage
 
 __all__ = [
     "Account",
@@ -15,4 +16,6 @@ __all__ = [
     "Tally",
     "Ticket",
     "Usage",
+    "events_of",
+    "stored_events",
 ]

@@ -29,7 +29,8 @@ class Fate(Enum):
 class Line:
     """So many records with one fate by one rule, their first and last sequence numbers and times.
 
-    `rule` is the name of the mapping's rule, or the reason of a skip; empty where there is none.
+    `rule` is the name of the mapping's rule, or the reason of a skip; empty where there is none. Of
+    a record with several events it is the names of all their rules, with a plus sign between them.
     """
 
     fate: Fate

@@ -9,25 +9,7 @@ from typing import Protocol
 
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.tracking.ledger import Account, Fate
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record that is parked, whole, with why.
-
-    `behind` is set for a record that waits only because an earlier one of its item is parked.
-    `record` is the stream record as JSON, `event` the event's JSON where there is one.
-    """
-
-    shard_id: str
-    sequence: str
-    item_key: bytes
-    reason: str
-    record: bytes
-    event: bytes | None
-    attempts: int
-    parked_at: float
-    behind: bool = False
+from ddbrelay.flow.tracking.letter import DeadLetter
 
 
 @dataclass(slots=True)
@@ -102,7 +84,7 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the records of one run."""
+    """What became of the records of one run; `previewed` counts events that were only shown."""
 
     fates: Counter[Fate] = field(default_factory=Counter)
     skipped_by: Counter[str] = field(default_factory=Counter)

@@ -1,68 +1,16 @@
-"""Change -> Event, Skip or Reject: which change is which business event.
-
-Limits of an entry: https://docs.aws.amazon.com/eventbridge/latest/APIReference/
-API_PutEventsRequestEntry.html and eb-putevents.html of the user guide.
-"""
+"""The mapping that needs no configuration: created, updated, deleted, expired."""
 
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
 import msgspec
 
 from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.flow.mapping.events import Event, Reject, Skip, bad_source, refused
 
-MAX_DETAIL_TYPE = 128
-MAX_SOURCE = 256
 _VERBS = {"INSERT": "Created", "MODIFY": "Updated", "REMOVE": "Deleted"}
 _EXPIRED = "Expired"
-
-
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """One PutEvents entry before it has a bus; `detail` is a JSON object, `time` epoch seconds.
-
-    `rule` names what in the mapping made it; it is not sent.
-    """
-
-    source: str
-    detail_type: str
-    detail: bytes
-    resources: tuple[str, ...] = ()
-    time: float | None = None
-    rule: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes by AWS's formula for the size of an entry."""
-        texts = (self.source, self.detail_type, *self.resources)
-        size = len(self.detail) + (14 if self.time is not None else 0)
-        for text in texts:
-            size += len(text) if text.isascii() else len(text.encode())
-        return size
-
-
-class Skip(msgspec.Struct, frozen=True, gc=False):
-    """No event by intention; `reason` names the rule."""
-
-    reason: str
-
-
-class Reject(msgspec.Struct, frozen=True, gc=False):
-    """No event although there should be one: the record is parked with this reason."""
-
-    reason: str
-
-
-class Mapper(Protocol):
-    """Says what a change means.
-
-    The same change gives the same bytes every time and everywhere; nothing else is read, nothing
-    is kept between calls. What cannot be mapped is a Reject, never an exception.
-    """
-
-    def __call__(self, change: Change) -> Event | Skip | Reject:
-        """The fate of one change."""
 
 
 class CrudMapper:
@@ -93,13 +41,12 @@ class CrudMapper:
         name = change.event_name
         kind = self._expired if change.ttl else self._kinds.get(name)
         if kind is None:
-            return Reject(f"unknown event name {name!r}")
+            return _unknown(name)
         detail_type, rule, never = kind
         if never is not None:
             return never
         try:
-            image = change.old if name == "REMOVE" else change.new
-            detail = msgspec.json.encode(change.keys if image is None else image)
+            detail = image_of(change)
         except (UndecodableError, msgspec.MsgspecError, ValueError, TypeError) as error:
             return Reject(f"cannot be read: {error}")
         return Event(
@@ -111,29 +58,23 @@ class CrudMapper:
             rule,
         )
 
-
-def refused(event: Event) -> Reject | None:
-    """Why PutEvents would never take this event, its size apart; None when it would."""
-    if not event.detail_type:
-        return Reject("the detail type is empty")
-    if len(event.detail_type) > MAX_DETAIL_TYPE:
-        return Reject(f"the detail type is longer than {MAX_DETAIL_TYPE} characters")
-    if never := bad_source(event.source):
-        return never
-    if not event.detail.startswith(b"{"):
-        return Reject("the detail is not a JSON object")
-    return None
+    def detail_type(self, change: Change) -> str | Reject:
+        """What this mapping calls the change."""
+        kind = self._expired if change.ttl else self._kinds.get(change.event_name)
+        return _unknown(change.event_name) if kind is None else kind[0]
 
 
-def bad_source(source: str) -> Reject | None:
-    """Why no event may have this source; None when one may."""
-    if not source:
-        return Reject("the source is empty")
-    if len(source) > MAX_SOURCE:
-        return Reject(f"the source is longer than {MAX_SOURCE} characters")
-    if source.startswith("aws."):
-        return Reject("a source must not begin with aws.")
-    return None
+def _unknown(event_name: str) -> Reject:
+    return Reject(f"unknown event name {event_name!r}")
+
+
+def image_of(change: Change) -> bytes:
+    """The new image as plain JSON, the old one for deletes, the keys where there is no image.
+
+    UndecodableError for an image that cannot be read.
+    """
+    image = change.old if change.event_name == "REMOVE" else change.new
+    return msgspec.json.encode(change.keys if image is None else image)
 
 
 def entity_of(table: str) -> str:

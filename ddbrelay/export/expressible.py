@@ -1,0 +1,361 @@
+"""Which rules an EventBridge pipe can carry out, and why it cannot the others.
+
+A pipe has a filter, a template and nothing else: no memory of other rules, no functions, no types.
+Filters: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-event-filtering.html
+Templates: eb-pipes-input-transformation.html, and for Source, DetailType and Resources, which may
+be one whole path, eb-pipes-event-target.html.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jmespath
+
+from ddbrelay.export.filters import (
+    DEFAULT_LIMIT,
+    IMAGES,
+    MAX_LENGTH,
+    NUMBER_FIELDS,
+    SAME,
+    Conditions,
+    Types,
+    branches_of,
+    event_names,
+    nested,
+    text_of,
+    through_maps,
+    ttl_conditions,
+)
+from ddbrelay.export.values import ABSENT, Leaf, alternatives, of_record
+from ddbrelay.flow.mapping.expressions import Template
+
+if TYPE_CHECKING:
+    from ddbrelay.flow.mapping.rules import Rule
+
+MAX_TEMPLATE = 8192
+"""Characters, by `InputTemplate` of the `pipes` model."""
+_STEP = re.compile(r"[\w/-]+", re.ASCII)
+_UNSUPPORTED = {"suffix", "equals-ignore-case"}
+"""Operators of rules that pipes do not have."""
+_WHOLE = {"eventID": "$.eventID", "id": "$.eventID", "eventName": "$.eventName"} | {
+    "sequenceNumber": "$.dynamodb.SequenceNumber",
+    "streamArn": "$.eventSourceARN",
+}
+_NOT_FOR_PIPES = {
+    "continue": "continue: a pipe does not know of the next rule",
+    "redact": "redact",
+    "schema": "schema: a pipe checks nothing",
+    "trace_header": "trace_header",
+    "time": "time: a pipe sets its own",
+}
+_LITERALS = ((bool, "BOOL"), (int, "N"), (float, "N"), (str, "S"), (type(None), "NULL"))
+
+
+class InexpressibleError(Exception):
+    """What of a rule no pipe can do."""
+
+
+@dataclass(frozen=True)
+class PipeRule:
+    """A rule as a pipe has it; `source`, `detail_type` and `resources` are texts or whole paths."""
+
+    name: str
+    filters: tuple[dict[str, Any], ...]
+    source: str
+    detail_type: str
+    resources: tuple[str, ...]
+    template: str
+    bus: str | None
+
+
+def pipe_rules(
+    rules: Sequence[Rule],
+    *,
+    table: str,
+    source: str,
+    envelope: str,
+    redacts: bool,
+    types: Types,
+) -> tuple[list[PipeRule], list[tuple[str, str]]]:
+    """The rules that pipes can carry out, and the names of the others with the reasons."""
+    found: list[PipeRule] = []
+    others: list[tuple[str, str]] = []
+    for number, rule in enumerate(rules):
+        if rule.skip:
+            continue
+        try:
+            _alone(rule, rules[:number], types)
+            if redacts:
+                raise InexpressibleError("redact")
+            if rule.spec.get("envelope", envelope) != "none":
+                raise InexpressibleError("envelope")
+            found.append(_pipe_rule(rule, table, source, types))
+        except InexpressibleError as error:
+            others.append((rule.name, str(error)))
+    return found, others
+
+
+def _alone(rule: Rule, earlier: Sequence[Rule], types: Types) -> None:
+    """The first rule that matches counts, and pipes do not wait for each other."""
+    for other in earlier:
+        if not disjoint(other, rule, types):
+            raise InexpressibleError(
+                f'rule "{other.name}" before it may match the same change, and then this one '
+                "must not"
+            )
+
+
+def _pipe_rule(rule: Rule, table: str, source: str, types: Types) -> PipeRule:
+    for key, why in _NOT_FOR_PIPES.items():
+        if rule.spec.get(key):
+            raise InexpressibleError(why)
+    filters = _filters(rule, table, types)
+    detail = rule.spec.get("detail")
+    if detail is None:
+        raise InexpressibleError(
+            "without a detail it is the whole item, which a pipe has only with DynamoDB's types"
+        )
+    names = _Names(table, types)
+    if isinstance(detail, str):
+        template = names.expression(jmespath.compile(detail).parsed)
+        if not template.startswith("{"):
+            raise InexpressibleError("its detail is not written as an object")
+    else:
+        template = names.shape(detail)
+    if len(template) > MAX_TEMPLATE:
+        raise InexpressibleError(f"its detail makes a template of over {MAX_TEMPLATE} characters")
+    resources = rule.spec.get("resources") or ("{streamArn}", "{id}")
+    return PipeRule(
+        rule.name,
+        filters,
+        names.whole(str(rule.spec.get("source") or source), "source"),
+        names.whole(str(rule.spec.get("detail_type", "")), "detail_type"),
+        tuple(names.whole(one, "resources") for one in resources),
+        template,
+        rule.spec.get("bus"),
+    )
+
+
+class _Names:
+    """Paths of a rule as paths of a record."""
+
+    def __init__(self, table: str, types: Types) -> None:
+        self._table = table
+        self._types = types
+
+    def whole(self, text: str, key: str) -> str:
+        """A template that is a constant, or one hole and nothing else."""
+        template = Template(text)
+        if template.constant is not None:
+            return template.constant
+        holes = template.holes
+        if len(holes) != 1 or template.shortest or (path := holes[0].path) is None:
+            raise InexpressibleError(f"its {key} {text!r} is neither a text nor one plain path")
+        if path == ("table",):
+            return self._table
+        return self._path(path, only_text=True)[0]
+
+    def expression(self, node: Mapping[str, Any]) -> str:
+        """JMESPath as a template; objects, arrays, literals and plain paths can be."""
+        kind, children = node["type"], node.get("children", [])
+        if kind == "multi_select_dict":
+            pairs = (
+                f"{_text(one['value'])}: {self.expression(one['children'][0])}" for one in children
+            )
+            return "{" + ", ".join(pairs) + "}"
+        if kind == "multi_select_list":
+            return "[" + ", ".join(self.expression(one) for one in children) + "]"
+        if kind == "literal":
+            return _text(node["value"])
+        path = _plain_path(node)
+        if path is None:
+            raise InexpressibleError("its detail has JMESPath beyond plain paths")
+        return self._reference(path)
+
+    def shape(self, value: Any) -> str:
+        """A table of the mapping file as a template."""
+        if isinstance(value, Mapping):
+            pairs = (f"{_text(name)}: {self.shape(one)}" for name, one in value.items())
+            return "{" + ", ".join(pairs) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(self.shape, value)) + "]"
+        if not isinstance(value, str):
+            return _text(value)
+        template = Template(value)
+        if template.constant is not None:
+            return _text(template.constant)
+        holes = template.holes
+        if len(holes) != 1 or template.shortest or (path := holes[0].path) is None:
+            raise InexpressibleError(f"{value!r} in its detail is more than one plain path")
+        return self._reference(path)
+
+    def _reference(self, path: Sequence[str]) -> str:
+        if tuple(path) == ("table",):
+            return _text(self._table)
+        place, quoted = self._path(path, only_text=False)
+        return f'"<{place}>"' if quoted else f"<{place}>"
+
+    def _path(self, path: Sequence[str], *, only_text: bool) -> tuple[str, bool]:
+        """The path in a record, and whether a text is there."""
+        top, *inner = path
+        if not inner and top in _WHOLE:
+            return _WHOLE[top], True
+        if top in IMAGES and not inner:
+            raise InexpressibleError(f"a pipe has all of {top} only with DynamoDB's types")
+        if top not in IMAGES:
+            raise InexpressibleError(f"a pipe does not know {'.'.join(path)}")
+        kind = self._types.get(tuple(inner))
+        if kind is None:
+            attribute = ".".join(inner)
+            raise InexpressibleError(
+                f"the type of {attribute} is not known (--attribute {attribute}:S)"
+            )
+        if kind == "N":
+            raise InexpressibleError(f"{'.'.join(path)} is a number, which a pipe makes a text")
+        if kind != "S" and (only_text or kind != "BOOL"):
+            raise InexpressibleError(f"{'.'.join(path)} has the type {kind}")
+        if not all(_STEP.fullmatch(name) for name in inner):
+            raise InexpressibleError(f"{'.'.join(path)} is no path that a pipe takes")
+        return ".".join(("$.dynamodb", IMAGES[top], *through_maps(inner), kind)), kind == "S"
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if "<$." in text or "<aws." in text:
+        raise InexpressibleError("its detail has a text that a pipe would take for a path")
+    return text
+
+
+def _plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if node["type"] == "field":
+        return (node["value"],)
+    if node["type"] != "subexpression":
+        return None
+    parts = [_plain_path(child) for child in node["children"]]
+    return None if None in parts else tuple(name for part in parts if part for name in part)
+
+
+def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]:
+    if rule.when is None:
+        return ()
+    branches = branches_of(rule.when.source)
+    if branches is None or len(branches) > DEFAULT_LIMIT:
+        raise InexpressibleError(f"its $or makes more than {DEFAULT_LIMIT} filters")
+    found = []
+    for branch in branches:
+        exact = _typed_form(branch) if rule.lambda_form else _plain_form(branch, table, types)
+        pattern = nested(exact)
+        if len(text_of(pattern)) > MAX_LENGTH:
+            raise InexpressibleError(f"its pattern is longer than {MAX_LENGTH} characters")
+        found.append(pattern)
+    return tuple(found) if all(found) else ()
+
+
+def _typed_form(branch: Conditions) -> Conditions:
+    return {
+        path: _supported(of_record(leaf, numbers=path in NUMBER_FIELDS), path)
+        for path, leaf in branch.items()
+    }
+
+
+def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
+    found: Conditions = {}
+    for path, leaf in branch.items():
+        top, *inner = path
+        if top in IMAGES and inner:
+            kind = types.get(tuple(inner)) or _kind(leaf, path)
+            place = ("dynamodb", IMAGES[top], *through_maps(inner), kind)
+            found[place] = _supported(_exactly(leaf, kind), path)
+        elif path == ("ttl",):
+            found |= ttl_conditions(leaf)
+        elif len(path) == 1 and top in SAME:
+            found[SAME[top]] = _supported(of_record(leaf), path)
+        elif path == ("table",) and table in leaf:
+            continue
+        else:
+            raise InexpressibleError(f"a pipe cannot filter on {'.'.join(path)}")
+    return found
+
+
+def _exactly(leaf: Leaf, kind: str) -> Leaf | None:
+    present = {"exists": True}
+    if present in leaf:
+        return [present]
+    if kind == "NULL":
+        return [True]
+    return alternatives(leaf, kind)
+
+
+def _kind(leaf: Leaf, path: Sequence[str]) -> str:
+    """The type that the alternatives are of; of operators, only texts are known to be meant."""
+    kinds = set()
+    for one in leaf:
+        if isinstance(one, dict):
+            name, wanted = next(iter(one.items()))
+            values = wanted if isinstance(wanted, list) else [wanted]
+            meant = name not in {"exists", "numeric"} and all(isinstance(v, str) for v in values)
+            kinds.add("S" if meant else "?")
+        else:
+            kinds.add(next((kind for known, kind in _LITERALS if isinstance(one, known)), "?"))
+    if len(kinds) != 1 or "?" in kinds:
+        attribute = ".".join(path[1:])
+        raise InexpressibleError(
+            f"the type of {attribute} is not known (--attribute {attribute}:S)"
+        )
+    return kinds.pop()
+
+
+def _supported(leaf: Leaf | None, path: Sequence[str]) -> Leaf:
+    if not leaf or any(isinstance(one, dict) and _UNSUPPORTED & one.keys() for one in leaf):
+        raise InexpressibleError(f"a pipe cannot filter {'.'.join(path)} in this way")
+    return leaf
+
+
+def disjoint(one: Rule, other: Rule, types: Types) -> bool:
+    """Whether no change can match both rules, as far as can be told."""
+    if one.when is None or other.when is None:
+        return False
+    ours, theirs = branches_of(one.when.source), branches_of(other.when.source)
+    if ours is None or theirs is None:
+        return False
+    return all(_apart(mine, yours, types) for mine in ours for yours in theirs)
+
+
+def _apart(mine: Conditions, yours: Conditions, types: Types) -> bool:
+    names = [event_names(branch) for branch in (mine, yours)]
+    if names[0] is not None and names[1] is not None and not set(names[0]) & set(names[1]):
+        return True
+    return any(
+        path in yours and not any(_meet(one, other) for one in leaf for other in yours[path])
+        for path, leaf in mine.items()
+        # Of sets and lists several elements may match; these have one value.
+        if path[0] in {"eventName", "keys", "ttl"} or types.get(path[1:]) in {"S", "N", "BOOL"}
+    )
+
+
+def _meet(one: Any, other: Any) -> bool:
+    if not isinstance(one, dict) and not isinstance(other, dict):
+        return bool(one == other)
+    if ABSENT in (one, other):
+        return bool(one == other)
+    heads = [_head(value) for value in (one, other)]
+    if None in heads:
+        return True
+    (first, open_first), (second, open_second) = heads  # type: ignore[misc]
+    return bool(
+        (open_first and second.startswith(first)) or (open_second and first.startswith(second))
+    )
+
+
+def _head(value: Any) -> tuple[str, bool] | None:
+    """A text, and whether more may follow it; None for anything else."""
+    if isinstance(value, str):
+        return value, False
+    if isinstance(value, dict) and isinstance(prefix := value.get("prefix"), str):
+        return prefix, True
+    return None

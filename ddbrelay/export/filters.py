@@ -1,0 +1,283 @@
+"""Event filters of AWS, derived from the rules: what no rule can be for never costs a call.
+
+A filter lets through every record that some rule may raise an event for, and as few others as can
+be said. What a filter cannot say of a rule is left out of it, which lets more through, and noted.
+
+Operators: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html
+DynamoDB's form of a record (numbers are texts): https://docs.aws.amazon.com/lambda/latest/dg/
+with-ddb-filtering.html. That page says that only `dynamodb` can be filtered on, and the guide of
+DynamoDB filters on `userIdentity` (time-to-live-ttl-streams.html), as the CDK does on `eventName`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from ddbrelay.export.values import ABSENT, Leaf, of_record, typed
+
+if TYPE_CHECKING:
+    from ddbrelay.flow.mapping.rules import Rule
+
+DEFAULT_LIMIT = 5
+MAX_LIMIT = 10
+"""Filters of an event source mapping; more than five take a raised quota."""
+MAX_LENGTH = 4096
+"""Characters of a filter, by `Pattern` of the `lambda` and `EventPattern` of the `pipes` model."""
+TTL_PRINCIPAL = "dynamodb.amazonaws.com"
+_MOST_BRANCHES = 64
+IMAGES = {"keys": "Keys", "new": "NewImage", "old": "OldImage"}
+_WITH_IMAGE = {"new": ("INSERT", "MODIFY"), "old": ("MODIFY", "REMOVE")}
+_EVENT_NAMES = ("INSERT", "MODIFY", "REMOVE")
+SAME = {
+    "eventName": ("eventName",),
+    "eventID": ("eventID",),
+    "sequenceNumber": ("dynamodb", "SequenceNumber"),
+    "streamArn": ("eventSourceARN",),
+}
+NUMBER_FIELDS = {("dynamodb", "SizeBytes"), ("dynamodb", "ApproximateCreationDateTime")}
+
+FieldPath = tuple[str, ...]
+Conditions = dict[FieldPath, Leaf]
+"""What a filter asks for: a list of alternatives for each path, all of which must hold."""
+Types = Mapping[FieldPath, str]
+"""The DynamoDB type of attributes, by name or by path into maps, where it is known."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Patterns of which a record must match one; none means that every record goes through.
+
+    `notes` say, one line each, what the rules ask for and a filter cannot.
+    """
+
+    patterns: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def filters_of(
+    rules: Sequence[Rule],
+    *,
+    types: Types | None = None,
+    extra: Iterable[Conditions] = (),
+    limit: int = DEFAULT_LIMIT,
+) -> Filters:
+    """At most `limit` filters for what these rules may raise events for.
+
+    `extra` is what else must go through, for a preset behind the rules.
+    """
+    notes: list[str] = []
+    wanted: list[Conditions] = []
+    for rule in rules:
+        if rule.skip:
+            continue
+        if rule.when is None:
+            return Filters(notes=(f'rule "{rule.name}" is for every record: there is no filter',))
+        found = conditions_of(rule, types or {}, notes)
+        if any(not one for one in found):
+            notes.append(f'nothing of rule "{rule.name}" can be a filter: there is no filter')
+            return Filters(notes=tuple(notes))
+        wanted += found
+    wanted = [_short_enough(one, notes) for one in [*wanted, *extra]]
+    fewer = _merged(_without_covered(wanted), limit)
+    if len(fewer) < len(wanted):
+        notes.append(f"{len(wanted)} filters were joined into {len(fewer)}, which let more through")
+    if not fewer or not all(fewer):
+        return Filters(notes=(*notes, "there is no filter: it would let everything through"))
+    return Filters(tuple(nested(one) for one in fewer), tuple(dict.fromkeys(notes)))
+
+
+def conditions_of(rule: Rule, types: Types, notes: list[str]) -> list[Conditions]:
+    """The filters of one rule, of which a record must match one; an empty one matches all."""
+    assert rule.when is not None
+    branches = branches_of(rule.when.source)
+    if branches is None:
+        notes.append(f'rule "{rule.name}": too many combinations of $or for filters')
+        return [{}]
+    said: list[str] = []
+    found = []
+    for branch in branches:
+        one = _lambda_form(branch, said) if rule.lambda_form else _plain_form(branch, types, said)
+        if one is not None:
+            found.append(one)
+    notes += [f'rule "{rule.name}": {text}' for text in dict.fromkeys(said)]
+    return found
+
+
+def branches_of(pattern: Mapping[str, Any], path: FieldPath = ()) -> list[Conditions] | None:
+    """A pattern without its `$or`: of the results, one must hold; None where they are too many.
+
+    The paths are those of the pattern, not those of a record.
+    """
+    parts: list[list[Conditions]] = []
+    for name, value in pattern.items():
+        if name == "$or" and isinstance(value, list):
+            either: list[Conditions] = []
+            for one in value:
+                inner = branches_of(one, path) if isinstance(one, Mapping) else [{}]
+                if inner is None:
+                    return None
+                either += inner
+        elif isinstance(value, Mapping):
+            deeper = branches_of(value, (*path, name))
+            if deeper is None:
+                return None
+            either = deeper
+        else:
+            either = [{(*path, name): list(value)}]
+        parts.append(either)
+        if _number_of(parts) > _MOST_BRANCHES:
+            return None
+    joined = []
+    for combination in product(*parts):
+        together: Conditions = {}
+        for one in combination:
+            for key, leaf in one.items():
+                # Asked for twice: either list alone lets through what both do.
+                together.setdefault(key, leaf)
+        joined.append(together)
+    return joined
+
+
+def _number_of(parts: Sequence[Sequence[object]]) -> int:
+    number = 1
+    for part in parts:
+        number *= len(part)
+    return number
+
+
+def _plain_form(branch: Conditions, types: Types, said: list[str]) -> Conditions | None:
+    """None where no record can match: the images and the event name exclude each other."""
+    found: Conditions = {}
+    for path, leaf in branch.items():
+        top, *inner = path
+        if top in IMAGES and inner:
+            place = ("dynamodb", IMAGES[top], *through_maps(inner))
+            conditions = typed(leaf, types.get(tuple(inner)))
+            found |= {(*place, kind): values for kind, values in conditions.items()}
+            if not conditions:
+                said.append(f"{'.'.join(path)} cannot be in a filter")
+        elif path == ("ttl",):
+            found |= ttl_conditions(leaf)
+        elif len(path) == 1 and top in SAME and (same := of_record(leaf)) is not None:
+            found[SAME[top]] = same
+        elif path != ("table",):
+            said.append(f"{'.'.join(path)} cannot be in a filter")
+    names = event_names(branch)
+    if names is not None:
+        found = {("eventName",): list(names)} | {
+            path: leaf for path, leaf in found.items() if path != ("eventName",)
+        }
+    return None if names == () else found
+
+
+def event_names(branch: Conditions) -> tuple[str, ...] | None:
+    """The event names that a branch can match, by what it asks of images too; None for all."""
+    names = set(_EVENT_NAMES)
+    for path, leaf in branch.items():
+        if path[0] in _WITH_IMAGE and len(path) > 1 and ABSENT not in leaf:
+            names &= set(_WITH_IMAGE[path[0]])
+    asked = branch.get(("eventName",))
+    if asked is None:
+        return None if len(names) == len(_EVENT_NAMES) else tuple(sorted(names))
+    if not all(isinstance(one, str) for one in asked):
+        return None
+    return tuple(name for name in asked if name in names)
+
+
+def through_maps(path: Sequence[str]) -> FieldPath:
+    first, *rest = path
+    return (first, *(step for name in rest for step in ("M", name)))
+
+
+def ttl_conditions(leaf: Leaf) -> Conditions:
+    """Whether Time to Live deleted the item; empty where either will do."""
+    place = ("userIdentity", "principalId")
+    wanted = {one for one in leaf if isinstance(one, bool)}
+    if len(wanted) != len(leaf) or len(wanted) > 1:
+        return {}
+    # No service but DynamoDB deletes items, so the principal alone tells.
+    others: Leaf = [{"anything-but": [TTL_PRINCIPAL]}, ABSENT]
+    return {place: [TTL_PRINCIPAL] if True in wanted else others}
+
+
+def _lambda_form(branch: Conditions, said: list[str]) -> Conditions:
+    found: Conditions = {}
+    for path, leaf in branch.items():
+        same = of_record(leaf, numbers=path in NUMBER_FIELDS)
+        leads_on = any(other[: len(path)] == path for other in branch if other != path)
+        if same is None or leads_on:
+            said.append(f"{'.'.join(path)} cannot be in a filter")
+        else:
+            found[path] = same
+    return found
+
+
+def _short_enough(conditions: Conditions, notes: list[str]) -> Conditions:
+    left = dict(conditions)
+    while left and len(text_of(nested(left))) > MAX_LENGTH:
+        longest = max(left, key=lambda path: len(text_of({"": left[path]})))
+        del left[longest]
+        notes.append(f"{'.'.join(longest)} is too long for a filter")
+    return left
+
+
+def _without_covered(wanted: Sequence[Conditions]) -> list[Conditions]:
+    kept: list[Conditions] = []
+    for one in wanted:
+        if any(_covers(other, one) for other in kept):
+            continue
+        kept = [other for other in kept if not _covers(one, other)]
+        kept.append(one)
+    return kept
+
+
+def _covers(wide: Conditions, narrow: Conditions) -> bool:
+    return all(
+        path in narrow and all(value in leaf for value in narrow[path])
+        for path, leaf in wide.items()
+    )
+
+
+def _merged(filters: list[Conditions], limit: int) -> list[Conditions]:
+    """The two that lose least are joined, until they are few enough."""
+    while len(filters) > limit:
+        pairs = [
+            (-len(joined), number, other, joined)
+            for number, one in enumerate(filters)
+            for other in range(number + 1, len(filters))
+            if len(text_of(nested(joined := _either(one, filters[other])))) <= MAX_LENGTH
+        ]
+        if not pairs:
+            return [{}]
+        _, number, other, joined = min(pairs, key=lambda pair: pair[:3])
+        rest = [one for index, one in enumerate(filters) if index not in {number, other}]
+        filters = _without_covered([*rest, joined])
+    return filters
+
+
+def _either(one: Conditions, other: Conditions) -> Conditions:
+    return {
+        path: [*leaf, *(value for value in other[path] if value not in leaf)]
+        for path, leaf in one.items()
+        if path in other
+    }
+
+
+def nested(conditions: Conditions) -> dict[str, Any]:
+    """The pattern that asks for these conditions."""
+    root: dict[str, Any] = {}
+    for path, leaf in conditions.items():
+        node = root
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = leaf
+    return root
+
+
+def text_of(pattern: Mapping[str, Any]) -> str:
+    """A pattern as AWS takes it: JSON, without spaces that would count."""
+    return json.dumps(pattern, ensure_ascii=False, separators=(",", ":"), default=float)

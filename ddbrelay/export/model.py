@@ -1,0 +1,298 @@
+"""What a deployment consists of, whichever tool it is written for.
+
+Limits: `CreateEventSourceMappingRequest` and `CreateFunctionRequest` of the `lambda` model;
+https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemapping.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ddbrelay.errors import ConfigError
+from ddbrelay.export.filters import DEFAULT_LIMIT, Conditions, FieldPath, Filters, filters_of
+from ddbrelay.export.values import typed
+from ddbrelay.infra.names import queue_name, rule_name, short_hash
+from ddbrelay.infra.plan import DEFAULT_BUS, Key, Wanted
+
+if TYPE_CHECKING:
+    from ddbrelay.config import Config, Settings
+    from ddbrelay.flow.mapping.rules import Rule
+
+FUNCTION_LIMIT = 64
+QUEUE_LIMIT = 80
+PIPE_LIMIT = 64
+ARCHITECTURES = ("arm64", "x86_64")
+RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+TYPES = ("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "M", "L")
+ROLES = ("relay", "lambda", "provision")
+"""Who can be given a policy."""
+HANDLER = "ddbrelay.aws_lambda.handler"
+NO_LIMIT = -1
+RETENTION_DAYS = 30
+"""Of the function's log."""
+_STREAM = re.compile(
+    r"arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/([A-Za-z0-9_.-]{3,255})/stream/[0-9T:.-]+"
+)
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]{1,256}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the person chose; times are in seconds, -1 is no limit.
+
+    `types` are the DynamoDB types of attributes, by name or by path into maps.
+    """
+
+    stream_arn: str | None = None
+    existing_bus: bool = False
+    key: str | None = None
+    sort_key: str | None = None
+    batch_size: int = 100
+    window: int = 1
+    parallelization: int = 1
+    max_age: int = 23 * 3600
+    retries: int = NO_LIMIT
+    architecture: str = ARCHITECTURES[0]
+    runtime: str = "python3.13"
+    memory: int = 256
+    timeout: int = 60
+    filtered: bool = True
+    filter_limit: int = DEFAULT_LIMIT
+    types: Mapping[FieldPath, str] = field(default_factory=dict)
+    alarm_age: int = 900
+    alarm_topic: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of events; one that is not `exact` is how all of them begin."""
+
+    text: str
+    exact: bool = True
+
+    @property
+    def pattern(self) -> Any:
+        """One alternative of an event pattern."""
+        if self.exact:
+            return self.text
+        return {"prefix": self.text} if self.text else {"anything-but": {"prefix": "aws."}}
+
+    @property
+    def condition(self) -> str:
+        """The value of a StringLike condition."""
+        return self.text if self.exact else f"{self.text}*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """One deployment; `files` go into the function's package, `variables` into its environment."""
+
+    table: str
+    key: Key
+    sort_key: Key | None
+    stream_arn: str | None
+    bus: str
+    create_bus: bool
+    other_buses: tuple[str, ...]
+    sources: tuple[Source, ...]
+    rules: tuple[Rule, ...]
+    filters: Filters
+    types: Mapping[FieldPath, str]
+    claim_check: str | None
+    after: str
+    outbox_expiry: str
+    choices: Choices
+    variables: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+    @property
+    def function(self) -> str:
+        """Name of the function, and of the stack."""
+        return name_of(self.table, "", FUNCTION_LIMIT)
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule behind the bus."""
+        return rule_name(self.table)
+
+    @property
+    def queue(self) -> str:
+        """Name of the consumer's queue."""
+        return queue_name(self.table)
+
+    @property
+    def queue_dead(self) -> str:
+        """Name of the dead-letter queue behind the consumer's."""
+        return name_of(self.table, "-dead", QUEUE_LIMIT)
+
+    @property
+    def failed(self) -> str:
+        """Name of the queue for what could not be relayed."""
+        return name_of(self.table, "-failed", QUEUE_LIMIT)
+
+    @property
+    def pattern(self) -> dict[str, Any]:
+        """The event pattern of the rule."""
+        return {"source": [source.pattern for source in self.sources]}
+
+
+def project_of(config: Config, choices: Choices) -> Project:
+    """The deployment of this configuration.
+
+    Raises ConfigError for a mapping or an option that cannot be right.
+    """
+    from ddbrelay.export.package import function_files, function_variables
+    from ddbrelay.mappings import buses_of, mapper_of, rules_of
+
+    wanted = Wanted.from_settings(config.settings, key=choices.key, sort_key=choices.sort_key)
+    _check(wanted.table, choices)
+    mapper_of(config, wanted.table)
+    rules = rules_of(config, wanted.table)
+    types = _types(wanted, choices)
+    settings = config.settings
+    return Project(
+        table=wanted.table,
+        key=wanted.key,
+        sort_key=wanted.sort_key,
+        stream_arn=choices.stream_arn,
+        bus=wanted.bus,
+        create_bus=not choices.existing_bus and wanted.bus != DEFAULT_BUS,
+        other_buses=tuple(bus for bus in buses_of(config) if bus != wanted.bus),
+        sources=sources_of(config, rules),
+        rules=rules,
+        filters=_filters(config, rules, types, choices) if choices.filtered else Filters(),
+        types=types,
+        claim_check=settings.claim_check,
+        after=after_of(config),
+        outbox_expiry=str(config.mapping.outbox.get("ttl_attribute", "expiresAt")),
+        choices=choices,
+        variables=function_variables(config, wanted.table, wanted.bus),
+        files=function_files(config),
+    )
+
+
+def _check(table: str, choices: Choices) -> None:
+    if choices.stream_arn is not None:
+        match = _STREAM.fullmatch(choices.stream_arn)
+        if match is None:
+            raise ConfigError(
+                f'"{choices.stream_arn}" is not the ARN of a stream',
+                "arn:aws:dynamodb:REGION:ACCOUNT:table/TABLE/stream/LABEL, as aws dynamodb "
+                "describe-table shows it (LatestStreamArn)",
+            )
+        if match[1] != table:
+            raise ConfigError(
+                f'the stream is of table "{match[1]}", and the table is "{table}"',
+                f"--table {match[1]}, or another --stream-arn",
+            )
+    if choices.alarm_topic is not None and not _TOPIC.fullmatch(choices.alarm_topic):
+        raise ConfigError(
+            f'"{choices.alarm_topic}" is not the ARN of an SNS topic',
+            "--alarm-topic arn:aws:sns:REGION:ACCOUNT:NAME",
+        )
+
+
+def _types(wanted: Wanted, choices: Choices) -> dict[FieldPath, str]:
+    """The keys' types are known where the table is made here, or they were given."""
+    given = choices.stream_arn is None or choices.key is not None
+    keys = [key for key in (wanted.key, wanted.sort_key) if key is not None] if given else []
+    return {(key.name,): key.type for key in keys} | dict(choices.types)
+
+
+def types_of(texts: Sequence[str]) -> dict[FieldPath, str]:
+    """`email:S` and `address.city:S` as paths with types; ConfigError for anything else."""
+    found = {}
+    for text in texts:
+        path, _, kind = text.rpartition(":")
+        if not path or kind not in TYPES or not all(path.split(".")):
+            raise ConfigError(
+                f'"{text}" is not an attribute with its type',
+                f"--attribute email:S, of the types {', '.join(TYPES)}",
+            )
+        found[tuple(path.split("."))] = kind
+    return found
+
+
+def after_of(config: Config) -> str:
+    """What becomes of a relayed item: keep, delete or expire."""
+    is_outbox = config.settings.preset == "outbox"
+    return str(config.mapping.outbox.get("after", "keep")) if is_outbox else "keep"
+
+
+def _filters(
+    config: Config, rules: Sequence[Rule], types: Mapping[FieldPath, str], choices: Choices
+) -> Filters:
+    settings = config.settings
+    if settings.mapper is not None:
+        return Filters(notes=("a mapper of your own sees every record: there is no filter",))
+    if settings.preset is None and settings.strict:
+        return Filters(notes=("strict parks what no rule matches: there is no filter",))
+    preset = settings.preset or (None if rules else "crud")
+    extra: list[Conditions] = []
+    if preset == "outbox":
+        extra = [{("eventName",): ["INSERT"]}]
+    elif preset == "single-table" and config.mapping.single_table.get("entities"):
+        entities = _entities(config, types)
+        if entities is None:
+            return Filters(notes=("the key with the prefix is not known: there is no filter",))
+        extra = [entities]
+    elif preset is not None:
+        return Filters(notes=(f"the preset {preset} maps every record: there is no filter",))
+    return filters_of(rules, types=types, extra=extra, limit=choices.filter_limit)
+
+
+def _entities(config: Config, types: Mapping[FieldPath, str]) -> Conditions | None:
+    options = config.mapping.single_table
+    key = options.get("key")
+    if not isinstance(key, str):
+        return None
+    separator = str(options.get("separator", "#"))
+    leaf = [one for name in options["entities"] for one in (name, {"prefix": name + separator})]
+    found = typed(leaf, types.get((key,)))
+    return {("dynamodb", "Keys", key, kind): values for kind, values in found.items()}
+
+
+def sources_of(config: Config, rules: Sequence[Rule]) -> tuple[Source, ...]:
+    """Every source that an event can have, as far as it can be known without a record."""
+    settings = config.settings
+    if settings.mapper is not None:
+        return (Source("", exact=False),)
+    found = [
+        _source(str(rule.spec.get("source") or settings.event_source))
+        for rule in rules
+        if not rule.skip
+    ]
+    if settings.preset is not None or not rules:
+        found.append(Source(settings.event_source))
+    if settings.preset == "outbox":
+        found.append(Source("", exact=False))
+    every = list(dict.fromkeys(found))
+    loose = [source for source in every if not source.exact]
+    return tuple(
+        source
+        for source in every
+        if not any(other != source and source.text.startswith(other.text) for other in loose)
+    )
+
+
+def _source(text: str) -> Source:
+    from ddbrelay.flow.mapping.expressions import Template
+
+    template = Template(text)
+    return Source(template.start, exact=template.constant is not None)
+
+
+def name_of(table: str, suffix: str, limit: int) -> str:
+    """`ddbrelay-<table><suffix>` of letters, digits and dashes, cut with a hash where too long."""
+    name = queue_name(table)
+    if len(name) + len(suffix) <= limit:
+        return name + suffix
+    return f"{name[: limit - len(suffix) - 9]}-{short_hash(table)}{suffix}"
+
+
+def region_of(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """The region of a run as far as it is known without a session."""
+    return settings.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None

@@ -1,0 +1,49 @@
+"""Epoch seconds as ISO 8601 text, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+
+_MILLISECONDS = 1e11
+"""A number beyond this counts milliseconds: as seconds it would lie in the year 5138."""
+
+
+@lru_cache(maxsize=1024)
+def iso(epoch: float) -> str:
+    """`2026-11-23T10:31:07Z`, with milliseconds where there are any."""
+    moment = datetime.fromtimestamp(epoch, UTC)
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def epoch_of(value: object) -> float:
+    """Epoch seconds of an ISO time (UTC where it names no zone), or of a number of them.
+
+    A number beyond 1e11, also as text, counts milliseconds. ValueError for anything else, and for
+    times before 1970 or after the year 9999.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError("it is neither an ISO time nor a number of seconds")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = _from_text(str(value))
+    else:
+        if abs(number) > _MILLISECONDS:
+            number /= 1000
+    if not 0 <= number < _END:
+        raise ValueError("it lies before 1970 or after the year 9999")
+    return number
+
+
+_END = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
+def _from_text(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("it is neither an ISO time nor a number of seconds") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,26 @@
+"""A raw stream record -> a change: what happened to which item, with its images as plain JSON."""
+
+from __future__ import annotations
+
+from ddbrelay.flow.change.attributes import (
+    REDACTED,
+    Digits,
+    UndecodableError,
+    plain,
+    typed_image,
+)
+from ddbrelay.flow.change.change import TTL_PRINCIPAL, Change, Origin
+from ddbrelay.flow.change.records import decode_lambda_event, decode_page
+
+__all__ = [
+    "REDACTED",
+    "TTL_PRINCIPAL",
+    "Change",
+    "Digits",
+    "Origin",
+    "UndecodableError",
+    "decode_lambda_event",
+    "decode_page",
+    "plain",
+    "typed_image",
+]

@@ -1,0 +1,202 @@
+"""Attribute values as DynamoDB types them, as plain values, and with some of them hidden.
+
+Rests on https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValue.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+REDACTED = "[redacted]"
+"""What stands in the place of an attribute that nobody may see."""
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?").fullmatch
+# DynamoDB nests to 32 levels; who nests deeper than the interpreter can go is no DynamoDB.
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_raw = msgspec.Raw
+_INT64 = range(-(2**63), 2**63)
+
+
+class UndecodableError(ValueError):
+    """An attribute value that is none of DynamoDB's ten types, or no JSON at all."""
+
+
+class Digits(Decimal):
+    """A number that keeps the text it was written as; what is computed from it is a Decimal."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Digits:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+
+class _Value(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One attribute value; of two types, which DynamoDB never writes, the first one here counts."""
+
+    S: str | None = None
+    N: str | None = None
+    BOOL: bool | None = None
+    M: dict[str, _Value] | None = None
+    L: list[_Value] | None = None
+    SS: list[str] | None = None
+    NS: list[str] | None = None
+    B: str | None = None
+    BS: list[str] | None = None
+    NULL: bool | None = None
+
+
+_image_decoder = msgspec.json.Decoder(dict[str, _Value] | None)
+_attributes_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+
+
+def attributes_of(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, msgspec.Raw] | None:
+    """The attributes of an image, each as it stands there."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        found: dict[str, msgspec.Raw] | None = _attributes_decoder.decode(raw)
+        return found
+    except _NO_JSON as error:
+        raise UndecodableError(f"an image is not an object: {error}") from None
+
+
+def differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
+    """Whether two attribute values are not the same; None stands for none."""
+    if one is None or other is None:
+        return one is not other
+    # The same value may be written in two ways.
+    return bytes(one) != bytes(other) and bool(decoded(one) != decoded(other))
+
+
+def decoded(raw: msgspec.Raw) -> Any:
+    """A piece of JSON as Python has it; UndecodableError where it is none."""
+    try:
+        return msgspec.json.decode(raw)
+    except _NO_JSON as error:
+        raise UndecodableError(f"no JSON: {error}") from None
+
+
+def typed_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
+    """An image or the keys with DynamoDB's types, None where there is none.
+
+    Raises UndecodableError for what is no image.
+    """
+    image = None if isinstance(raw, msgspec.UnsetType) else decoded(raw)
+    if image is not None and not isinstance(image, dict):
+        raise UndecodableError("an image is not an object")
+    return image
+
+
+def plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
+    """An image as plain values, None where there is none; UndecodableError where it is no image."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        image = _image_decoder.decode(raw)
+        return None if image is None else _plain_values(image)
+    except _NO_JSON as error:
+        raise UndecodableError(f"no image of an item: {error}") from None
+
+
+def _plain_values(image: dict[str, _Value]) -> dict[str, Any]:
+    # Most attributes are texts, and this runs for every attribute of every record.
+    return {
+        name: text if (text := value.S) is not None else _plain(value)
+        for name, value in image.items()
+    }
+
+
+def plain(value: Any) -> Any:
+    """One decoded attribute value as what `msgspec.json.encode` writes for it.
+
+    Numbers keep every digit, binary stays base64 text, sets become arrays. Raises
+    UndecodableError for anything that is not an attribute value.
+    """
+    try:
+        return _plain(msgspec.convert(value, _Value))
+    except msgspec.ValidationError as error:
+        raise UndecodableError(f"not an attribute value: {str(value)[:80]}: {error}") from None
+
+
+def _plain(value: _Value) -> Any:
+    if (text := value.S) is not None:
+        return text
+    if (number := value.N) is not None:
+        return _number(number)
+    if (flag := value.BOOL) is not None:
+        return flag
+    if (members := value.M) is not None:
+        return _plain_values(members)
+    if (elements := value.L) is not None:
+        return [_plain(element) for element in elements]
+    if (texts := value.SS) is not None:
+        return texts
+    if (numbers := value.NS) is not None:
+        return [_number(number) for number in numbers]
+    if (binary := value.B) is not None:
+        return binary
+    if value.NULL is None and value.BS is None:
+        raise UndecodableError("an attribute value has no type")
+    return value.BS
+
+
+def _number(text: str) -> int | str | msgspec.Raw:
+    """A number digit for digit; an integer beyond 64 bits as text, since PutEvents refuses it."""
+    if text.isdigit() and len(text) < 19 and text.isascii() and (text[0] != "0" or text == "0"):
+        return int(text)
+    match = _JSON_NUMBER(text)
+    if match is None:
+        return _normalised(text)
+    if match.lastindex is None:
+        integer = int(text)
+        return integer if integer in _INT64 and str(integer) == text else text
+    return _raw(text.encode())
+
+
+def _normalised(text: str) -> int | str | msgspec.Raw:
+    """AWS gives numbers in JSON's grammar; an emulator may echo what the writer typed (`+1`)."""
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise UndecodableError(f"not a number: {text[:80]!r}") from None
+    if not exact.is_finite():
+        raise UndecodableError(f"not a number: {text[:80]!r}")
+    return _number(str(exact))
+
+
+def redacted(
+    raw: msgspec.Raw | msgspec.UnsetType, paths: Sequence[Sequence[str]]
+) -> msgspec.Raw | msgspec.UnsetType:
+    """An image with what lies at these paths replaced; nothing of an image that is unreadable."""
+    try:
+        image = attributes_of(raw)
+        if image is None:
+            return raw
+        for name, *inner in paths:
+            if name in image:
+                value = decoded(image[name])
+                image[name] = msgspec.Raw(msgspec.json.encode(_without(value, inner)))
+        return msgspec.Raw(msgspec.json.encode(image))
+    except UndecodableError:
+        return msgspec.UNSET
+
+
+def _without(value: Any, path: Sequence[str]) -> Any:
+    """A typed attribute value with what lies at the path replaced."""
+    if not path:
+        return {"S": REDACTED}
+    if not isinstance(value, dict):
+        return value
+    if isinstance(elements := value.get("L"), list):
+        return {"L": [_without(element, path) for element in elements]}
+    members = value.get("M")
+    if not isinstance(members, dict) or path[0] not in members:
+        return value
+    return {"M": members | {path[0]: _without(members[path[0]], path[1:])}}

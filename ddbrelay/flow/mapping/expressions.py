@@ -1,0 +1,364 @@
+"""JMESPath over the document of a change, compiled once: https://jmespath.org/specification.html.
+
+Beyond the specification, numbers keep all of their digits.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import jmespath
+import jmespath.exceptions
+import jmespath.functions
+import jmespath.visitor
+
+from ddbrelay.flow.mapping.document import FIELDS, Document, encode
+
+_NUMBERS = ("Decimal", "Digits")
+_OWN_SCOPE = frozenset({"subexpression", "index_expression", "pipe"})
+_PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
+_QUOTES = "\"'`"
+
+
+class ExpressionError(ValueError):
+    """An expression that can never be evaluated; `offset` is the character where it goes wrong."""
+
+    def __init__(self, message: str, offset: int, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.hint = hint
+
+
+class EvaluationError(ValueError):
+    """An expression that has no value for this change; the text says why, without any value."""
+
+
+class _Functions(jmespath.functions.Functions):
+    """JMESPath's own functions, for numbers of any precision."""
+
+    def _get_allowed_pytypes(self, types: Any) -> tuple[list[str], list[tuple[str, ...]]]:
+        allowed, inner = super()._get_allowed_pytypes(types)  # type: ignore[misc]
+        return (
+            [*allowed, *_NUMBERS] if "float" in allowed else allowed,
+            [(*names, *_NUMBERS) if "float" in names else names for names in inner],
+        )
+
+    def _convert_to_jmespath_type(self, pyobject: str) -> str:
+        return (
+            "number" if pyobject in _NUMBERS else str(super()._convert_to_jmespath_type(pyobject))  # type: ignore[misc]
+        )
+
+    @jmespath.functions.signature({"types": []})
+    def _func_to_string(self, value: Any) -> str:
+        return value if isinstance(value, str) else encode(value).decode()
+
+    @jmespath.functions.signature({"types": []})
+    def _func_to_number(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value if isinstance(value, int | float | Decimal) and value is not True else None
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            return None
+        if not number.is_finite():
+            return None
+        return int(number) if number == number.to_integral_value() and "." not in value else number
+
+    @jmespath.functions.signature({"types": []})
+    def _func_type(self, value: Any) -> str:
+        if isinstance(value, Decimal):
+            return "number"
+        return str(super()._func_type(value))  # type: ignore[misc]
+
+
+_FUNCTIONS = _Functions()
+_interpreter = jmespath.visitor.TreeInterpreter(jmespath.Options(custom_functions=_FUNCTIONS))
+
+
+class Expression:
+    """One compiled expression; `fields` are what it reads of the document."""
+
+    __slots__ = ("_simple", "_tree", "fields", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._tree = _parsed(text)
+        _check_functions(text, self._tree)
+        found = set(_root_fields(self._tree))
+        for name in sorted(found - {"*"}):
+            if name not in FIELDS:
+                raise _unknown_field(text, name)
+        self.fields = FIELDS if "*" in found else frozenset(found)
+        self._simple = _path_of(self._tree)
+
+    @property
+    def path(self) -> tuple[str, ...] | None:
+        """The names of an expression that is nothing but names with dots between them."""
+        return self._simple
+
+    @property
+    def literal_kind(self) -> str | None:
+        """What it gives, where that is the same for every change; None where it is not."""
+        kinds = {"multi_select_dict": "an object", "multi_select_list": "an array"}
+        if self._tree["type"] in kinds:
+            return kinds[self._tree["type"]]
+        if self._tree["type"] == "literal":
+            return "an object" if isinstance(self._tree["value"], dict) else "a literal"
+        return None
+
+    def __call__(self, document: Document, event_id: str) -> Any:
+        """The value, None where there is none.
+
+        Raises EvaluationError, and UndecodableError for an image that cannot be read.
+        """
+        if self._simple is not None:
+            first, *rest = self._simple
+            value = event_id if first == "id" else document.get(first)
+            for name in rest:
+                value = value.get(name) if type(value) is dict else None
+            return value
+        try:
+            return _interpreter.visit(self._tree, document.part(self.fields, event_id))
+        except jmespath.exceptions.JMESPathTypeError as error:
+            expected = " or ".join(error.expected_types)
+            raise EvaluationError(
+                f"{error.function_name}() in {self.text!r} takes {expected}, "
+                f"not {error.actual_type}"
+            ) from None
+        except (jmespath.exceptions.JMESPathError, RecursionError) as error:
+            raise EvaluationError(f"{self.text!r} cannot be evaluated: {_first(error)}") from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise EvaluationError(
+                f"{self.text!r} cannot be evaluated with these values ({type(error).__name__})"
+            ) from None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return jmespath.compile(text).parsed
+    except jmespath.exceptions.EmptyExpressionError:
+        raise ExpressionError("an empty JMESPath expression", 0) from None
+    except jmespath.exceptions.LexerError as error:
+        raise ExpressionError(f"{error.message} in the JMESPath", error.lexer_position) from None
+    except jmespath.exceptions.ParseError as error:
+        ended = isinstance(error, jmespath.exceptions.IncompleteExpressionError)
+        offset = len(text) if ended else error.lex_position
+        what = "the JMESPath ends too early" if ended else f"not JMESPath: {_first(error)}"
+        raise ExpressionError(what, offset) from None
+    except jmespath.exceptions.JMESPathError as error:
+        raise ExpressionError(f"not JMESPath: {_first(error)}", 0) from None
+    except RecursionError:
+        raise ExpressionError("this JMESPath is nested too deep", 0) from None
+
+
+def _first(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(": ")
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, dict):
+        yield tree
+        for child in tree.get("children", ()):
+            yield from _nodes(child)
+
+
+def _check_functions(text: str, tree: Any) -> None:
+    for node in _nodes(tree):
+        if node["type"] != "function_expression":
+            continue
+        name = node["value"]
+        spec = _FUNCTIONS.FUNCTION_TABLE.get(name)
+        offset = max(text.find(f"{name}("), 0)
+        if spec is None:
+            close = difflib.get_close_matches(name, _FUNCTIONS.FUNCTION_TABLE, n=1)
+            hint = f"did you mean {close[0]}()?" if close else None
+            raise ExpressionError(f"JMESPath has no function {name}()", offset, hint)
+        signature = spec["signature"]
+        given, wanted = len(node["children"]), len(signature)
+        variadic = bool(signature) and bool(signature[-1].get("variadic"))
+        if given < wanted or (given > wanted and not variadic):
+            least = "at least " if variadic else ""
+            raise ExpressionError(
+                f"{name}() takes {least}{wanted} argument{'s' * (wanted != 1)}, not {given}", offset
+            )
+
+
+def _root_fields(node: Any) -> Iterator[str]:
+    """The fields that are read of the document itself; `*` where all of it may be."""
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        yield node["value"]
+    elif kind in {"current", "identity"}:
+        yield "*"
+    elif kind in _OWN_SCOPE or kind in _PROJECTIONS:
+        yield from _root_fields(children[0])
+    elif kind not in {"expref", "literal", "slice", "index"}:
+        for child in children:
+            yield from _root_fields(child)
+
+
+def _unknown_field(text: str, name: str) -> ExpressionError:
+    close = difflib.get_close_matches(name, FIELDS, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"a change has {', '.join(sorted(FIELDS))}"
+    return ExpressionError(f'a change has no field "{name}"', max(text.find(name), 0), hint)
+
+
+def _path_of(tree: Any) -> tuple[str, ...] | None:
+    """The names of an expression that is nothing but names with dots between them."""
+    if tree["type"] == "field":
+        return (tree["value"],)
+    if tree["type"] == "subexpression":
+        parts = [_path_of(child) for child in tree["children"]]
+        if all(part is not None for part in parts):
+            return tuple(name for part in parts for name in part or ())
+    return None
+
+
+class Template:
+    """A text with holes, such as `{new.kind}Placed`; `{{` and `}}` are braces."""
+
+    __slots__ = ("_parts", "constant", "text")
+
+    def __init__(self, text: str) -> None:
+        """ExpressionError for a hole that is no expression, or is never closed."""
+        self.text = text
+        self._parts = tuple(_split(text))
+        self.constant = None if self.holes else "".join(str(part) for part in self._parts)
+
+    @property
+    def start(self) -> str:
+        """What it begins with, whatever its holes give."""
+        return self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
+
+    @property
+    def shortest(self) -> int:
+        """How many characters it has at least."""
+        return sum(len(part) for part in self._parts if isinstance(part, str))
+
+    @property
+    def holes(self) -> tuple[Expression, ...]:
+        return tuple(part for part in self._parts if isinstance(part, Expression))
+
+    def __call__(self, document: Document, event_id: str) -> str:
+        """The text with its holes filled; EvaluationError for a hole that has no text."""
+        if self.constant is not None:
+            return self.constant
+        return "".join(
+            part if isinstance(part, str) else self._filled(part, document, event_id)
+            for part in self._parts
+        )
+
+    def value(self, document: Document, event_id: str) -> Any:
+        """The same, but a template that is one hole and nothing else gives the value as it is."""
+        if len(self._parts) == 1 and isinstance(self._parts[0], Expression):
+            hole = self._parts[0]
+            value = hole(document, event_id)
+            if value is None:
+                raise EvaluationError(f"{{{hole.text}}} is missing")
+            return value
+        return self(document, event_id)
+
+    @staticmethod
+    def _filled(hole: Expression, document: Document, event_id: str) -> str:
+        value = hole(document, event_id)
+        if isinstance(value, str):
+            return value
+        if value is None:
+            raise EvaluationError(f"{{{hole.text}}} is missing")
+        if isinstance(value, dict | list):
+            kind = "an object" if isinstance(value, dict) else "an array"
+            raise EvaluationError(f"{{{hole.text}}} is {kind}, not a text")
+        return encode(value).decode()
+
+
+def _split(text: str) -> Iterator[str | Expression]:
+    plain: list[str] = []
+    at = 0
+    while at < len(text):
+        character = text[at]
+        if text[at : at + 2] in {"{{", "}}"}:
+            plain.append(character)
+            at += 2
+        elif character == "}":
+            raise ExpressionError("a } without its { (a brace itself is written }})", at)
+        elif character == "{":
+            end = _closing(text, at)
+            if plain:
+                yield "".join(plain)
+                plain = []
+            try:
+                yield Expression(text[at + 1 : end])
+            except ExpressionError as error:
+                raise ExpressionError(str(error), at + 1 + error.offset, error.hint) from None
+            at = end + 1
+        else:
+            plain.append(character)
+            at += 1
+    if plain:
+        yield "".join(plain)
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace that opens at `start` is closed; braces in quotes do not count."""
+    depth, quote, at = 0, "", start
+    while at < len(text):
+        character = text[at]
+        if quote:
+            if character == "\\":
+                at += 1
+            elif character == quote:
+                quote = ""
+        elif character in _QUOTES:
+            quote = character
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return at
+        at += 1
+    raise ExpressionError("a { that is never closed (a brace itself is written {{)", start)
+
+
+class Shape:
+    """An object whose text leaves are templates, as a table of the file gives it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        """ShapeError for a leaf that cannot be."""
+        self._make = _maker(dict(table), ())
+
+    def __call__(self, document: Document, event_id: str) -> Any:
+        """The object; EvaluationError for a hole that is missing."""
+        return self._make(document, event_id)
+
+
+class ShapeError(ValueError):
+    """What is wrong with the leaf at `path`; `offset` is the character in its text."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...], offset: int, hint: str | None):
+        super().__init__(message)
+        self.path, self.offset, self.hint = path, offset, hint
+
+
+def _maker(value: Any, path: tuple[str | int, ...]) -> Any:
+    if isinstance(value, str):
+        try:
+            return Template(value).value
+        except ExpressionError as error:
+            raise ShapeError(str(error), path, error.offset, error.hint) from None
+    if isinstance(value, dict):
+        made = {name: _maker(one, (*path, name)) for name, one in value.items()}
+        return lambda document, event_id: {
+            name: one(document, event_id) for name, one in made.items()
+        }
+    if isinstance(value, list):
+        elements = [_maker(one, (*path, index)) for index, one in enumerate(value)]
+        return lambda document, event_id: [one(document, event_id) for one in elements]
+    if not isinstance(value, bool | int | float):
+        raise ShapeError(f"a detail has no {type(value).__name__}: write it as text", path, 0, None)
+    return lambda document, event_id: value

@@ -1,0 +1,367 @@
+"""Rules, tried in order: which of them a change matches, and what they make of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ddbrelay.flow.change import REDACTED, Change, UndecodableError
+from ddbrelay.flow.mapping.crud import CrudMapper
+from ddbrelay.flow.mapping.document import (
+    CHEAP,
+    EVENT_NAMES,
+    FIELDS,
+    ID,
+    TYPED_TOP,
+    Document,
+    TypedDocument,
+)
+from ddbrelay.flow.mapping.events import (
+    JOINT,
+    Event,
+    MapFunction,
+    Mapped,
+    Reject,
+    Several,
+    Skip,
+    stable_id,
+)
+from ddbrelay.flow.mapping.making import Defaults, Maker, MappingError
+from ddbrelay.flow.mapping.patterns import (
+    NOT_THERE,
+    Finding,
+    Pattern,
+    PatternError,
+    compile_pattern,
+    covers,
+    impossible,
+)
+from ddbrelay.flow.mapping.presets import unknown_key
+
+NO_RULE = "no rule"
+_MAKING = frozenset(
+    {
+        *("source", "detail_type", "detail", "resources", "time", "bus", "trace_header"),
+        *("envelope", "schema"),
+    }
+)
+_KEYS = _MAKING | {"name", "when", "skip", "redact", "continue"}
+_IMAGES = {"INSERT": "new", "REMOVE": "old"}
+"""The only image that a change of this name has."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One compiled rule; `spec` is what the file says, its `when` always as an object."""
+
+    name: str
+    spec: Mapping[str, Any]
+    when: Pattern | None
+    lambda_form: bool
+    skip: bool
+    goes_on: bool
+    redact: tuple[tuple[str, ...], ...]
+    place: str = ""
+    make: Maker | None = None
+
+    def matches(self, document: Document, typed: TypedDocument) -> bool:
+        """Whether the rule is for this change; UndecodableError where that cannot be known."""
+        if self.when is None:
+            return True
+        return self.when.matches(typed if self.lambda_form else document)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule says of a change: whether it matched and why, and what it made."""
+
+    rule: Rule
+    matched: bool
+    findings: Sequence[Finding]
+    result: Event | Skip | Reject | None = None
+
+
+class RuleMapper:
+    """The first rule that matches counts, and after a `continue` the next ones too.
+
+    What no rule matches goes to `otherwise` where there is one; else it is skipped, or rejected
+    where the file is strict.
+    """
+
+    def __init__(
+        self, rules: Sequence[Rule], defaults: Defaults, otherwise: MapFunction | None = None
+    ) -> None:
+        self.rules = tuple(rules)
+        self._otherwise = otherwise
+        self._strict = defaults.strict
+        self._redact = redaction_paths(defaults.redact, ("redact",))
+
+    def __call__(self, change: Change) -> Mapped:
+        change.reveal()
+        document, typed = Document(change), TypedDocument(change)
+        matched: list[Rule] = []
+        skipped: Rule | None = None
+        for rule in self.rules:
+            try:
+                if not rule.matches(document, typed):
+                    continue
+            except UndecodableError as error:
+                self._hide(change, [*matched, rule])
+                return Reject(f'rule "{rule.name}": cannot be read: {error}', rule.name)
+            if rule.skip:
+                skipped = rule
+                break
+            matched.append(rule)
+            if not rule.goes_on:
+                break
+        self._hide(change, matched if skipped is None else [*matched, skipped])
+        if matched:
+            return self._made(change, document, matched)
+        if skipped is not None:
+            return Skip(skipped.name)
+        if self._otherwise is not None:
+            return self._otherwise(change)
+        return (
+            Reject("no rule matches, and the mapping is strict") if self._strict else Skip(NO_RULE)
+        )
+
+    def _hide(self, change: Change, rules: Iterable[Rule]) -> None:
+        paths = [*self._redact, *(path for rule in rules for path in rule.redact)]
+        if paths:
+            change.redact(paths)
+
+    def _made(self, change: Change, document: Document, rules: Sequence[Rule]) -> Mapped:
+        if change.is_redacted:
+            document = Document(change)
+        events: list[Event] = []
+        for rule in rules:
+            assert rule.make is not None
+            event_id = stable_id(change.event_id, rule.name, len(events))
+            result = rule.make(change, document, event_id)
+            if isinstance(result, Reject):
+                # All events of a change go, or none of them.
+                return result
+            events.append(result)
+        return events[0] if len(events) == 1 else Several(tuple(events))
+
+    def explain(self, change: Change) -> list[Verdict]:
+        """Each rule that was tried, in order, and why it did or did not match."""
+        change.reveal()
+        document, typed = Document(change), TypedDocument(change)
+        tried: list[tuple[Rule, bool, list[Finding]]] = []
+        for rule in self.rules:
+            try:
+                matched = rule.matches(document, typed)
+                findings = (
+                    rule.when.explain(typed if rule.lambda_form else document) if rule.when else []
+                )
+            except UndecodableError as error:
+                matched, findings = False, [Finding("", "what can be read", str(error), ok=False)]
+            tried.append((rule, matched, self._hidden(findings, rule)))
+            if matched and not rule.goes_on:
+                break
+        raising = [rule for rule, matched, _ in tried if matched and not rule.skip]
+        self._hide(change, [rule for rule, matched, _ in tried if matched])
+        document = Document(change)
+        verdicts = []
+        for rule, matched, findings in tried:
+            result: Event | Skip | Reject | None = None
+            if matched and rule.skip:
+                result = Skip(rule.name)
+            elif matched and rule.make is not None:
+                event_id = stable_id(change.event_id, rule.name, raising.index(rule))
+                result = rule.make(change, document, event_id)
+            verdicts.append(Verdict(rule, matched, findings, result))
+        return verdicts
+
+    def _hidden(self, findings: Sequence[Finding], rule: Rule) -> list[Finding]:
+        paths = {".".join(path) for path in (*self._redact, *rule.redact)}
+        return [
+            Finding(finding.path, finding.wanted, REDACTED, ok=finding.ok)
+            if finding.found != NOT_THERE
+            and any(f".{path}." in f"{finding.path}." for path in paths)
+            else finding
+            for finding in findings
+        ]
+
+
+def compile_rules(
+    specs: Sequence[Mapping[str, Any]], defaults: Defaults, crud: CrudMapper
+) -> list[Rule]:
+    """The rules of a file, in its order; MappingError for the first mistake."""
+    rules: list[Rule] = []
+    for index, spec in enumerate(specs):
+        rule = _compiled(index, spec, defaults, crud, {rule.name for rule in rules})
+        _check_reached(index, rule, rules)
+        rules.append(rule)
+    return rules
+
+
+def _compiled(
+    index: int, spec: Mapping[str, Any], defaults: Defaults, crud: CrudMapper, taken: set[str]
+) -> Rule:
+    path: tuple[str | int, ...] = ("rule", index)
+    for key in spec:
+        if key not in _KEYS:
+            raise unknown_key(key, _KEYS, (*path, key))
+    skip = spec.get("skip", False)
+    if not isinstance(skip, bool) and not (isinstance(skip, str) and skip):
+        raise MappingError("skip must be true, or a text that says why", (*path, "skip"))
+    goes_on = spec.get("continue", False)
+    if not isinstance(goes_on, bool):
+        raise MappingError("continue must be true or false", (*path, "continue"))
+    if skip and (never := sorted(_MAKING & spec.keys())):
+        raise MappingError(f"a rule that skips has no {never[0]}", (*path, never[0]))
+    if skip and goes_on:
+        raise MappingError("a rule that skips cannot continue", (*path, "continue"))
+    name = _name(spec, path, taken)
+    when = _when(spec.get("when"), (*path, "when"))
+    lambda_form = when is not None and "dynamodb" in when
+    pattern = None
+    if when is not None:
+        pattern = _pattern(when, (*path, "when"), defaults.table, lambda_form=lambda_form)
+    return Rule(
+        name,
+        {**spec, "when": when} if when is not None else spec,
+        pattern,
+        lambda_form,
+        bool(skip),
+        goes_on,
+        redaction_paths(spec.get("redact", ()), (*path, "redact")),
+        make=None if skip else Maker(name, spec, path, defaults, crud),
+    )
+
+
+def _name(spec: Mapping[str, Any], path: tuple[str | int, ...], taken: set[str]) -> str:
+    given = spec.get("name")
+    if given is None:
+        described = [spec.get("skip"), spec.get("detail_type")]
+        texts = (one for one in described if isinstance(one, str) and one)
+        name = next(texts, f"rule {int(path[1]) + 1}").replace(JOINT, " and ")
+        numbered, count = name, 1
+        while numbered in taken:
+            count += 1
+            numbered = f"{name} ({count})"
+        return numbered
+    if not isinstance(given, str) or not given.strip() or JOINT in given or not given.isprintable():
+        raise MappingError(f'a name must be a text on one line without "{JOINT}"', (*path, "name"))
+    if given in taken:
+        raise MappingError(f'there is an earlier rule "{given}"', (*path, "name"))
+    return given
+
+
+def _when(when: object, path: tuple[str | int, ...]) -> dict[str, Any] | None:
+    if isinstance(when, str):
+        try:
+            when = msgspec.json.decode(when)
+        except msgspec.DecodeError as error:
+            raise MappingError(f"when is no JSON: {error}", path) from None
+    if when is None:
+        return None
+    if not isinstance(when, dict) or not when:
+        raise MappingError('when must be a pattern, such as { eventName = ["INSERT"] }', path)
+    return when
+
+
+def _pattern(
+    when: dict[str, Any], path: tuple[str | int, ...], table: str, *, lambda_form: bool
+) -> Pattern:
+    try:
+        pattern = compile_pattern(when, first=CHEAP)
+        known = frozenset(TYPED_TOP) if lambda_form else FIELDS - {ID}
+        for name in sorted(pattern.fields - known):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(known))}"
+            raise MappingError(f'a change has no field "{name}"', _at(path, when, name), hint=hint)
+        values: dict[str, Sequence[Any]] = {"eventName": EVENT_NAMES}
+        values |= (
+            {"eventSource": ["aws:dynamodb"]}
+            if lambda_form
+            else {
+                "ttl": [True, False],
+                "table": [table],
+            }
+        )
+        if (never := impossible(pattern, values)) is not None:
+            raise never
+    except PatternError as error:
+        raise MappingError(str(error), (*path, *error.path)) from None
+    _check_images(when, path)
+    return pattern
+
+
+def _at(path: tuple[str | int, ...], when: Mapping[str, Any], name: str) -> tuple[str | int, ...]:
+    return (*path, name) if name in when else path
+
+
+def _check_images(when: Mapping[str, Any], path: tuple[str | int, ...]) -> None:
+    """An INSERT has no old image, a REMOVE no new one."""
+    names = when.get("eventName")
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    if not isinstance(name, str) or name not in _IMAGES:
+        return
+    missing = "old" if _IMAGES[name] == "new" else "new"
+    if missing in when and _needs(when[missing]):
+        raise MappingError(f"can never match: {name} has no {missing} image", (*path, missing))
+
+
+def _needs(pattern: object) -> bool:
+    """Whether something must be there for the pattern to match."""
+    if isinstance(pattern, dict):
+        return any(_needs(one) for key, one in pattern.items() if key != "$or")
+    if not isinstance(pattern, list):
+        return True
+    return {"exists": False} not in pattern
+
+
+def _check_reached(index: int, rule: Rule, earlier: Iterable[Rule]) -> None:
+    for number, one in enumerate(earlier, 1):
+        if one.goes_on:
+            continue
+        hidden = one.when is None or (
+            rule.when is not None
+            and one.lambda_form == rule.lambda_form
+            and covers(one.when, rule.when)
+        )
+        if hidden:
+            raise MappingError(
+                f'rule "{rule.name}" is never reached: rule "{one.name}" (the {number}. one) '
+                "matches all that it matches",
+                ("rule", index),
+                hint="move it up, or give the earlier one continue = true",
+            )
+
+
+def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[tuple[str, ...], ...]:
+    """`address.street` as its parts; a part with a dot in it stands in double quotes."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise MappingError("redact must be an array of attribute names", path)
+    found = []
+    for index, name in enumerate(names):
+        parts = _parts(name) if isinstance(name, str) else None
+        if not parts:
+            raise MappingError(f"{name!r} is not the name of an attribute", (*path, index))
+        found.append(parts)
+    return tuple(found)
+
+
+def _parts(name: str) -> tuple[str, ...] | None:
+    parts: list[str] = []
+    rest = name
+    while True:
+        if rest.startswith('"'):
+            part, quote, rest = rest[1:].partition('"')
+            if not quote or (rest and not rest.startswith(".")):
+                return None
+            dot, rest = rest[:1], rest[1:]
+        else:
+            part, dot, rest = rest.partition(".")
+        if not part:
+            return None
+        parts.append(part)
+        if not dot:
+            return tuple(parts)

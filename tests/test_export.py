@@ -1,0 +1,191 @@
+"""`ddbrelay export` as a command: what it writes, what it refuses, and its policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli
+from exporting import RULES
+
+from ddbrelay.export.iam import Scope
+
+
+@pytest.fixture
+def exporter(bare_cli: Cli) -> Cli:
+    (bare_cli.directory / "ddbrelay.toml").write_text(RULES)
+    return bare_cli
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("sam", {"template.yaml", "samconfig.toml"}),
+        ("cdk", {"app.py", "stack.py", "cdk.json", "relay.json", "requirements.txt", "bundle.py"}),
+        (
+            "terraform",
+            {"main.tf", "function.tf", "alarms.tf", "outputs.tf", "versions.tf", "bundle.py"},
+        ),
+    ],
+)
+def test_a_project_is_written_and_a_second_time_nothing_changes(
+    exporter: Cli, kind: str, expected: set[str]
+) -> None:
+    done = exporter.ok("export", kind)
+    folder = exporter.directory / f"ddbrelay-{kind}"
+    packaged = {"function/ddbrelay.toml", "function/requirements.txt"}
+    assert files(folder) == expected | packaged | {"README.md"}
+    assert 'rule "email-changed": changed cannot be in a filter' in done.stderr
+    assert f"next: cd ddbrelay-{kind} && " in done.stderr
+    lines = exporter.json("export", kind)
+    assert {line["state"] for line in lines if line["type"] == "file"} == {"unchanged"}
+    assert lines[-1] == {
+        "type": "summary",
+        "format": kind,
+        "directory": f"ddbrelay-{kind}",
+        "written": 0,
+    }
+
+
+@pytest.mark.slow
+def test_what_somebody_changed_is_not_overwritten(exporter: Cli) -> None:
+    exporter.ok("export", "sam")
+    template = exporter.directory / "ddbrelay-sam" / "template.yaml"
+    template.write_text("mine")
+    refused = exporter.run("export", "sam", "--batch-size", "7")
+    assert refused.returncode == 2
+    assert "template.yaml" in refused.stderr
+    assert "differ from what would be written" in refused.stderr
+    assert "hint: --force replaces what is there" in refused.stderr
+    assert template.read_text() == "mine"
+    exporter.ok("export", "sam", "--batch-size", "7", "--force", "-q")
+    assert "BatchSize: 7" in template.read_text()
+
+
+@pytest.mark.slow
+def test_the_template_alone_is_printed(exporter: Cli) -> None:
+    done = exporter.ok("export", "sam", "--stdout")
+    assert done.stdout.startswith("# A DynamoDB stream relayed to EventBridge")
+    assert files(exporter.directory) == {"ddbrelay.toml"}
+
+
+@pytest.mark.slow
+def test_a_rule_that_is_no_pipe_fails_a_strict_export_only(exporter: Cli) -> None:
+    words = ("export", "pipes", "--attribute", "name:S", "--attribute", "type:S")
+    done = exporter.ok(*words)
+    assert 'note: rule "email-changed" is left out: ' in done.stderr
+    assert files(exporter.directory / "ddbrelay-pipes") == {"template.yaml", "README.md"}
+    refused = exporter.run(*words, "--strict-export", "--dir", "strict")
+    assert refused.returncode == 2
+    assert "2 rules cannot be exported as pipes" in refused.stderr
+    assert not (exporter.directory / "strict").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sam", "--attribute", "email"), '"email" is not an attribute with its type'),
+        (("sam", "--max-age", "5s"), "5s is not between 60 s and 604800 s"),
+        (("iam-policy", "--account", "12"), '"12" is not an AWS account'),
+    ],
+)
+@pytest.mark.slow
+def test_a_wrong_option_is_one_line(exporter: Cli, words: tuple[str, ...], message: str) -> None:
+    refused = exporter.run("export", *words)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_mapping_is_told_before_anything_is_written(bare_cli: Cli) -> None:
+    (bare_cli.directory / "ddbrelay.toml").write_text(RULES.replace("detail = ", "detial = ", 1))
+    refused = bare_cli.run("export", "terraform")
+    assert refused.returncode == 2
+    assert "ddbrelay.toml:10:1" in refused.stderr
+    assert files(bare_cli.directory) == {"ddbrelay.toml"}
+
+
+@pytest.mark.slow
+def test_the_stream_of_an_existing_table_is_asked_for(cli: Cli, name: str) -> None:
+    cli.ok("provision")
+    done = cli.ok("export", "sam", "--existing-table", "--existing-bus", "--stdout")
+    assert "AWS::DynamoDB::Table" not in done.stdout
+    assert f":table/{name}/stream/" in done.stdout
+
+
+def statements(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["Sid"]: one for one in document["Statement"]}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
+    from exporting import config_of
+
+    from ddbrelay.export.policies import policy_for
+
+    def made(role: str, scope: Scope, **flags: Any) -> dict[str, dict[str, Any]]:
+        config = config_of(tmp_path, **flags)
+        return statements(policy_for(role, config, "users", scope))
+
+    return made
+
+
+HERE = Scope.of("eu-west-1", "123456789012")
+
+
+def test_the_relay_may_read_the_stream_and_publish_its_events(
+    policy: Callable[..., dict[str, dict[str, Any]]],
+) -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/letters"
+    said = policy("relay", HERE, dead_letter_queue=url, claim_check="s3://bucket-x/claims")
+    assert said.keys() == {
+        "LookAtTheTable",
+        "ReadTheStream",
+        "ListTheStreams",
+        "PublishTheEvents",
+        "LookAtTheBus",
+        "CopyDeadLetters",
+        "WriteClaimChecks",
+        "LookAtTheBucket",
+    }
+    assert said["ReadTheStream"]["Resource"] == (
+        "arn:aws:dynamodb:eu-west-1:123456789012:table/users/stream/*"
+    )
+    assert said["PublishTheEvents"]["Resource"] == [
+        "arn:aws:events:eu-west-1:123456789012:event-bus/users-bus",
+        "arn:aws:events:eu-west-1:123456789012:event-bus/audit-bus",
+    ]
+    assert said["CopyDeadLetters"]["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:letters"
+
+
+@pytest.mark.parametrize("role", ["relay", "lambda", "provision"])
+def test_no_policy_allows_every_action_or_every_resource(
+    policy: Callable[..., dict[str, dict[str, Any]]], role: str
+) -> None:
+    for one in policy(role, HERE).values():
+        resources = one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]]
+        assert not any(action.endswith("*") for action in one["Action"])
+        assert all(resource.startswith("arn:aws:") for resource in resources)
+        assert "*" not in resources
+
+
+def test_where_region_or_account_is_not_known_the_policy_counts_in_all() -> None:
+    assert Scope.of(None, None).bus("b") == "arn:aws:events:*:*:event-bus/b"
+    assert Scope.of("cn-north-1", None).arn("sqs", "q") == "arn:aws-cn:sqs:cn-north-1:*:q"
+
+
+@pytest.mark.slow
+def test_the_policy_is_json_on_stdout(exporter: Cli) -> None:
+    done = exporter.ok("export", "iam-policy", "--for", "lambda", "--region", "eu-west-1", "-q")
+    assert json.loads(done.stdout)["Version"] == "2012-10-17"
+    exporter.ok("export", "iam-policy", "--dir", ".")
+    assert (exporter.directory / "policy-relay.json").is_file()

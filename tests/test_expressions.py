@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import jmespath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddbrelay.flow.mapping.document import FIELDS, Document, encode
+from ddbrelay.flow.mapping.expressions import (
+    EvaluationError,
+    Expression,
+    ExpressionError,
+    Shape,
+    ShapeError,
+    Template,
+)
+from ddbrelay.testing.builders import change
+
+ITEM: dict[str, Any] = {
+    "id": "a",
+    "email": "kaylee@example.com",
+    "age": 31,
+    "price": Decimal("1.10"),
+    "tiny": Decimal("0." + "0" * 20 + "12345678901234567"),
+    "prices": [Decimal("1.5"), 2, Decimal("3.25")],
+    "address": {"street": "Main St", "zip": "01234"},
+    "tags": ["x", "y"],
+    "flag": True,
+    "nothing": None,
+}
+
+
+@pytest.fixture
+def document() -> Document:
+    return Document(change("a", new=ITEM, old=ITEM | {"age": 30}, event_name="MODIFY"))
+
+
+def value(text: str, document: Document, event_id: str = "e1") -> Any:
+    return Expression(text)(document, event_id)
+
+
+def test_a_change_offers_what_the_design_names(document: Document) -> None:
+    assert {
+        *("eventID", "eventName", "time", "sequenceNumber", "shardId", "table", "streamArn"),
+        *("keys", "old", "new", "changed", "diff", "ttl", "id"),
+    } == FIELDS
+    assert value("eventName", document) == "MODIFY"
+    assert value("time", document) == "2026-01-01T00:00:00Z"
+    assert value("keys", document) == {"id": "a"}
+    assert value("changed", document) == ["age"]
+    assert value("diff", document) == {"age": {"before": 30, "after": 31}}
+    assert value("ttl", document) is False
+    assert value("id", document, "e1.second") == "e1.second"
+
+
+@pytest.mark.parametrize(
+    ("text", "json"),
+    [
+        ("new.price", "1.10"),
+        ("new.tiny", "1.2345678901234567E-21"),
+        ("{p: new.price, t: type(new.price)}", '{"p":1.10,"t":"number"}'),
+        ("sum(new.prices)", "6.75"),
+        ("avg(new.prices)", "2.25"),
+        ("max(new.prices)", "3.25"),
+        ("sort(new.prices)", "[1.5,2,3.25]"),
+        ("to_string(new.price)", '"1.10"'),
+        ("to_string(new.address)", '"{\\"street\\":\\"Main St\\",\\"zip\\":\\"01234\\"}"'),
+        ("to_number('12')", "12"),
+        ("to_number('12345678901234567890.123')", "12345678901234567890.123"),
+        ("to_number('x')", "null"),
+        ("to_number('NaN')", "null"),
+        ("new.price > `1`", "true"),
+        ("new.prices[?@ > `1.6`]", "[2,3.25]"),
+        ("new.nick || 'none'", '"none"'),
+        ("new.tags[*].length(@)", "[1,1]"),
+        ("@.eventName", '"MODIFY"'),
+        ("length(@)", str(len(FIELDS))),
+    ],
+)
+def test_jmespath_reads_the_document_and_keeps_every_digit(
+    document: Document, text: str, json: str
+) -> None:
+    assert encode(value(text, document)).decode() == json
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "says"),
+    [
+        ("new.[", 5, "ends too early"),
+        ("new..a", 4, "not JMESPath"),
+        ("new.a ~", 6, "Unknown token ~"),
+        ('"abc', 0, "Unclosed"),
+        ("", 0, "empty"),
+        ("{a: nwe.id}", 4, 'no field "nwe"'),
+        ("new.a | length(@, @)", 8, "takes 1 argument, not 2"),
+        ("lenght(new.a)", 0, "no function lenght()"),
+    ],
+)
+def test_a_wrong_expression_says_what_and_where(text: str, offset: int, says: str) -> None:
+    with pytest.raises(
+        ExpressionError, match=says.replace("(", r"\(").replace(")", r"\)")
+    ) as found:
+        Expression(text)
+    assert found.value.offset == offset
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest_right_one() -> None:
+    with pytest.raises(ExpressionError) as found:
+        Expression("nwe.id")
+    assert found.value.hint == 'did you mean "new"?'
+    with pytest.raises(ExpressionError) as found:
+        Expression("lenght(new.a)")
+    assert found.value.hint == "did you mean length()?"
+
+
+def test_names_inside_of_values_are_not_taken_for_fields_of_the_change(document: Document) -> None:
+    assert Expression("new.items[?kind == 'x'].name | [0]").fields == {"new"}
+    assert Expression("sort_by(new.items, &age)").fields == {"new"}
+    assert Expression("{when: time, of: keys.id}").fields == {"time", "keys"}
+
+
+@pytest.mark.parametrize(
+    "text", ["length(new.age)", "new.prices | sum([@[0], `0.1`])", "join(',', new.prices)"]
+)
+def test_what_cannot_be_evaluated_is_said_without_any_value(document: Document, text: str) -> None:
+    with pytest.raises(EvaluationError) as found:
+        value(text, document)
+    assert "31" not in str(found.value).replace(text, "")
+    assert "3.25" not in str(found.value).replace(text, "")
+
+
+paths = st.lists(
+    st.sampled_from([*ITEM, "street", "missing", "x", "old", "new", "keys"]), min_size=1, max_size=4
+)
+
+
+@given(paths)
+def test_plain_paths_give_what_the_library_gives(names: list[str]) -> None:
+    text = ".".join(["new", *names])
+    document = Document(change("a", new=ITEM))
+    assert value(text, document) == jmespath.search(text, {"new": document.get("new")})
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{new.address.street}Placed", "Main StPlaced"),
+        ("a{{b}}c", "a{b}c"),
+        ("{new.price} for {keys.id}", "1.10 for a"),
+        ("{new.flag}", "true"),
+        ("{new.nick || 'Thing'}Made", "ThingMade"),
+        ('{`{"a": "}"}`.a}', "}"),
+        ('{new."address".zip}', "01234"),
+        ("{{{keys.id}}}", "{a}"),
+        ("plain", "plain"),
+    ],
+)
+def test_holes_of_a_template_are_filled(document: Document, text: str, filled: str) -> None:
+    assert Template(text)(document, "e1") == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{new.nick}Made", r"\{new.nick\} is missing"),
+        ("{new.nothing}", "is missing"),
+        ("{new.address}", "is an object"),
+        ("{new.tags}", "is an array"),
+    ],
+)
+def test_a_hole_without_a_text_is_said(document: Document, text: str, says: str) -> None:
+    with pytest.raises(EvaluationError, match=says):
+        Template(text)(document, "e1")
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [("a {new.x", 2), ("a } b", 2), ("ab {nwe.x}", 4), ("{new.[}", 6), ("{}", 1)],
+)
+def test_a_wrong_template_says_where(text: str, offset: int) -> None:
+    with pytest.raises(ExpressionError) as found:
+        Template(text)
+    assert found.value.offset == offset
+
+
+def test_what_a_template_has_for_sure_is_known() -> None:
+    template = Template("ab{new.x}cd")
+    assert (template.start, template.shortest, template.constant) == ("ab", 4, None)
+    assert Template("{new.x}").start == ""
+    assert Template("abc").constant == "abc"
+
+
+def test_a_table_keeps_the_types_of_what_is_one_hole(document: Document) -> None:
+    shape = Shape(
+        {
+            "age": "{new.age}",
+            "both": "{keys.id}-{new.age}",
+            "list": ["{new.flag}", 1, True],
+            "n": 2.5,
+        }
+    )
+    made = encode(shape(document, "e1")).decode()
+    assert made == '{"age":31,"both":"a-31","list":[true,1,true],"n":2.5}'
+
+
+def test_a_wrong_leaf_of_a_table_says_which() -> None:
+    with pytest.raises(ShapeError) as found:
+        Shape({"a": {"b": ["x", "{nwe}"]}})
+    assert (found.value.path, found.value.offset) == (("a", "b", 1), 1)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddbrelay.config import load
+from ddbrelay.errors import ConfigError
+from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
+from ddbrelay.mappings import mapper_of
+from ddbrelay.testing.builders import ORIGIN, change
+from ddbrelay.testing.clock import EPOCH
+
+OWN = """
+from ddbrelay.flow.change import Change
+from ddbrelay.flow.mapping import Event, OwnFunction, Reject, Skip, event_of
+
+
+def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
+    kind = change.keys["id"]
+    if kind == "one":
+        n = (change.new or {})["n"]
+        return event_of("Made", {"n": n, "double": 2 * n})
+    if kind == "two":
+        return [event_of("A", {}), event_of("B", {}, source="own.source", time=5.0)]
+    if kind == "skip":
+        return Skip("not this one")
+    if kind == "reject":
+        return Reject("never")
+    if kind == "none":
+        return None
+    if kind == "empty":
+        return []
+    if kind == "wrong":
+        return 5  # type: ignore[return-value]
+    if kind == "long":
+        return event_of("x" * 129, {})
+    raise LookupError("no such kind")
+
+
+checked: OwnFunction = to_event
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The mapping of a file beside `own_mapping.py`."""
+
+    def made(text: str = "") -> MapFunction:
+        (tmp_path / "own_mapping.py").write_text(OWN)
+        (tmp_path / "ddbrelay.toml").write_text(f'mapper = "own_mapping:to_event"\n{text}')
+        return mapper_of(load({}, {}, tmp_path), "users")
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield made
+    sys.modules.pop("own_mapping", None)
+
+
+def test_a_function_of_ones_own_makes_the_event_and_what_it_leaves_out_is_filled_in(
+    own: Any,
+) -> None:
+    from decimal import Decimal
+
+    event = own()(change("one", new={"id": "one", "n": Decimal("1.10")}, event_id="e1"))
+    assert event == Event(
+        "ddbrelay.users",
+        "Made",
+        b'{"n":1.10,"double":2.20}',
+        (ORIGIN.stream_arn, "e1"),
+        EPOCH,
+        "own",
+    )
+
+
+def test_it_may_make_several_events(own: Any) -> None:
+    result = own()(change("two", event_id="e1"))
+    assert isinstance(result, Several)
+    assert [(event.source, event.resources[1], event.time) for event in result.events] == [
+        ("ddbrelay.users", "e1", EPOCH),
+        ("own.source", "e1.own-2", 5.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "result"),
+    [
+        ("skip", Skip("not this one")),
+        ("reject", Reject("never")),
+        ("none", Skip("own")),
+        ("empty", Skip("own")),
+    ],
+)
+def test_it_may_say_that_there_is_no_event(own: Any, key: str, result: Skip | Reject) -> None:
+    assert own()(change(key)) == result
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("wrong", "the mapper returned int, not an Event"),
+        ("long", "longer than 128 characters"),
+        ("raise", "LookupError in the mapper: no such kind"),
+    ],
+)
+def test_what_goes_wrong_in_it_parks_the_record(own: Any, key: str, says: str) -> None:
+    result = own()(change(key))
+    assert isinstance(result, Reject)
+    assert says in result.reason
+
+
+def test_an_exception_is_parked_with_its_traceback(own: Any) -> None:
+    result = own()(change("raise"))
+    assert isinstance(result, Reject)
+    assert 'own_mapping.py", line' in result.reason
+    assert "in to_event" in result.reason
+    assert "mappings.py" not in result.reason
+
+
+def test_it_never_sees_what_is_redacted(own: Any) -> None:
+    mapper = own('redact = ["n"]')
+    result = mapper(change("one", new={"id": "one", "n": 5}))
+    assert isinstance(result, Event)
+    assert result.detail == b'{"n":"[redacted]","double":"[redacted][redacted]"}'
+
+
+def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken_mapping.py").write_text("1 / 0\n")
+    (tmp_path / "ddbrelay.toml").write_text('mapper = "broken_mapping:f"\n')
+    with pytest.raises(ConfigError, match="cannot be imported: ZeroDivisionError"):
+        mapper_of(load({}, {}, tmp_path), "users")
+
+
+@pytest.mark.slow
+def test_the_type_of_such_a_function_can_be_checked(tmp_path: Path) -> None:
+    (tmp_path / "own_mapping.py").write_text(OWN)
+    (tmp_path / "wrong_mapping.py").write_text(
+        "from ddbrelay.flow.change import Change\n"
+        "from ddbrelay.flow.mapping import OwnFunction\n\n\n"
+        "def to_event(change: Change) -> str:\n"
+        "    return change.event_id\n\n\n"
+        "checked: OwnFunction = to_event\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    right, wrong = (
+        subprocess.run([*command, name], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for name in ("own_mapping.py", "wrong_mapping.py")
+    )
+    assert right.returncode == 0, right.stdout
+    assert "Incompatible types in assignment" in wrong.stdout

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddbrelay.flow.change import REDACTED, Change
+from ddbrelay.testing.builders import change
+
+SECRET = "4111-1111"
+ITEM: dict[str, Any] = {
+    "id": "a",
+    "card": SECRET,
+    "name": "Kaylee",
+    "address": {"street": SECRET, "zip": "01234"},
+    "orders": [{"card": SECRET, "n": 1}, {"n": 2}],
+}
+
+
+def redacted(*paths: tuple[str, ...], **images: Any) -> Change:
+    source = change("a", new=ITEM, old=ITEM | {"card": "4222", "n": 1}, event_name="MODIFY")
+    source.redact(paths)
+    return source
+
+
+def test_what_is_redacted_stands_nowhere_in_the_change_any_more() -> None:
+    source = redacted(("card",), ("address", "street"), ("orders", "card"))
+    assert source.new == {
+        "id": "a",
+        "card": REDACTED,
+        "name": "Kaylee",
+        "address": {"street": REDACTED, "zip": "01234"},
+        "orders": [{"card": REDACTED, "n": 1}, {"n": 2}],
+    }
+    stored = msgspec.json.encode(source.record).decode()
+    assert SECRET not in stored
+    assert "4222" not in stored
+    assert SECRET not in json.dumps(source.diff)
+
+
+def test_what_differed_is_still_known() -> None:
+    source = redacted(("card",))
+    assert source.changed == ["card", "n"]
+    assert source.diff["card"] == {"before": REDACTED, "after": REDACTED}
+    assert source.diff["n"] == {"before": 1}
+
+
+def test_an_attribute_that_is_not_there_is_not_made_up() -> None:
+    assert redacted(("ssn",), ("name", "first"), ("address", "city")).new == ITEM
+
+
+def test_the_key_stays() -> None:
+    source = redacted(("id",))
+    assert source.keys == {"id": "a"}
+    assert source.new == ITEM
+
+
+def test_a_second_redaction_adds_to_the_first_and_both_can_be_taken_back() -> None:
+    source = redacted(("card",))
+    source.redact([("name",)])
+    assert source.new is not None
+    assert (source.new["card"], source.new["name"]) == (REDACTED, REDACTED)
+    assert source.is_redacted
+    source.reveal()
+    assert source.new == ITEM
+    assert not source.is_redacted
+
+
+@pytest.mark.parametrize("image", [b"{broken", b"[1]", b'{"card": {"S": "4111-1111"', b"\xff"])
+def test_an_image_that_cannot_be_read_is_left_out(image: bytes) -> None:
+    source = change("a", new=image)
+    source.redact([("card",)])
+    assert source.new is None
+    assert SECRET.encode() not in msgspec.json.encode(source.record)
+
+
+values = st.recursive(
+    st.text(max_size=5) | st.integers(-5, 5) | st.booleans() | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "secret"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "secret"]), values, max_size=3),
+    st.lists(st.lists(st.sampled_from(["a", "b", "secret"]), min_size=1, max_size=3), max_size=3),
+)
+def test_any_image_loses_what_lies_at_the_paths_and_nothing_else(
+    item: dict[str, Any], paths: list[list[str]]
+) -> None:
+    source = change("a", new={"id": "a"} | item)
+    source.redact(paths)
+    expected: Any = {"id": "a"} | item
+    for path in paths:
+        expected = without(expected, path)
+    assert source.new == expected
+
+
+def without(value: Any, path: list[str]) -> Any:
+    if not path:
+        return REDACTED
+    if isinstance(value, list):
+        return [without(one, path) for one in value]
+    if not isinstance(value, dict) or path[0] not in value:
+        return value
+    return value | {path[0]: without(value[path[0]], path[1:])}

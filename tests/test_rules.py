@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddbrelay.config import load
+from ddbrelay.errors import ConfigError
+from ddbrelay.flow.change import Change
+from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
+from ddbrelay.flow.mapping.rules import RuleMapper
+from ddbrelay.mappings import (
+    Tidying,
+    buses_of,
+    mapper_of,
+    rules_of,
+    sources_of,
+    tidying_of,
+)
+from ddbrelay.testing.builders import ORIGIN, change
+from ddbrelay.testing.clock import EPOCH
+
+
+@pytest.fixture
+def mapping(tmp_path: Path) -> Any:
+    """The mapping of a file with this text."""
+
+    def made(text: str) -> MapFunction:
+        (tmp_path / "ddbrelay.toml").write_text(text)
+        return mapper_of(load({}, {}, tmp_path), "users")
+
+    return made
+
+
+@pytest.fixture
+def refusal(mapping: Any, tmp_path: Path) -> Any:
+    """What is said of a file with this text, without the folder, and the hint."""
+
+    def said(text: str) -> tuple[str, str | None]:
+        with pytest.raises(ConfigError) as found:
+            mapping(text)
+        return found.value.message.replace(f"{tmp_path}/", ""), found.value.hint
+
+    return said
+
+
+USER = {"id": "a", "type": "order#7", "kind": "Order", "email": "b@example.com", "age": 31}
+
+
+def modified(**new: Any) -> Change:
+    return change("a", event_name="MODIFY", old=USER, new=USER | new, event_id="e1")
+
+
+def inserted(**new: Any) -> Change:
+    return change("a", new=USER | new, event_id="e1")
+
+
+DESIGN = '''
+[source]
+table = "users"
+
+[[rule]]
+name        = "email-changed"
+when        = { eventName = ["MODIFY"], changed = ["email"] }
+source      = "myapp.users"
+detail_type = "UserEmailChanged"
+detail      = """{metadata: {id: eventID, at: time},
+                  data: {id: keys.id, before: old.email, after: new.email}}"""
+
+[[rule]]
+when        = { eventName = ["INSERT"], new = { type = [{ prefix = "order#" }] } }
+detail_type = "{new.kind}Placed"
+
+[[rule]]
+when   = { eventName = ["REMOVE"] }
+skip   = "deletes are not events here"
+'''
+
+
+def test_the_rules_of_the_design_do_what_it_says(mapping: Any) -> None:
+    mapper = mapping(DESIGN)
+    event = mapper(modified(email="c@example.com"))
+    assert event == Event(
+        "myapp.users",
+        "UserEmailChanged",
+        b'{"metadata":{"id":"e1","at":"2026-01-01T00:00:00Z"},'
+        b'"data":{"id":"a","before":"b@example.com","after":"c@example.com"}}',
+        (ORIGIN.stream_arn, "e1"),
+        EPOCH,
+        "email-changed",
+    )
+    placed = mapper(inserted())
+    assert (placed.detail_type, placed.source, placed.rule) == (
+        "OrderPlaced",
+        "ddbrelay.users",
+        "{new.kind}Placed",
+    )
+    assert json.loads(placed.detail) == USER
+    assert mapper(change("a", event_name="REMOVE", old=USER)) == Skip("deletes are not events here")
+    assert mapper(modified(age=32)) == Skip("no rule")
+
+
+def test_what_no_rule_matches_is_parked_where_the_file_is_strict(mapping: Any) -> None:
+    mapper = mapping("strict = true\n" + DESIGN)
+    assert mapper(modified(age=32)) == Reject("no rule matches, and the mapping is strict")
+
+
+def test_what_no_rule_matches_goes_to_the_preset_that_is_named(mapping: Any) -> None:
+    mapper = mapping('preset = "crud"\n' + DESIGN)
+    assert mapper(modified(age=32)).detail_type == "UserUpdated"
+
+
+CONTINUED = """
+[[rule]]
+name = "any"
+detail_type = "Changed"
+continue = true
+[[rule]]
+name = "adult"
+when = { new = { age = [{ numeric = [">=", 18] }] } }
+detail_type = "AdultChanged"
+detail = "{id: id, of: eventID}"
+continue = true
+[[rule]]
+name = "old"
+when = { new = { age = [{ numeric = [">=", 90] }] } }
+skip = true
+[[rule]]
+name = "rest"
+detail_type = "Rest"
+"""
+
+
+def test_rules_that_continue_raise_several_events_each_with_its_own_id(mapping: Any) -> None:
+    mapper = mapping(CONTINUED)
+    result = mapper(inserted())
+    assert isinstance(result, Several)
+    assert [(event.rule, event.resources[1]) for event in result.events] == [
+        ("any", "e1"),
+        ("adult", "e1.adult"),
+        ("rest", "e1.rest"),
+    ]
+    assert json.loads(result.events[1].detail) == {"id": "e1.adult", "of": "e1"}
+
+
+def test_a_rule_that_skips_ends_what_others_continued(mapping: Any) -> None:
+    result = mapping(CONTINUED)(inserted(age=99))
+    assert [event.rule for event in result.events] == ["any", "adult"]
+
+
+def test_all_events_of_a_change_go_or_none(mapping: Any) -> None:
+    mapper = mapping("""
+[[rule]]
+detail_type = "First"
+continue = true
+[[rule]]
+name = "second"
+detail_type = "{new.missing}Second"
+""")
+    assert mapper(inserted()) == Reject('rule "second": {new.missing} is missing', "second")
+
+
+def test_every_part_of_an_entry_can_be_said(mapping: Any) -> None:
+    event = mapping("""
+[[rule]]
+name = "all"
+source = "shop.{new.kind}"
+detail_type = "Made"
+detail = { who = "{keys.id}", age = "{new.age}" }
+resources = ["user/{keys.id}", "{id}"]
+time = "new.made"
+bus = "audit"
+trace_header = "Root={new.trace}"
+""")(inserted(made="2026-02-03T04:05:06+01:00", trace="1-2-3"))
+    assert event == Event(
+        "shop.Order",
+        "Made",
+        b'{"who":"a","age":31}',
+        ("user/a", "e1"),
+        1770087906.0,
+        "all",
+        "audit",
+        "Root=1-2-3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "new", "reason"),
+    [
+        ('detail_type = "{new.nick}Made"', {}, "{new.nick} is missing"),
+        ('detail = "new.email"', {}, "the detail is a text, not an object"),
+        ('detail = "new.nick"', {}, "the detail is null, not an object"),
+        ('detail = "new.tags"', {"tags": ["a"]}, "the detail is an array, not an object"),
+        ('detail = { a = "{new.nick}" }', {}, "{new.nick} is missing"),
+        ('detail_type = "{new.kind}"', {"kind": "x" * 129}, "longer than 128 characters"),
+        ('detail_type = "{new.kind}"', {"kind": ""}, "the detail type is empty"),
+        ('source = "{new.kind}"', {"kind": "aws.s3"}, "must not begin with aws."),
+        ('time = "new.kind"', {}, "the time new.kind: it is neither an ISO time"),
+        ('time = "new.made"', {}, "the time new.made is missing"),
+        ('trace_header = "{new.kind}"', {"kind": "x" * 501}, "longer than 500 characters"),
+        ('resources = ["{new.nick}"]', {}, "{new.nick} is missing"),
+        ('detail = "{n: length(new.age)}"', {}, "length() in '{n: length(new.age)}' takes"),
+    ],
+)
+def test_a_record_that_a_rule_cannot_handle_is_rejected_with_the_rules_name(
+    mapping: Any, rule: str, new: dict[str, Any], reason: str
+) -> None:
+    result = mapping(f'[[rule]]\nname = "mine"\n{rule}\n')(inserted(**new))
+    assert isinstance(result, Reject), result
+    assert result.reason.startswith('rule "mine": ')
+    assert reason in result.reason
+
+
+def test_an_image_stays_undecoded_where_a_rule_on_name_or_keys_skips(mapping: Any) -> None:
+    mapper = mapping("""
+[[rule]]
+when = { eventName = ["REMOVE"] }
+skip = "removed"
+[[rule]]
+when = { new = { a = ["x"] }, keys = { id = [{ prefix = "skip" }] } }
+skip = "by key"
+""")
+    assert mapper(change("a", event_name="REMOVE", old=b"{broken")) == Skip("removed")
+    assert mapper(change("a", event_name="REMOVE", old=b"{broken", new=b"{broken")) == Skip(
+        "removed"
+    )
+    reason = mapper(change("skip-me", new=b"{broken"))
+    assert isinstance(reason, Reject)
+    assert 'rule "by key": cannot be read' in reason.reason
+    assert mapper(change("other", new=b"{broken")) == Skip("no rule")
+
+
+def test_lambdas_form_of_a_filter_is_taken_too(mapping: Any) -> None:
+    mapper = mapping("""
+[[rule]]
+when = '''{"eventName": ["INSERT"], "dynamodb":
+            {"NewImage": {"type": {"S": [{"prefix": "order#"}]}, "age": {"N": ["31"]}}}}'''
+detail_type = "OrderPlaced"
+[[rule]]
+when = { userIdentity = { type = ["Service"] }, dynamodb = { Keys = { id = { S = ["a"] } } } }
+detail_type = "Expired"
+""")
+    assert mapper(inserted()).detail_type == "OrderPlaced"
+    assert mapper(inserted(age=32)) == Skip("no rule")
+    assert mapper(change("a", event_name="REMOVE", ttl=True)).detail_type == "Expired"
+    assert mapper(change("a", event_name="REMOVE")) == Skip("no rule")
+
+
+def test_a_pattern_can_be_json_text_where_toml_has_no_null(mapping: Any) -> None:
+    mapper = mapping(
+        """[[rule]]\nwhen = '{"new": {"deletedAt": [null]}}'\ndetail_type = "Kept"\n"""
+    )
+    assert mapper(inserted(deletedAt=None)).detail_type == "Kept"
+    assert mapper(inserted(deletedAt=1)) == Skip("no rule")
+
+
+@pytest.mark.parametrize(
+    ("envelope", "detail"),
+    [
+        (
+            "metadata",
+            {
+                "metadata": {
+                    "id": "e1",
+                    "sequence": "100000000000000000000",
+                    "at": "2026-01-01T00:00:00Z",
+                    "table": "users",
+                },
+                "data": {"n": 1.50},
+            },
+        ),
+        (
+            "cloudevents",
+            {
+                "specversion": "1.0",
+                "id": "e1",
+                "source": "ddbrelay.users",
+                "type": "Made",
+                "subject": "a",
+                "datacontenttype": "application/json",
+                "sequence": "100000000000000000000",
+                "time": "2026-01-01T00:00:00Z",
+                "data": {"n": 1.50},
+            },
+        ),
+        ("none", {"n": 1.50}),
+    ],
+)
+def test_an_envelope_surrounds_the_data(mapping: Any, envelope: str, detail: Any) -> None:
+    source = change("a", 10**20, new={"id": "a"}, event_id="e1")
+    mapper = mapping(
+        f'envelope = "{envelope}"\n[[rule]]\ndetail_type = "Made"\ndetail = {{ n = 1.5 }}'
+    )
+    assert json.loads(mapper(source).detail) == detail
+    overridden = mapping(
+        f'[[rule]]\nenvelope = "{envelope}"\ndetail_type = "Made"\ndetail = {{ n = 1.5 }}'
+    )
+    assert json.loads(overridden(source).detail) == detail
+
+
+def test_an_envelope_surrounds_what_the_default_mapping_makes(mapping: Any) -> None:
+    made = json.loads(mapping('envelope = "metadata"')(inserted()).detail)
+    assert made["data"] == USER
+    assert made["metadata"]["id"] == "e1"
+
+
+def test_rules_see_what_is_redacted_and_nobody_else(mapping: Any) -> None:
+    mapper = mapping("""
+redact = ["email"]
+[[rule]]
+when = { new = { email = [{ suffix = "@example.com" }] } }
+detail_type = "Example"
+redact = ["kind"]
+""")
+    source = inserted()
+    event = mapper(source)
+    assert json.loads(event.detail) == USER | {"email": "[redacted]", "kind": "[redacted]"}
+    assert source.new is not None
+    assert source.new["email"] == "[redacted]"
+    assert mapper(source) == event, "mapped again, it matches again"
+
+
+def test_what_is_skipped_or_rejected_is_redacted_too(mapping: Any) -> None:
+    mapper = mapping("""
+redact = ["email"]
+[[rule]]
+when = { eventName = ["INSERT"] }
+detail_type = "{new.missing}"
+""")
+    for source, kind in ((inserted(), Reject), (modified(age=32), Skip)):
+        assert isinstance(mapper(source), kind)
+        assert source.new is not None
+        assert source.new["email"] == "[redacted]"
+
+
+def test_redaction_works_without_rules(mapping: Any) -> None:
+    assert json.loads(mapping('redact = ["email"]')(inserted()).detail)["email"] == "[redacted]"
+
+
+def test_explain_says_for_each_rule_why(mapping: Any) -> None:
+    mapper = mapping('redact = ["email"]\n' + DESIGN)
+    assert isinstance(mapper, RuleMapper)
+    verdicts = mapper.explain(inserted(type="user#1"))
+    assert [verdict.matched for verdict in verdicts] == [False, False, False]
+    (finding,) = [one for one in verdicts[1].findings if not one.ok]
+    assert (finding.path, finding.wanted, finding.found) == (
+        "new.type",
+        'prefix "order#"',
+        '"user#1"',
+    )
+    matched = mapper.explain(inserted())
+    assert [verdict.matched for verdict in matched] == [False, True]
+    assert matched[-1].result == mapper(inserted())
+
+
+def test_explain_hides_what_is_redacted(mapping: Any) -> None:
+    mapper = mapping(
+        'redact = ["email"]\n[[rule]]\nwhen = { new = { email = ["x"] } }\nskip = true'
+    )
+    (verdict,) = mapper.explain(inserted())
+    assert [finding.found for finding in verdict.findings] == ["[redacted]"]
+    (verdict,) = mapper.explain(change("a"))
+    assert [finding.found for finding in verdict.findings] == ["absent"]
+
+
+def test_a_rule_knows_where_it_stands(mapping: Any, tmp_path: Path) -> None:
+    mapping(DESIGN)
+    places = [rule.place for rule in rules_of(load({}, {}, tmp_path), "users")]
+    assert places == [f"{tmp_path}/ddbrelay.toml:{line}:1" for line in (5, 13, 17)]
+
+
+def test_the_sources_of_rules_are_known(mapping: Any, tmp_path: Path) -> None:
+    rules = ("a", "a", "b.{new.x}.c", "{new.x}", "ddbrelay.users")
+    mapping("\n".join(f'[[rule]]\ncontinue = true\nsource = "{one}"' for one in rules))
+    config = load({"table": "users"}, {}, tmp_path)
+    assert sources_of(config) == ["a", {"prefix": "b."}, {"prefix": ""}]
+
+
+@pytest.mark.parametrize(
+    ("options", "tidying"),
+    [
+        ("", None),
+        ('after = "keep"', None),
+        ('after = "delete"', Tidying()),
+        ('after = "expire"', Tidying("expiresAt", 86400.0)),
+        ('after = "expire"\nttl = "2h"\nttl_attribute = "gone"', Tidying("gone", 7200.0)),
+    ],
+)
+def test_what_becomes_of_the_items_of_an_outbox(
+    mapping: Any, tmp_path: Path, options: str, tidying: Tidying | None
+) -> None:
+    mapping(f'preset = "outbox"\n[outbox]\n{options}\n')
+    assert tidying_of(load({}, {}, tmp_path)) == tidying
+
+
+def test_the_other_buses_are_known(mapping: Any, tmp_path: Path) -> None:
+    first = '[[rule]]\nbus = "b"\ncontinue = true\ndetail_type = "A"\n'
+    mapping(f'bus.name = "b"\n{first}[[rule]]\nbus = "c"')
+    config = load({}, {}, tmp_path)
+    assert buses_of(config) == ["c"]
+    assert [rule.name for rule in rules_of(config, "users")] == ["A", "rule 2"]
+
+
+def test_one_operator_on_the_name_of_the_event_is_a_pattern_too(mapping: Any) -> None:
+    mapper = mapping('[[rule]]\nwhen = { eventName = [{ anything-but = ["REMOVE"] }] }\nskip = "x"')
+    assert mapper(inserted()) == Skip("x")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            '[[rule]]\nskip = true\nwehn = { a = ["x"] }\n',
+            'ddbrelay.toml:3:1: unknown key "wehn"',
+            'did you mean "when"?',
+        ),
+        (
+            '[[rule]]\nwhen = { eventname = ["INSERT"] }\n',
+            'ddbrelay.toml:2:10: a change has no field "eventname"',
+            'did you mean "eventName"?',
+        ),
+        (
+            '[[rule]]\ndetail = "{a: new.}"\n',
+            "ddbrelay.toml:2:19: not JMESPath",
+            None,
+        ),
+        (
+            '[[rule]]\ndetail_type = "User{nwe.kind}"\n',
+            'ddbrelay.toml:2:21: a change has no field "nwe"',
+            'did you mean "new"?',
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["UPDATE"] }\n',
+            "ddbrelay.toml:2:10: ",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { new = { n = [{ numeric = [">", 5, "<", 3] }] } }\n',
+            "ddbrelay.toml:2:",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], old = { n = [1] } }\n',
+            "ddbrelay.toml:2:34: can never match: INSERT has no old image",
+            None,
+        ),
+        (
+            '[[rule]]\nname = "a"\nwhen = { eventName = ["INSERT"] }\n'
+            '[[rule]]\nname = "b"\nwhen = { eventName = ["INSERT"], new = { n = [1] } }\n',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            "move it up, or give the earlier one continue = true",
+        ),
+        (
+            f'[[rule]]\ndetail_type = "{"x" * 129}"\n',
+            "ddbrelay.toml:2:1: the detail type is longer than 128 characters",
+            None,
+        ),
+        (
+            f'[[rule]]\ndetail_type = "{{new.a}}{"x" * 129}"\n',
+            "ddbrelay.toml:2:1: the detail type is longer than 128 characters",
+            None,
+        ),
+        (
+            '[[rule]]\nsource = "aws.{new.a}"\n',
+            "ddbrelay.toml:2:1: a source must not begin with aws.",
+            None,
+        ),
+        ('[[rule]]\ndetail = "[new]"\n', "ddbrelay.toml:2:1: the detail is an array", None),
+        ("[[rule]]\nskip = 3\n", "ddbrelay.toml:2:1: skip must be true, or a text", None),
+        (
+            '[[rule]]\nskip = true\nsource = "a"\n',
+            "ddbrelay.toml:3:1: a rule that skips has no source",
+            None,
+        ),
+        (
+            '[[rule]]\nname = "a"\ncontinue = true\n[[rule]]\nname = "a"\n',
+            'ddbrelay.toml:5:1: there is an earlier rule "a"',
+            None,
+        ),
+        ('[[rule]]\nwhen = "{"\n', "ddbrelay.toml:2:1: when is no JSON", None),
+        ('[[rule]]\nresources = "a"\n', "ddbrelay.toml:2:1: resources must be an array", None),
+        (
+            '[[rule]]\nresources = [\n  "a",\n  "{b",\n]\n',
+            "ddbrelay.toml:4:4: a { that is never closed",
+            None,
+        ),
+        ('[[rule]]\nenvelope = "soap"\n', "ddbrelay.toml:2:1: envelope must be one of", None),
+        ('[[rule]]\nredact = ["a..b"]\n', "ddbrelay.toml:2:", None),
+        ('[[rule]]\nschema = "none.json"\n', "ddbrelay.toml:2:1: cannot read the schema", None),
+        (
+            '[[rule]]\ndetail = { a = "{b" }\n',
+            "ddbrelay.toml:2:17: a { that is never closed",
+            None,
+        ),
+        (
+            "[[rule]]\ndetail = { a = 2026-01-01 }\n",
+            "ddbrelay.toml:2:12: a detail has no date",
+            None,
+        ),
+        (
+            'preset = "outbox"\n[outbox]\npaylod = "x"\n',
+            'ddbrelay.toml:3:1: unknown key "paylod"',
+            'did you mean "payload"?',
+        ),
+        (
+            '[outbox]\npayload = "x"\n',
+            "ddbrelay.toml:1:2: the section [outbox] has no effect",
+            'preset = "outbox"',
+        ),
+        (
+            'preset = "outbox"\n[outbox]\nttl = "1h"\n',
+            "ddbrelay.toml:3:1: ttl has no effect without after",
+            None,
+        ),
+        (
+            'preset = "outbox"\n[outbox]\nafter = "expire"\nttl = "soon"\n',
+            "ddbrelay.toml:4:1: ttl: 'soon' is not a duration",
+            None,
+        ),
+        (
+            'mapper = "a:b"\n[[rule]]\nskip = true\n',
+            "a mapping is either a function of your own (a:b) or rules",
+            None,
+        ),
+        (
+            'mapper = "nowhere.at.all:b"\n',
+            'mapper "nowhere.at.all:b": there is no module "nowhere"',
+            None,
+        ),
+        ('mapper = "json"\n', 'mapper "json" is not module:function', None),
+        ('mapper = "json:nope"\n', 'mapper "json:nope": json has no function "nope"', None),
+        ("rule = 3\n", "ddbrelay.toml: rule must be an array of tables, written [[rule]]", None),
+        ('preset = "inbox"\n', "ddbrelay.toml: preset: 'inbox' is none of", None),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_line_and_column(
+    refusal: Any, text: str, message: str, hint: str | None
+) -> None:
+    said, hinted = refusal(text)
+    assert said.startswith(message)
+    assert "\n" not in said
+    if hint is not None:
+        assert hinted == hint

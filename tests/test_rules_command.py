@@ -1,0 +1,215 @@
+"""`ddbrelay rules`: the rules in the order tried, with what came of each so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Cli
+from pipeline import state_file
+from test_ledger import keep, line, shard
+
+from ddbrelay.cli.options import Run
+from ddbrelay.cli.rules import command, in_short
+from ddbrelay.errors import ConfigError
+from ddbrelay.flow.tracking import Fate
+
+RULES = """
+[source]
+table = "users"
+
+[[rule]]
+name = "email-changed"
+when = { eventName = ["MODIFY"], changed = ["email"] }
+detail_type = "UserEmailChanged"
+continue = true
+
+[[rule]]
+name = "order"
+when = { eventName = ["INSERT"], new = { type = [{ prefix = "order#" }] } }
+detail_type = "{new.kind}Placed"
+bus = "other-bus"
+
+[[rule]]
+when = { eventName = ["REMOVE"] }
+skip = "deletes are not events here"
+
+[[rule]]
+when = { eventName = ["INSERT"] }
+"""
+SEVERAL = (
+    line(Fate.PUBLISHED, 1200, 1, 9, "order"),
+    line(Fate.PUBLISHED, 30, 1, 9, "email-changed + order"),
+    line(Fate.SKIPPED, 7, 1, 9, "deletes are not events here"),
+    line(Fate.SKIPPED, 5, 1, 9, "no rule"),
+    line(Fate.PARKED, 2, 1, 9, "order"),
+    line(Fate.PUBLISHED, 4, 1, 9, "of last year"),
+)
+
+
+@pytest.fixture
+def listing(bare_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A folder with a mapping file; the state directory is not there yet."""
+    monkeypatch.chdir(bare_cli.directory)
+    for name, value in bare_cli.environment.items():
+        monkeypatch.setenv(name, value)
+    (bare_cli.directory / "ddbrelay.toml").write_text(RULES)
+    return bare_cli
+
+
+def printed(*words: str) -> str:
+    done = CliRunner().invoke(command, words, obj=Run(), catch_exceptions=False)
+    return done.stdout
+
+
+def objects(*words: str) -> dict[str, dict[str, Any]]:
+    found = [json.loads(one) for one in printed(*words, "--output", "json").splitlines()]
+    return {one["name"]: one for one in found}
+
+
+def hits(one: Mapping[str, Any]) -> tuple[int, int, int]:
+    return one["published"], one["skipped"], one["parked"]
+
+
+def test_the_rules_are_listed_in_their_order_without_a_state_file(listing: Cli) -> None:
+    rows = [row.split("  ") for row in printed().splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    zeros = ["0", "0", "0"]
+    assert cells == [
+        ["rule", "matches", "makes", "flags", "published", "skipped", "parked"],
+        ["email-changed", "MODIFY, changed email", "UserEmailChanged", "continue", *zeros],
+        ["order", "INSERT, new.type prefix order#", "{new.kind}Placed", "bus other-bus", *zeros],
+        ["deletes are not events here", "REMOVE", "skipped", "skip", *zeros],
+        ["rule 4", "INSERT", "UserCreated …", "–", *zeros],
+    ]
+    assert not state_file(listing).parent.exists()
+
+
+def test_each_rule_of_a_record_has_the_hit(listing: Cli) -> None:
+    keep(listing, shard(1, *SEVERAL), shard(2, line(Fate.PUBLISHED, 3, 1, 9, "order")))
+    keep(listing, shard(1, *SEVERAL[:1]), label="2026-11-22T10:31:02.123")
+    keep(listing, shard(1, *SEVERAL), consumer="audit")
+    keep(listing, shard(1, *SEVERAL), table="orders")
+    found = objects()
+    assert hits(found["order"]) == (1200 + 30 + 3 + 1200, 0, 2)
+    assert hits(found["email-changed"]) == (30, 0, 0)
+    assert hits(found["deletes are not events here"]) == (0, 7, 0)
+    assert hits(found["rule 4"]) == (0, 0, 0)
+
+
+def test_names_that_are_in_the_ledger_only_follow(listing: Cli) -> None:
+    keep(listing, shard(1, *SEVERAL))
+    rows = printed().splitlines()
+    assert [row.split("  ")[0] for row in rows[5:]] == ["no rule", "of last year"]
+    assert "what no rule matches" in rows[5]
+    assert "no longer in the mapping" in rows[6]
+    assert {name for name, one in objects().items() if not one["inFile"]} == {
+        "no rule",
+        "of last year",
+    }
+
+
+def test_a_program_gets_what_the_file_says(listing: Cli) -> None:
+    found = objects()
+    assert found["order"] == {
+        "type": "rule",
+        "name": "order",
+        "inFile": True,
+        "place": found["order"]["place"],
+        "when": {"eventName": ["INSERT"], "new": {"type": [{"prefix": "order#"}]}},
+        "source": None,
+        "detailType": "{new.kind}Placed",
+        "skip": False,
+        "continue": False,
+        "schema": None,
+        "bus": "other-bus",
+        "published": 0,
+        "skipped": 0,
+        "parked": 0,
+    }
+    assert found["email-changed"]["continue"]
+    assert found["deletes are not events here"]["skip"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["created", "updated", "deleted", "expired"]),
+        ('preset = "outbox"', ["outbox", "only inserts count"]),
+        ('preset = "single-table"', ["created", "updated", "deleted", "expired", "no entity"]),
+    ],
+)
+def test_a_mapping_without_rules_has_the_names_of_its_preset(
+    listing: Cli, text: str, names: list[str]
+) -> None:
+    Path("ddbrelay.toml").write_text(text)
+    assert list(objects("--table", "users")) == names
+    keep(listing, shard(1, line(Fate.PUBLISHED, 3, 1, 9, names[0])))
+    assert hits(objects()[names[0]]) == (3, 0, 0)
+
+
+def test_the_names_of_a_preset_behind_the_rules_are_listed_where_they_have_hits(
+    listing: Cli,
+) -> None:
+    last = '[[rule]]\nwhen = { eventName = ["INSERT"] }\n'
+    Path("ddbrelay.toml").write_text('preset = "crud"\n' + RULES.removesuffix(last))
+    keep(listing, shard(1, line(Fate.PUBLISHED, 3, 1, 9, "updated")))
+    found = objects()
+    assert list(found)[3:] == ["updated"]
+    row = printed().splitlines()[-1]
+    assert row.split()[:3] == ["updated", "MODIFY", "UserUpdated"]
+
+
+def test_without_a_table_the_one_of_the_ledger_counts(listing: Cli) -> None:
+    Path("ddbrelay.toml").write_text("")
+    with pytest.raises(ConfigError, match="no table is given"):
+        printed()
+    keep(listing, shard(1), table="orders")
+    assert "OrderCreated" in printed()
+    keep(listing, shard(1), table="users")
+    with pytest.raises(ConfigError, match="no table is given"):
+        printed()
+
+
+@pytest.mark.parametrize(("width", "flags"), [(80, False), (100, True), (140, True)])
+def test_a_terminal_shows_what_fits_its_width(
+    listing: Cli, monkeypatch: pytest.MonkeyPatch, width: int, flags: bool
+) -> None:
+    keep(listing, shard(1, *SEVERAL))
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = printed("--output", "rich").splitlines()
+    assert max(map(len, rows)) <= width
+    assert ("flags" in rows[0]) is flags
+    assert rows[0].endswith("published  skipped  parked")
+    assert rows[2].split()[-3:] == ["1,230", "0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ({"eventName": ["INSERT", "MODIFY"]}, "INSERT|MODIFY"),
+        ({"new": {"n": [{"numeric": [">", 0, "<=", 5]}]}}, "new.n numeric > 0 <= 5"),
+        ({"new": {"x": [{"exists": False}]}, "ttl": [True]}, "new.x exists false, ttl true"),
+        ({"new": {"x": [None, ""]}}, 'new.x null|""'),
+        ({"new": {"x": [{"anything-but": {"prefix": "a"}}]}}, "new.x anything-but prefix a"),
+        (
+            {"$or": [{"eventName": ["INSERT"]}, {"new": {"x": [1], "y": [2]}}]},
+            "(INSERT or new.x 1 and new.y 2)",
+        ),
+    ],
+)
+def test_a_pattern_in_short(pattern: dict[str, Any], words: str) -> None:
+    assert in_short(pattern) == words
+
+
+def test_the_command_line_lists_the_rules(listing: Cli) -> None:
+    done = listing.ok("rules")
+    assert len(done.stdout.splitlines()) == 5
+    assert done.stderr.splitlines() == [
+        'consumer "default" has no hits yet',
+        "next: ddbrelay map FILE --explain",
+    ]
