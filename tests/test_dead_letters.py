@@ -567,6 +567,7 @@ def test_ten_thousand_letters_of_one_item_are_parked_and_listed_in_no_time(
 # End to end
 
 
+@pytest.mark.slow
 @pytest.mark.moto_first
 @pytest.mark.moto_first
 def test_a_poison_record_from_its_parking_to_the_last_event_behind_it(

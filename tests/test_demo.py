@@ -166,6 +166,7 @@ def test_the_demo_reaches_only_this_machine_starts_no_process_and_writes_no_file
     assert [port for port in ports(witness) if answers(port)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_ends_with_130_and_leaves_nothing(
     bare_cli: Cli, witness: Path, number: signal.Signals

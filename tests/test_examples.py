@@ -76,6 +76,7 @@ def nothing_is_left(job: dict[str, str]) -> bool:
     return not [*folder.iterdir()] and not [*left_running(folder)]
 
 
+@pytest.mark.slow
 def test_the_smoke_test_ends_with_its_verdict_and_leaves_nothing(job: dict[str, str]) -> None:
     done = subprocess.run(
         [SMOKE], env=job, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
@@ -164,6 +165,7 @@ def test_a_producer_that_knows_nothing_of_the_bus_is_heard_behind_it(
     assert heard == {(f"User{verb.capitalize()}", identity) for verb, identity in words}
 
 
+@pytest.mark.slow
 @pytest.mark.moto_first
 def test_a_consumer_handles_each_change_once_although_it_is_sent_twice(
     cli: Cli, name: str, python: Callable[..., str]

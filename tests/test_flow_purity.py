@@ -114,5 +114,13 @@ def test_a_station_calls_nothing_that_reads_or_prints(module: tuple[str, ast.Mod
     assert not called & BUILT_IN_IO, f"{name} calls {sorted(called & BUILT_IN_IO)}"
 
 
+def test_a_station_computes_with_times_and_never_asks_for_one(
+    module: tuple[str, ast.Module],
+) -> None:
+    name, tree = module
+    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not asked & {"now", "today", "utcnow"}, f"{name} looks at a clock"
+
+
 def test_there_are_stations_to_look_at() -> None:
     assert {"ddbrelay.flow.change", "ddbrelay.flow.tracking"} <= {name_of(p) for p in MODULES}

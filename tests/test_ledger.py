@@ -208,6 +208,7 @@ def pipe(aws: Aws, name: str) -> Pipeline:
     return Pipeline(aws, name)
 
 
+@pytest.mark.slow
 @pytest.mark.moto_first
 def test_every_record_is_verified_and_a_ledger_that_misses_one_is_told_which(
     cli: Cli, pipe: Pipeline

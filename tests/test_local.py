@@ -154,6 +154,7 @@ def test_a_start_beside_a_foreground_run_that_is_starting_leaves_one_engine(loca
     foreground.communicate(timeout=20)
 
 
+@pytest.mark.slow
 def test_kill_9_is_noticed_leaves_no_process_and_the_next_start_works(
     local: Cli, engine_name: str, all_gone: Gone, wait_until: Wait
 ) -> None:

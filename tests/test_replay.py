@@ -186,6 +186,7 @@ def test_filters_by_key_detail_type_and_rule(cli: Cli, relayed: Pipeline) -> Non
     assert found("--key", "other=a") == []
 
 
+@pytest.mark.slow
 def test_what_can_no_longer_be_read_is_a_clear_error(
     cli: Cli, relayed: Pipeline, engine: Any
 ) -> None:

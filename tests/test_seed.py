@@ -237,6 +237,7 @@ def test_every_balance_has_digits_that_a_float_loses_and_dynamodb_keeps() -> Non
         assert f"{float(balance):f}" != balance
 
 
+@pytest.mark.slow
 def test_a_million_users_need_no_more_memory_than_a_thousand() -> None:
     def peak(count: int, read: int) -> int:
         stream_of_users = users(count, 1)

@@ -66,6 +66,7 @@ def use(cli: Cli, stream_arn: str, started_at: float, usage: Usage) -> None:
 # The command
 
 
+@pytest.mark.slow
 @pytest.mark.moto_first
 def test_before_and_after_a_run(cli: Cli, pipe: Pipeline) -> None:
     for key in "abc":

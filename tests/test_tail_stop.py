@@ -115,6 +115,7 @@ def test_a_second_signal_ends_it_at_once_with_130(
     assert checkpoint(cli) is None
 
 
+@pytest.mark.slow
 def test_an_event_that_cannot_be_published_is_parked_and_its_item_queues_behind(
     cli: Cli, pipe: Pipeline
 ) -> None:
