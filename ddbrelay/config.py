@@ -6,15 +6,14 @@ variable counts as absent, as the AWS CLI has it.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ddbrelay.config_file import MappingSource, read_file
 from ddbrelay.errors import ConfigError
 from ddbrelay.values import (
     amount,
@@ -34,8 +33,6 @@ OUTPUTS = ("rich", "lines", "json")
 ON_GAP = ("continue", "stop")
 PRESETS = ("crud", "outbox", "single-table")
 ENVELOPES = ("none", "metadata", "cloudevents")
-_RULES = "rule"
-_PRESET_SECTIONS = ("outbox", "single_table")
 
 
 def _state_dir() -> Path:
@@ -199,17 +196,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class MappingSource:
-    """What the file says of the mapping besides settings; `text` is the file's, for its places."""
-
-    rules: tuple[dict[str, Any], ...] = ()
-    outbox: Mapping[str, Any] = field(default_factory=dict)
-    single_table: Mapping[str, Any] = field(default_factory=dict)
-    file: Path | None = None
-    text: str = ""
-
-
-@dataclass(frozen=True)
 class Config:
     """Settings, for each of them the place that it came from, and the mapping of the file."""
 
@@ -256,7 +242,8 @@ def load(
     environ = os.environ if environ is None else environ
     chosen = flags.get("config") or environ.get("DDBRELAY_CONFIG")
     file = Path(chosen).expanduser() if chosen else find_file(directory or _working_directory())
-    in_file, mapping = _read(file) if file else ({}, MappingSource())
+    known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
+    in_file, mapping = read_file(file, known) if file else ({}, MappingSource())
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in fields(Settings):
@@ -275,6 +262,8 @@ def load(
         try:
             values[name] = setting.metadata["parse"](raw)
         except ValueError as error:
+            if origin == "file":
+                place = f"{mapping.place(*toml.split('.'))}: {toml}"
             raise ConfigError(f"{place}: {error}") from None
         origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
         if origin == "file" and isinstance(values[name], Path) and file is not None:
@@ -340,55 +329,3 @@ def _working_directory() -> Path:
         return Path.cwd()
     except FileNotFoundError:
         raise ConfigError("the working directory no longer exists", "cd to another one") from None
-
-
-def _read(file: Path) -> tuple[dict[str, Any], MappingSource]:
-    try:
-        source = file.read_text(encoding="utf-8")
-        document = tomllib.loads(source)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {file}: {error.strerror}", "ddbrelay init writes a commented file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    mapping = _mapping(file, source, document)
-    known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
-    sections = {key.split(".")[0] for key in known if "." in key}
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        if key in sections and isinstance(value, dict):
-            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
-        elif key in sections:
-            raise ConfigError(f"{file}: {key} must be a section, written [{key}]")
-        else:
-            flat[key] = value
-    for key in flat:
-        if key not in known:
-            raise ConfigError(f'{file}: unknown key "{key}"', _nearest(key, known, sections))
-    return flat, mapping
-
-
-def _mapping(file: Path, source: str, document: dict[str, Any]) -> MappingSource:
-    """Takes out of the document what is not a setting."""
-    rules = document.pop(_RULES, [])
-    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise ConfigError(f"{file}: {_RULES} must be an array of tables, written [[{_RULES}]]")
-    options = {name: document.pop(name, {}) for name in _PRESET_SECTIONS}
-    for name, section in options.items():
-        if not isinstance(section, dict):
-            raise ConfigError(f"{file}: {name} must be a section, written [{name}]")
-    return MappingSource(tuple(rules), file=file, text=source, **options)
-
-
-def _nearest(key: str, known: set[str], sections: set[str]) -> str:
-    section, _, last = key.rpartition(".")
-    near = known | sections | {_RULES, *_PRESET_SECTIONS}
-    close = difflib.get_close_matches(key, near, n=1, cutoff=0.6)
-    # The right word in the wrong section is nearer to what was meant than a similar spelling.
-    moved = sorted(k for k in known if k.rpartition(".")[2] == last)
-    best = (moved or close or [""])[0]
-    if best:
-        return f'did you mean "{best}"?'
-    names = sorted(k for k in known if k.startswith(f"{section}.")) if section else sorted(known)
-    return f"known keys: {', '.join(names or sorted(known))}"

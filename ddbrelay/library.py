@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ddbrelay.errors import ConfigError, RecordsParked
 from ddbrelay.flow.change import Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, MapFunction, Mapped, Reject, Several, Skip
 from ddbrelay.flow.packing import packed, too_large
-from ddbrelay.mappings import mapper_of
+from ddbrelay.mappings import check_redaction, mapper_of
 from ddbrelay.offline import change_of, records_of, stream_of, table_in
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class Mapper:
 
     def fate(self, change: Change) -> tuple[Event, ...] | Skip | Reject:
         """The events as they would be sent, large details replaced by references, or why none."""
+        with suppress(UndecodableError):
+            check_redaction(self._config, change.keys)
         # First of all, as in the relay: it takes out of the change what must not be shown.
         mapped = self._of(change.table)(change)
         try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ddbrelay.config import Config, MappingSource
+from ddbrelay.config import Config
+from ddbrelay.config_file import MappingSource
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import (
@@ -29,10 +31,10 @@ from ddbrelay.flow.mapping.events import stable_id
 from ddbrelay.flow.mapping.making import Defaults, MappingError, Validator
 from ddbrelay.flow.mapping.presets import preset_of
 from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules, redaction_paths
-from ddbrelay.toml_places import Place, Places
 from ddbrelay.values import parse_duration
 
 _TRACE_LINES = 12
+_IMPORTLIB = importlib.__file__
 _TTL_ATTRIBUTE, _TTL = "expiresAt", "1d"
 _OWN = "own"
 """The name in the ledger of what the user's own function does."""
@@ -48,7 +50,7 @@ def mapper_of(config: Config, table: str) -> MapFunction:
         other = "rules" if source.rules else "a preset"
         raise ConfigError(
             f"a mapping is either a function of your own ({settings.mapper}) or {other}",
-            "take one of them out",
+            f"take one of them out; mapper comes from: {config.origins['mapper']}",
         )
     try:
         if settings.mapper is not None:
@@ -90,6 +92,29 @@ def sources_of(config: Config) -> list[Any]:
         if one not in found:
             found.append(one)
     return found
+
+
+def check_redaction(config: Config, keys: Collection[str]) -> None:
+    """ConfigError where an attribute of the key, which says which item it is, is to be hidden."""
+    source = config.mapping
+    named: list[tuple[tuple[str | int, ...], tuple[str, ...]]] = [
+        (("redact",), config.settings.redact)
+    ]
+    named += [
+        (("rule", index, "redact"), tuple(rule["redact"]))
+        for index, rule in enumerate(source.rules)
+        if isinstance(rule.get("redact"), list)
+    ]
+    for path, names in named:
+        for parts in redaction_paths(names, path):
+            if parts[0] in keys:
+                error = MappingError(
+                    f'"{parts[0]}" is a key attribute, which says which item it is: '
+                    "it cannot be redacted",
+                    path,
+                    hint="give the item another key, and keep this one as an attribute",
+                )
+                raise _placed(error, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +195,8 @@ def _ruled(config: Config, table: str) -> MapFunction:
     _tidying(config)
     if not source.rules and preset is not None and not settings.redact:
         return preset
-    places = Places(source.text)
     rules = [
-        replace(rule, place=_where(source, places.key("rule", index)))
+        replace(rule, place=source.place("rule", index))
         for index, rule in enumerate(compile_rules(source.rules, defaults, crud))
     ]
     return RuleMapper(rules, defaults, preset)
@@ -182,17 +206,8 @@ def _placed(error: MappingError, source: MappingSource) -> ConfigError:
     """The error as a line that names file, line and column."""
     if source.file is None:
         return ConfigError(str(error), error.hint)
-    places, path, place = Places(source.text), error.path, None
-    if error.offset is not None:
-        place = places.inside(error.offset, *path)
-    while place is None and path:
-        place = places.key(*path) or places.value(*path)
-        path = path[:-1]
-    return ConfigError(f"{_where(source, place)}: {error}", error.hint)
-
-
-def _where(source: MappingSource, place: Place | None) -> str:
-    return str(source.file) if place is None else f"{source.file}:{place.line}:{place.column}"
+    where = source.place(*error.path, offset=error.offset)
+    return ConfigError(f"{where}: {error}", error.hint)
 
 
 @lru_cache(maxsize=64)
@@ -260,7 +275,7 @@ class OwnMapper:
             change.redact(self._redact)
         try:
             result = self._function(OwnChange(change))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Reject(f"{type(error).__name__} in the mapper: {_trace(error)}", _OWN)
         return self._checked(result, change)
 
@@ -301,7 +316,7 @@ class OwnMapper:
         )
 
 
-def _trace(error: Exception) -> str:
+def _trace(error: BaseException) -> str:
     # The first entry is our own call.
     frames = traceback.extract_tb(error.__traceback__)[1:]
     shown = "".join(traceback.format_list(frames[-_TRACE_LINES:])) if frames else ""
@@ -319,18 +334,34 @@ def _function(name: str, source: MappingSource) -> Any:
         sys.path.insert(0, folder)
     try:
         found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            raise ConfigError(
+                f'mapper "{name}": there is no module "{error.name}"',
+                f"it is looked for in {folder} and where Python is installed",
+            ) from None
         raise ConfigError(
-            f'mapper "{name}": there is no module "{missing}"',
-            f"it is looked for in {folder} and where Python is installed",
-        ) from None
-    except Exception as error:
-        raise ConfigError(
-            f'mapper "{name}" cannot be imported: {type(error).__name__}: {error}', "-vv shows more"
+            f'mapper "{name}" cannot be imported: {type(error).__name__}: {error}{_line_of(error)}',
+            "-vv shows more",
         ) from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         raise ConfigError(f'mapper "{name}": {module_name} has no function "{attribute}"')
+    if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
+        raise ConfigError(
+            f'mapper "{name}" is asynchronous', "it maps one change at a time: def, not async def"
+        )
     return found
+
+
+def _line_of(error: BaseException) -> str:
+    """Where in a file an import failed, in words."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and frame.filename not in {__file__, _IMPORTLIB}
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -114,7 +114,7 @@ def test_each_item_has_a_line_with_what_waits_behind_its_head(bare_cli: Cli) -> 
     ]
     assert done.stderr.splitlines() == [
         "4 dead letters of 2 items",
-        "next: ddbrelay dead-letters redrive --all",
+        "next: ddbrelay dead-letters redrive --all --remap",
     ]
     assert len(bare_cli.ok("dead-letters", "list", "--behind").stdout.splitlines()) == 4
 

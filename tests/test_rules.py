@@ -14,6 +14,7 @@ from ddbrelay.flow.mapping.rules import RuleMapper
 from ddbrelay.mappings import (
     Tidying,
     buses_of,
+    check_redaction,
     mapper_of,
     rules_of,
     sources_of,
@@ -322,6 +323,28 @@ redact = ["kind"]
     assert mapper(source) == event, "mapped again, it matches again"
 
 
+@pytest.mark.parametrize("rule", ["", 'redact = ["id"]'])
+def test_an_attribute_of_the_key_cannot_be_redacted(
+    mapping: Any, tmp_path: Path, rule: str
+) -> None:
+    top = "" if rule else 'redact = ["id"]\n'
+    mapping(f'{top}[[rule]]\ndetail_type = "X"\n{rule}\n')
+    config = load({}, {}, tmp_path)
+    check_redaction(config, ["pk"])
+    with pytest.raises(ConfigError, match=r'ddbrelay\.toml:\d:1: "id" is a key attribute'):
+        check_redaction(config, ["pk", "id"])
+
+
+def test_the_first_of_two_rules_that_match_counts(mapping: Any) -> None:
+    mapper = mapping(
+        '[[rule]]\nwhen = { eventName = ["INSERT"] }\ndetail_type = "A"\n'
+        '[[rule]]\ndetail_type = "B"\n'
+    )
+    event = mapper(inserted())
+    assert isinstance(event, Event)
+    assert event.detail_type == "A"
+
+
 def test_what_is_skipped_or_rejected_is_redacted_too(mapping: Any) -> None:
     mapper = mapping("""
 redact = ["email"]
@@ -491,6 +514,56 @@ def test_one_operator_on_the_name_of_the_event_is_a_pattern_too(mapping: Any) ->
         ),
         ('[[rule]]\nenvelope = "soap"\n', "ddbrelay.toml:2:1: envelope must be one of", None),
         ('[[rule]]\nredact = ["a..b"]\n', "ddbrelay.toml:2:", None),
+        ('redact = ["lines[].note"]\n', "ddbrelay.toml:1:", None),
+        (
+            'redact = ["new.card"]\n',
+            "ddbrelay.toml:1:11: 'new.card': redact names attributes",
+            '"card"; an attribute that is itself called new stands in quotes',
+        ),
+        ("[[rule]]\n", "ddbrelay.toml:1:1: an empty rule", None),
+        ('[[rule]]\nname = "no rule"\nskip = true', "ddbrelay.toml:2:1: ", None),
+        ('[[rule]]\nbus = "my bus"\n', "ddbrelay.toml:2:1: 'my bus' is neither", None),
+        ("[[rule]]\ndetail = [1]\n", "ddbrelay.toml:2:1: detail must be a JMESPath or", None),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], ttl = [true] }\n',
+            "ddbrelay.toml:2:34: can never match: Time to Live only makes REMOVE",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { ttl = [true], new = { a = [1] } }\n",
+            "ddbrelay.toml:2:24: can never match: REMOVE has no new image",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { diff = { status = { befor = [1] } } }\n",
+            'ddbrelay.toml:2:30: a difference has no field "befor"',
+            'did you mean "before"?',
+        ),
+        (
+            "[[rule]]\nwhen = { changed = { status = [1] } }\n",
+            "ddbrelay.toml:2:10: can never match: changed is an array of names",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { new = [{ exists = true }] }\n",
+            "ddbrelay.toml:2:10: new is an object, and a pattern must name its attributes",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { dynamodb = { NewImag = { a = { S = ["x"] } } } }\n',
+            'ddbrelay.toml:2:23: the "dynamodb" of a record has no field "NewImag"',
+            'did you mean "NewImage"?',
+        ),
+        (
+            "[[rule]]\nwhen = { dynamodb = { NewImage = { a = { N = [5] } } } }\n",
+            "ddbrelay.toml:2:42: can never match: in this form a number is a text",
+            '"5"',
+        ),
+        (
+            '[[rule]]\nwhen = { dynamodb = { NewImage = { a = { s = ["x"] } } } }\n',
+            'ddbrelay.toml:2:42: an attribute value has no field "s"',
+            None,
+        ),
         ('[[rule]]\nschema = "none.json"\n', "ddbrelay.toml:2:1: cannot read the schema", None),
         (
             '[[rule]]\ndetail = { a = "{b" }\n',
@@ -534,8 +607,12 @@ def test_one_operator_on_the_name_of_the_event_is_a_pattern_too(mapping: Any) ->
         ),
         ('mapper = "json"\n', 'mapper "json" is not module:function', None),
         ('mapper = "json:nope"\n', 'mapper "json:nope": json has no function "nope"', None),
-        ("rule = 3\n", "ddbrelay.toml: rule must be an array of tables, written [[rule]]", None),
-        ('preset = "inbox"\n', "ddbrelay.toml: preset: 'inbox' is none of", None),
+        (
+            "rule = 3\n",
+            "ddbrelay.toml:1:1: rule must be an array of tables, written [[rule]]",
+            None,
+        ),
+        ('preset = "inbox"\n', "ddbrelay.toml:1:1: preset: 'inbox' is none of", None),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_and_column(

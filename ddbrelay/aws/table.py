@@ -21,6 +21,8 @@ class TableStream:
     arn: str
     view_type: str
     enabled: bool
+    keys: tuple[str, ...] = ()
+    """Names of the key attributes, where they are known."""
 
 
 def check_name(table: str) -> None:
@@ -74,6 +76,7 @@ def stream_of(aws: Aws, table: str) -> TableStream:
         arn,
         specification.get("StreamViewType", "unknown"),
         bool(specification.get("StreamEnabled")),
+        tuple(str(key["AttributeName"]) for key in described.get("KeySchema", ())),
     )
 
 

@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from ddbrelay.aws_lambda import configuration
@@ -23,7 +23,7 @@ from ddbrelay.aws_lambda.log import Log
 from ddbrelay.aws_lambda.records import decode
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import Origin
+from ddbrelay.flow.change import Change, Origin, UndecodableError
 
 __all__ = ["Context", "Function", "handler"]
 
@@ -105,7 +105,7 @@ async def _relay(
         new = [one for one in records if not environment.memory.settled(origin, one)]
         try:
             async with asyncio.timeout_at(deadline):
-                lane = await environment.lane(origin, log)
+                lane = await environment.lane(origin, _keys(records[0], origin), log)
         except TimeoutError:
             raise AwsRefused(
                 "AWS did not answer in the time of the invocation",
@@ -120,6 +120,13 @@ async def _relay(
         if done.lowest is not None:
             failures.append({"itemIdentifier": done.lowest})
     return failures
+
+
+def _keys(record: Record, origin: Origin) -> Collection[str]:
+    try:
+        return Change(record, "", origin).keys
+    except UndecodableError:
+        return ()
 
 
 def _tell(log: Log, origin: Origin, records: int, done: Delivered, began: float) -> None:

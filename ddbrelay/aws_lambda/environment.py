@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.tracking import DeadLetter
-from ddbrelay.mappings import mapper_of, tidying_of
+from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
 from ddbrelay.relay import Options
 from ddbrelay.relay.copies import LetterSink, Sent
 
@@ -42,13 +42,14 @@ class Environment:
         self._lanes: dict[Origin, Lane] = {}
         self.memory = Memory()
 
-    async def lane(self, origin: Origin, log: Log) -> Lane:
-        """The way of a stream's records, made when its first ones come.
+    async def lane(self, origin: Origin, keys: Collection[str], log: Log) -> Lane:
+        """The way of a stream's records, made when its first ones come, which have these keys.
 
         Raises ConfigError for a mapping that cannot be right, and AwsRefused without credentials.
         """
         found = self._lanes.get(origin)
         if found is None:
+            check_redaction(self.config, keys)
             found = self._lanes[origin] = await self._new_lane(origin, log)
         return found
 

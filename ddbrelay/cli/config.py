@@ -46,7 +46,10 @@ def show(run: Run) -> None:
         }
         console.object({"file": str(config.file) if config.file else None, "settings": settings})
         return
-    rows = [(toml_key(name), _shown(value), config.origins[name]) for name, value in values.items()]
+    rows = [
+        (toml_key(name), _shown(name, value), config.origins[name])
+        for name, value in values.items()
+    ]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for key, value, origin in rows:
         line = f"{key:<{first}}  {value:<{second}}  {origin}"
@@ -56,11 +59,11 @@ def show(run: Run) -> None:
         console.next_step("ddbrelay init")
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     if value is None or value == ():
         return "-"
     if isinstance(value, tuple):
         return ", ".join(value)
     if isinstance(value, float):
-        return f"{value:g}s"
+        return f"{value:g}" if name.startswith("price_") else f"{value:g}s"
     return str(value).lower() if isinstance(value, bool) else str(value)

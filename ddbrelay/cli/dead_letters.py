@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ddbrelay.stores.letters import Parked, Queue
 
 _CHUNK = 500
+_REMAP = " --remap"
 _EPILOG = """\b
 Examples:
   ddbrelay dead-letters list
@@ -54,9 +55,17 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
     """
     from ddbrelay.cli import letters as view
 
-    console = run.console
+    console, unmapped = run.console, 0
+
+    def taken(queues: Iterable[Queue]) -> Iterator[Queue]:
+        nonlocal unmapped
+        for queue in queues:
+            if wanted.takes(queue.head, head=True):
+                unmapped += not queue.head.has_event
+                yield queue
+
     with opened(run) as (letters, of):
-        queues = (q for q in letters.queues() if wanted.takes(q.head, head=True))
+        queues = taken(letters.queues())
         if console.output == "rich" and not behind:
             items, number = view.show_table(console, queues, time.time())
         else:
@@ -77,7 +86,7 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
         )
     elif number:
         console.words(f"{counted(number, 'dead letter')} of {counted(items, 'item')}")
-        run.next_step("dead-letters redrive --all")
+        run.next_step(f"dead-letters redrive --all{_REMAP if unmapped else ''}")
     else:
         console.words(view.ALL_GONE + (" of these" if wanted else ""))
 
@@ -131,7 +140,8 @@ def show(run: Run, id: str, remap: bool) -> None:
     mapper = mapper_of(run.config, of.table) if remap else None
     preparation = Preparation(of.table, mapper=mapper, claim_check=run.settings.claim_check)
     view.show_letter(run.console, of, queue, letter, preparation(letter, stored), time.time())
-    run.next_step(f"dead-letters redrive {view.short(queue.head)}")
+    mapped = remap or queue.head.has_event
+    run.next_step(f"dead-letters redrive {view.short(queue.head)}{'' if mapped else _REMAP}")
 
 
 @command.command("export")

@@ -243,8 +243,11 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
     }
 
 
-def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
-    """Raise what the exit code must say; lost records weigh more than parked ones."""
+def judge(ended: Ended, *, timeout_is_a_failure: bool, forward: bool = True) -> None:
+    """Raise what the exit code must say; lost records weigh more than parked ones.
+
+    Without `forward` nothing was sent, and nothing parked either.
+    """
     tally = ended.tally
     if ended.reason == "gone" and not tally.gaps:
         raise AwsRefused(
@@ -261,7 +264,13 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool) -> None:
         raise AwsRefused(
             ended.held, "ddbrelay provision makes it; the next run sends what was not sent"
         )
-    if (parked := tally[Fate.PARKED]) and ended.reason != "stopped":
+    if (parked := tally[Fate.PARKED]) and not forward:
+        one, many = "record would be parked", "records would be parked"
+        raise RecordsParked(
+            f"{parked:,} {one if parked == 1 else many}",
+            "mend the mapping first: ddbrelay map FILE --explain shows why",
+        )
+    if parked and ended.reason != "stopped":
         one, many = "record is parked as a dead letter", "records are parked as dead letters"
         raise RecordsParked(
             f"finished, but {parked:,} {one if parked == 1 else many}",

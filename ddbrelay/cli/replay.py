@@ -94,7 +94,7 @@ def command(
     from ddbrelay.cli import relaying
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
-    from ddbrelay.mappings import buses_of, mapper_of
+    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
@@ -117,6 +117,7 @@ def command(
         else:
             where = _Where(_stream(run), Start.TIME, [], since_time)
         stream = where.stream
+        check_redaction(run.config, stream.keys)
         bus = (settings.bus or f"{stream.table}-bus") if forward else None
         if bus is not None:
             for name in (bus, *buses_of(run.config)):
@@ -145,7 +146,7 @@ def command(
         title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
         ended = relaying.run(job, run.console, title, "replay   the checkpoint does not move")
     _summary(run, ended, forward)
-    relaying.judge(ended, timeout_is_a_failure=True)
+    relaying.judge(ended, timeout_is_a_failure=True, forward=forward)
 
 
 def _filter(

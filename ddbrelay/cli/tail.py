@@ -61,13 +61,14 @@ def command(
 
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying, succession
-    from ddbrelay.mappings import buses_of, mapper_of
+    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
 
     table = run.require("table")
     chosen = _start(run)
     mapper = mapper_of(run.config, table)
     latest = stream_of(run.aws, table)
+    check_redaction(run.config, latest.keys)
     bus = run.settings.bus_name if forward else None
     if bus is not None:
         for name in (bus, *buses_of(run.config)):
@@ -103,7 +104,8 @@ def command(
                     follows = True
     assert ended is not None
     _summary(run, ended, forward, positions)
-    relaying.judge(ended, timeout_is_a_failure=max_records is not None or until_idle is not None)
+    bounded = max_records is not None or until_idle is not None
+    relaying.judge(ended, timeout_is_a_failure=bounded, forward=forward)
 
 
 def _older(
@@ -256,7 +258,8 @@ def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Positio
         console.words(
             f"Saw {counted(ended.read, 'change')} in {ended.seconds:.1f} s. Nothing was sent."
         )
-        run.next_step("tail --forward")
+        if not tally[Fate.PARKED]:
+            run.next_step("tail --forward")
         return
     rate = ended.events / max(ended.seconds, 0.001)
     sent = counted(ended.events, "event")

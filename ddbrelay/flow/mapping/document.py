@@ -43,6 +43,7 @@ _TYPED_FIELDS = {
     "StreamViewType": "view_type",
     "ApproximateCreationDateTime": "created_at",
 }
+TYPED_PARTS = frozenset(_TYPED_FIELDS)
 TYPED_TOP = (
     *("eventName", "eventID", "eventSource", "eventSourceARN", "awsRegion"),
     *("eventVersion", "userIdentity", "dynamodb"),
@@ -63,15 +64,15 @@ class Document:
         self._read: dict[str, Any] = {}
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field, or the default where a change has none of this name."""
+        """The field, or the default where this change has none, such as an INSERT the old image."""
         read = self._read
         if name in read:
-            return read[name]
-        reader = _READERS.get(name)
-        if reader is None:
-            return default
-        value = read[name] = reader(self._change)
-        return value
+            value = read[name]
+        elif (reader := _READERS.get(name)) is not None:
+            value = read[name] = reader(self._change)
+        else:
+            value = None
+        return default if value is None else value
 
     def part(self, names: Iterable[str], event_id: str) -> dict[str, Any]:
         """These fields as a dictionary; `event_id` is what `id` gives."""

@@ -20,6 +20,8 @@ from ddbrelay.flow.mapping.document import FIELDS, Document, encode
 _NUMBERS = ("Decimal", "Digits")
 _OWN_SCOPE = frozenset({"subexpression", "index_expression", "pipe"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
+_SHOWN = 60
+"""Characters of an expression in a message."""
 _QUOTES = "\"'`"
 
 
@@ -125,15 +127,20 @@ class Expression:
         except jmespath.exceptions.JMESPathTypeError as error:
             expected = " or ".join(error.expected_types)
             raise EvaluationError(
-                f"{error.function_name}() in {self.text!r} takes {expected}, "
+                f"{error.function_name}() in {self._shown} takes {expected}, "
                 f"not {error.actual_type}"
             ) from None
         except (jmespath.exceptions.JMESPathError, RecursionError) as error:
-            raise EvaluationError(f"{self.text!r} cannot be evaluated: {_first(error)}") from None
+            raise EvaluationError(f"{self._shown} cannot be evaluated: {_first(error)}") from None
         except (TypeError, ValueError, ArithmeticError) as error:
             raise EvaluationError(
-                f"{self.text!r} cannot be evaluated with these values ({type(error).__name__})"
+                f"{self._shown} cannot be evaluated with these values ({type(error).__name__})"
             ) from None
+
+    @property
+    def _shown(self) -> str:
+        short = self.text if len(self.text) <= _SHOWN else self.text[: _SHOWN - 1] + "…"
+        return repr(short)
 
 
 def _parsed(text: str) -> Any:
@@ -144,10 +151,10 @@ def _parsed(text: str) -> Any:
     except jmespath.exceptions.LexerError as error:
         raise ExpressionError(f"{error.message} in the JMESPath", error.lexer_position) from None
     except jmespath.exceptions.ParseError as error:
-        ended = isinstance(error, jmespath.exceptions.IncompleteExpressionError)
-        offset = len(text) if ended else error.lex_position
-        what = "the JMESPath ends too early" if ended else f"not JMESPath: {_first(error)}"
-        raise ExpressionError(what, offset) from None
+        token = error.token_value
+        if isinstance(error, jmespath.exceptions.IncompleteExpressionError) or not token:
+            raise ExpressionError("the JMESPath ends too early", len(text)) from None
+        raise ExpressionError(f'not JMESPath: unexpected "{token}"', error.lex_position) from None
     except jmespath.exceptions.JMESPathError as error:
         raise ExpressionError(f"not JMESPath: {_first(error)}", 0) from None
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from ddbrelay.flow.mapping.expressions import (
     Template,
 )
 
+_BUS = re.compile(r"(arn:[^\s]+:event-bus/)?[/.\-_A-Za-z0-9]{1,256}").fullmatch
 Validator = Callable[[bytes], "str | None"]
 """What is wrong with a detail, None where it is as it should be."""
 
@@ -85,6 +87,8 @@ class Maker:
         self._trace = self._template("trace_header")
         self._time = self._expression("time")
         self._bus = self._text("bus")
+        if self._bus is not None and not _BUS(self._bus):
+            raise self._wrong(f"{self._bus!r} is neither a name nor an ARN of a bus", "bus")
         self._detail = self._detail_of(spec.get("detail"))
         self._resources = self._resources_of(spec.get("resources"))
         self._envelope = self._envelope_of(self._text("envelope") or defaults.envelope)
@@ -180,6 +184,8 @@ class Maker:
             raise self._wrong(str(error), key, offset=error.offset, hint=error.hint) from None
 
     def _detail_of(self, detail: object) -> Expression | Shape | None:
+        if detail is not None and not isinstance(detail, str | dict):
+            raise self._wrong("detail must be a JMESPath or a table", "detail")
         if not isinstance(detail, dict):
             expression = self._expression("detail")
             if expression is not None and expression.literal_kind not in {None, "an object"}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +9,9 @@ from typing import Any
 import msgspec
 
 from ddbrelay.flow.change import REDACTED, Change, UndecodableError
+from ddbrelay.flow.mapping.checks import pattern_of
 from ddbrelay.flow.mapping.crud import CrudMapper
-from ddbrelay.flow.mapping.document import (
-    CHEAP,
-    EVENT_NAMES,
-    FIELDS,
-    ID,
-    TYPED_TOP,
-    Document,
-    TypedDocument,
-)
+from ddbrelay.flow.mapping.document import Document, TypedDocument
 from ddbrelay.flow.mapping.events import (
     JOINT,
     Event,
@@ -31,16 +23,8 @@ from ddbrelay.flow.mapping.events import (
     stable_id,
 )
 from ddbrelay.flow.mapping.making import Defaults, Maker, MappingError
-from ddbrelay.flow.mapping.patterns import (
-    NOT_THERE,
-    Finding,
-    Pattern,
-    PatternError,
-    compile_pattern,
-    covers,
-    impossible,
-)
-from ddbrelay.flow.mapping.presets import unknown_key
+from ddbrelay.flow.mapping.patterns import NOT_THERE, Finding, Pattern, covers
+from ddbrelay.flow.mapping.presets import NO_ENTITY, unknown_key
 
 NO_RULE = "no rule"
 _MAKING = frozenset(
@@ -50,8 +34,8 @@ _MAKING = frozenset(
     }
 )
 _KEYS = _MAKING | {"name", "when", "skip", "redact", "continue"}
-_IMAGES = {"INSERT": "new", "REMOVE": "old"}
-"""The only image that a change of this name has."""
+_DOCUMENT = frozenset({"new", "old", "keys", "diff"})
+_RESERVED = frozenset({NO_RULE, NO_ENTITY})
 
 
 @dataclass(frozen=True)
@@ -205,6 +189,8 @@ def _compiled(
     index: int, spec: Mapping[str, Any], defaults: Defaults, crud: CrudMapper, taken: set[str]
 ) -> Rule:
     path: tuple[str | int, ...] = ("rule", index)
+    if not spec:
+        raise MappingError("an empty rule", path, hint="when, and detail_type or skip")
     for key in spec:
         if key not in _KEYS:
             raise unknown_key(key, _KEYS, (*path, key))
@@ -220,10 +206,9 @@ def _compiled(
         raise MappingError("a rule that skips cannot continue", (*path, "continue"))
     name = _name(spec, path, taken)
     when = _when(spec.get("when"), (*path, "when"))
-    lambda_form = when is not None and "dynamodb" in when
-    pattern = None
+    pattern, lambda_form = None, False
     if when is not None:
-        pattern = _pattern(when, (*path, "when"), defaults.table, lambda_form=lambda_form)
+        pattern, lambda_form = pattern_of(when, (*path, "when"), defaults.table)
     return Rule(
         name,
         {**spec, "when": when} if when is not None else spec,
@@ -249,6 +234,8 @@ def _name(spec: Mapping[str, Any], path: tuple[str | int, ...], taken: set[str])
         return numbered
     if not isinstance(given, str) or not given.strip() or JOINT in given or not given.isprintable():
         raise MappingError(f'a name must be a text on one line without "{JOINT}"', (*path, "name"))
+    if given in _RESERVED:
+        raise MappingError(f'"{given}" is the name of what no rule matches', (*path, "name"))
     if given in taken:
         raise MappingError(f'there is an earlier rule "{given}"', (*path, "name"))
     return given
@@ -265,57 +252,6 @@ def _when(when: object, path: tuple[str | int, ...]) -> dict[str, Any] | None:
     if not isinstance(when, dict) or not when:
         raise MappingError('when must be a pattern, such as { eventName = ["INSERT"] }', path)
     return when
-
-
-def _pattern(
-    when: dict[str, Any], path: tuple[str | int, ...], table: str, *, lambda_form: bool
-) -> Pattern:
-    try:
-        pattern = compile_pattern(when, first=CHEAP)
-        known = frozenset(TYPED_TOP) if lambda_form else FIELDS - {ID}
-        for name in sorted(pattern.fields - known):
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(known))}"
-            raise MappingError(f'a change has no field "{name}"', _at(path, when, name), hint=hint)
-        values: dict[str, Sequence[Any]] = {"eventName": EVENT_NAMES}
-        values |= (
-            {"eventSource": ["aws:dynamodb"]}
-            if lambda_form
-            else {
-                "ttl": [True, False],
-                "table": [table],
-            }
-        )
-        if (never := impossible(pattern, values)) is not None:
-            raise never
-    except PatternError as error:
-        raise MappingError(str(error), (*path, *error.path)) from None
-    _check_images(when, path)
-    return pattern
-
-
-def _at(path: tuple[str | int, ...], when: Mapping[str, Any], name: str) -> tuple[str | int, ...]:
-    return (*path, name) if name in when else path
-
-
-def _check_images(when: Mapping[str, Any], path: tuple[str | int, ...]) -> None:
-    """An INSERT has no old image, a REMOVE no new one."""
-    names = when.get("eventName")
-    name = names[0] if isinstance(names, list) and len(names) == 1 else None
-    if not isinstance(name, str) or name not in _IMAGES:
-        return
-    missing = "old" if _IMAGES[name] == "new" else "new"
-    if missing in when and _needs(when[missing]):
-        raise MappingError(f"can never match: {name} has no {missing} image", (*path, missing))
-
-
-def _needs(pattern: object) -> bool:
-    """Whether something must be there for the pattern to match."""
-    if isinstance(pattern, dict):
-        return any(_needs(one) for key, one in pattern.items() if key != "$or")
-    if not isinstance(pattern, list):
-        return True
-    return {"exists": False} not in pattern
 
 
 def _check_reached(index: int, rule: Rule, earlier: Iterable[Rule]) -> None:
@@ -345,6 +281,13 @@ def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[tuple[s
         parts = _parts(name) if isinstance(name, str) else None
         if not parts:
             raise MappingError(f"{name!r} is not the name of an attribute", (*path, index))
+        if len(parts) > 1 and parts[0] in _DOCUMENT and not str(name).startswith('"'):
+            rest = ".".join(parts[1:])
+            raise MappingError(
+                f"{name!r}: redact names attributes, of both images",
+                (*path, index),
+                hint=f'"{rest}"; an attribute that is itself called {parts[0]} stands in quotes',
+            )
         found.append(parts)
     return tuple(found)
 
@@ -360,6 +303,8 @@ def _parts(name: str) -> tuple[str, ...] | None:
             dot, rest = rest[:1], rest[1:]
         else:
             part, dot, rest = rest.partition(".")
+            if "[" in part:
+                return None
         if not part:
             return None
         parts.append(part)
