@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ddbrelay.config import Config
+from ddbrelay.config import Config, toml_key
 from ddbrelay.config_file import MappingSource
 from ddbrelay.errors import ConfigError
-from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import (
     CrudMapper,
-    Event,
     MapFunction,
-    Mapped,
-    Reject,
-    Several,
-    Skip,
-    refused,
 )
-from ddbrelay.flow.mapping.document import exact
-from ddbrelay.flow.mapping.events import stable_id
 from ddbrelay.flow.mapping.making import Defaults, MappingError, Validator
 from ddbrelay.flow.mapping.presets import preset_of
-from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules, redaction_paths
+from ddbrelay.flow.mapping.redaction import redaction_paths
+from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules
+from ddbrelay.own import OwnMapper, function_of
 from ddbrelay.values import parse_duration
 
-_TRACE_LINES = 12
-_IMPORTLIB = importlib.__file__
+_ANY_SOURCE = {"anything-but": {"prefix": "aws."}}
+"""What every source of one's own matches, and none of AWS."""
 _TTL_ATTRIBUTE, _TTL = "expiresAt", "1d"
-_OWN = "own"
-"""The name in the ledger of what the user's own function does."""
 
 
 def mapper_of(config: Config, table: str) -> MapFunction:
@@ -45,19 +32,12 @@ def mapper_of(config: Config, table: str) -> MapFunction:
 
     Raises ConfigError for every mistake, with the file, line and column where there is one.
     """
-    settings, source = config.settings, config.mapping
-    if settings.mapper is not None and (source.rules or settings.preset is not None):
-        other = "rules" if source.rules else "a preset"
-        raise ConfigError(
-            f"a mapping is either a function of your own ({settings.mapper}) or {other}",
-            f"take one of them out; mapper comes from: {config.origins['mapper']}",
-        )
     try:
-        if settings.mapper is not None:
-            return OwnMapper(_function(settings.mapper, source), _defaults(config, table))
+        if config.settings.mapper is not None:
+            return _own(config, config.settings.mapper, table)
         return _ruled(config, table)
     except MappingError as error:
-        raise _placed(error, source) from None
+        raise _placed(error, config.mapping) from None
 
 
 def rules_of(config: Config, table: str) -> tuple[Rule, ...]:
@@ -88,7 +68,9 @@ def sources_of(config: Config) -> list[Any]:
         source = None if rule.make is None else rule.make.source
         if source is None or source.constant == own:
             continue
-        one = {"prefix": source.start} if source.constant is None else source.constant
+        one: Any = source.constant
+        if source.constant is None:
+            one = {"prefix": source.start} if source.start else _ANY_SOURCE
         if one not in found:
             found.append(one)
     return found
@@ -157,7 +139,7 @@ def _tidying(config: Config) -> Tidying | None:
 
 def _defaults(config: Config, table: str) -> Defaults:
     settings, source = config.settings, config.mapping
-    folder = source.file.parent if source.file is not None else Path()
+    folder = _folder(source)
     return Defaults(
         table,
         settings.entity,
@@ -169,13 +151,43 @@ def _defaults(config: Config, table: str) -> Defaults:
     )
 
 
+def _own(config: Config, name: str, table: str) -> MapFunction:
+    settings, source = config.settings, config.mapping
+    others = {"rules": source.rules, "a preset": settings.preset, "strict": settings.strict}
+    for other, given in others.items():
+        if given:
+            raise _about(
+                config,
+                "mapper",
+                f"a function of your own ({name}) takes the place of {other}",
+                "take one of them out",
+            )
+    try:
+        function = function_of(name, _folder(source))
+    except ConfigError as error:
+        raise _about(config, "mapper", error.message, error.hint) from error.__cause__
+    return OwnMapper(function, _defaults(config, table))
+
+
+def _folder(source: MappingSource) -> Path:
+    return source.file.parent if source.file is not None else Path.cwd()
+
+
+def _about(config: Config, setting: str, message: str, hint: str | None) -> ConfigError:
+    """The error about a setting, with its place where the file gives it."""
+    if config.origins[setting].startswith("file"):
+        message = f"{config.mapping.place(*toml_key(setting).split('.'))}: {message}"
+    return ConfigError(message, hint)
+
+
 def _ruled(config: Config, table: str) -> MapFunction:
     settings, source = config.settings, config.mapping
     defaults = _defaults(config, table)
     try:
         crud = CrudMapper(table, entity=settings.entity, source=settings.source)
     except ValueError as error:
-        raise ConfigError(str(error), "--source, or bus.source in ddbrelay.toml") from None
+        hint = "--source, or bus.source in ddbrelay.toml"
+        raise _about(config, "source", str(error), hint) from None
     preset = None
     if settings.preset is not None or not source.rules:
         preset = preset_of(
@@ -220,148 +232,3 @@ def _validator(file: Path) -> Validator:
         raise ValueError(f"cannot read the schema {file}: {error.strerror}") from None
     except SchemaError as error:
         raise ValueError(f"{file} is no JSON Schema: {error}") from None
-
-
-# The user's own function
-
-
-class OwnChange(Change):
-    """A change whose numbers are all numbers, `Digits` where Python would round them."""
-
-    __slots__ = ("_of",)
-
-    def __init__(self, of: Change) -> None:
-        super().__init__(of.record, of.shard_id, of.origin)
-        self._of = of
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        keys: dict[str, Any] = exact(super().keys)
-        return keys
-
-    @property
-    def new(self) -> dict[str, Any] | None:
-        image: dict[str, Any] | None = exact(super().new)
-        return image
-
-    @property
-    def old(self) -> dict[str, Any] | None:
-        image: dict[str, Any] | None = exact(super().old)
-        return image
-
-    @property
-    def changed(self) -> list[str]:
-        return self._of.changed
-
-    def order_by(self, key: bytes) -> None:
-        self._of.order_by(key)
-
-
-class OwnMapper:
-    """A function of the user's own, which gets a change whose redacted attributes are hidden.
-
-    It returns an event, a sequence of them, a Skip, a Reject, or None to skip. What it raises parks
-    the record, with the last lines of the traceback.
-    """
-
-    def __init__(self, function: Any, defaults: Defaults) -> None:
-        self._function = function
-        self._source = defaults.source or f"ddbrelay.{defaults.table}"
-        self._redact = redaction_paths(defaults.redact, ("redact",))
-
-    def __call__(self, change: Change) -> Mapped:
-        change.reveal()
-        if self._redact:
-            change.redact(self._redact)
-        try:
-            result = self._function(OwnChange(change))
-        except (Exception, SystemExit) as error:
-            return Reject(f"{type(error).__name__} in the mapper: {_trace(error)}", _OWN)
-        return self._checked(result, change)
-
-    def _checked(self, result: Any, change: Change) -> Mapped:
-        if result is None:
-            return Skip(_OWN)
-        if isinstance(result, Skip | Reject):
-            return result
-        events = result.events if isinstance(result, Several) else result
-        events = [events] if isinstance(events, Event) else events
-        if not isinstance(events, Sequence) or not all(isinstance(one, Event) for one in events):
-            return Reject(
-                f"the mapper returned {type(result).__name__}, "
-                "not an Event, a sequence of them, a Skip, a Reject or None",
-                _OWN,
-            )
-        made = []
-        for number, event in enumerate(events):
-            whole = self._whole(event, change, number)
-            if never := refused(whole):
-                return Reject(f"the mapper made what no event can be: {never.reason}", _OWN)
-            made.append(whole)
-        if not made:
-            return Skip(_OWN)
-        return made[0] if len(made) == 1 else Several(tuple(made))
-
-    def _whole(self, event: Event, change: Change, place: int) -> Event:
-        from msgspec.structs import replace
-
-        rule = event.rule or (_OWN if place == 0 else f"{_OWN}-{place + 1}")
-        event_id = stable_id(change.event_id, rule, place)
-        return replace(
-            event,
-            source=event.source or self._source,
-            resources=event.resources or (change.stream_arn, event_id),
-            time=change.time if event.time is None else event.time,
-            rule=rule,
-        )
-
-
-def _trace(error: BaseException) -> str:
-    # The first entry is our own call.
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    shown = "".join(traceback.format_list(frames[-_TRACE_LINES:])) if frames else ""
-    return f"{error}\n{shown}".rstrip()
-
-
-def _function(name: str, source: MappingSource) -> Any:
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise ConfigError(
-            f'mapper "{name}" is not module:function', "such as myapp.events:to_event"
-        )
-    folder = str(source.file.parent if source.file is not None else Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
-            f"{error.name}."
-        ):
-            raise ConfigError(
-                f'mapper "{name}": there is no module "{error.name}"',
-                f"it is looked for in {folder} and where Python is installed",
-            ) from None
-        raise ConfigError(
-            f'mapper "{name}" cannot be imported: {type(error).__name__}: {error}{_line_of(error)}',
-            "-vv shows more",
-        ) from error
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise ConfigError(f'mapper "{name}": {module_name} has no function "{attribute}"')
-    if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
-        raise ConfigError(
-            f'mapper "{name}" is asynchronous', "it maps one change at a time: def, not async def"
-        )
-    return found
-
-
-def _line_of(error: BaseException) -> str:
-    """Where in a file an import failed, in words."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename not in {__file__, _IMPORTLIB}
-    ]
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

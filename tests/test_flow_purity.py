@@ -27,6 +27,7 @@ MAY_BE_IMPORTED = {
     "ipaddress",
     "jmespath",
     "json",
+    "math",
     "msgspec",
     "operator",
     "random",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,28 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
         return 5  # type: ignore[return-value]
     if kind == "long":
         return event_of("x" * 129, {})
+    if kind == "exit":
+        raise SystemExit(3)
+    if kind == "hide":
+        change.redact([["n"]])
+        return Reject("hidden")
+    if kind in BAD:
+        return BAD[kind]
     raise LookupError("no such kind")
+
+
+E = Event
+BAD = {
+    "text": E("s", "A", "{}"),  # type: ignore[arg-type]
+    "json": E("s", "A", b"{no"),
+    "array": E("s", "A", b"[1]"),
+    "time": E("s", "A", b"{}", time="x"),  # type: ignore[arg-type]
+    "bus": E("s", "A", b"{}", bus=5),  # type: ignore[arg-type]
+    "resources": E("s", "A", b"{}", resources="abc"),  # type: ignore[arg-type]
+    "joint": E("s", "A", b"{}", rule="a + b"),
+    "twice": [E("s", "A", b"{}"), E("s", "A", b"{}", rule="r"), E("s", "A", b"{}", rule="r")],
+    "reason": Skip(5),  # type: ignore[arg-type]
+}
 
 
 checked: OwnFunction = to_event
@@ -103,6 +125,16 @@ def test_it_may_say_that_there_is_no_event(own: Any, key: str, result: Skip | Re
         ("wrong", "the mapper returned int, not an Event"),
         ("long", "longer than 128 characters"),
         ("raise", "LookupError in the mapper: no such kind"),
+        ("exit", "SystemExit in the mapper: 3"),
+        ("text", "its detail is of type str"),
+        ("json", "its detail is no JSON object"),
+        ("array", "its detail is no JSON object"),
+        ("time", "its time is of type str"),
+        ("bus", "its bus is of type int"),
+        ("resources", "its resources is of type str"),
+        ("joint", 'its rule has " + " in it'),
+        ("twice", "two events of a change with the same rule"),
+        ("reason", "a Skip without a text as its reason"),
     ],
 )
 def test_what_goes_wrong_in_it_parks_the_record(own: Any, key: str, says: str) -> None:
@@ -124,6 +156,21 @@ def test_it_never_sees_what_is_redacted(own: Any) -> None:
     result = mapper(change("one", new={"id": "one", "n": 5}))
     assert isinstance(result, Event)
     assert result.detail == b'{"n":"[redacted]","double":"[redacted][redacted]"}'
+
+
+def test_what_it_redacts_itself_is_hidden_everywhere(own: Any) -> None:
+    source = change("hide", new={"id": "hide", "n": 5})
+    assert own()(source) == Reject("hidden")
+    assert source.new == {"id": "hide", "n": "[redacted]"}
+
+
+def test_its_events_get_the_envelope_and_no_integer_that_putevents_refuses(own: Any) -> None:
+    mapper = own('envelope = "metadata"')
+    event = mapper(change("one", new={"id": "one", "n": 2**63 - 1}))
+    assert isinstance(event, Event)
+    detail = json.loads(event.detail)
+    assert detail["data"] == {"n": 2**63 - 1, "double": str(2**64 - 2)}
+    assert detail["metadata"]["table"] == "users"
 
 
 def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from ddbrelay import config
 from ddbrelay.flow.change import Change
-from ddbrelay.flow.mapping import Event, Reject, Skip, envelopes, presets
+from ddbrelay.flow.mapping import CrudMapper, Event, Reject, Skip, envelopes, presets
 from ddbrelay.flow.mapping.making import Defaults, MappingError
 from ddbrelay.flow.mapping.presets import Outbox, SingleTable
+from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
 from ddbrelay.testing.builders import ORIGIN, change
 from ddbrelay.testing.clock import EPOCH
 
@@ -78,6 +79,7 @@ def test_a_payload_is_a_map_or_json_text_copied_digit_for_digit(
         ({"eventType": ...}, 'the event type, attribute "eventType", is no text'),
         ({"eventType": "x" * 129}, "the detail type is longer than 128 characters"),
         ({"eventType": ""}, "the detail type is empty"),
+        ({"occurredAt": "1_770_091_506"}, "it is neither an ISO time"),
         ({"occurredAt": "yesterday"}, 'attribute "occurredAt": it is neither an ISO time'),
         ({"source": "aws.orders"}, "must not begin with aws."),
         ({"source": 5}, 'the source, attribute "source", is no text'),
@@ -103,6 +105,7 @@ def test_only_inserts_count(name: str) -> None:
         (1770091506, 1770091506.0),
         (1770091506123, 1770091506.123),
         ("1770091506", 1770091506.0),
+        ("20260203", 1770076800.0),
         ("2026-02-03T05:05:06+01:00", 1770091506.0),
         (..., EPOCH),
     ],
@@ -130,6 +133,33 @@ def test_events_of_one_aggregate_follow_one_another() -> None:
     rejected = change("m4", new=ITEM | {"payload": 5})
     outbox()(rejected)
     assert rejected.item_key == first.item_key
+
+
+def test_events_that_a_rule_takes_before_the_outbox_stay_in_the_line_of_their_aggregate() -> None:
+    specs = [{"when": {"new": {"eventType": ["OrderPlaced"]}}, "detail_type": "Placed"}]
+    rules = compile_rules(specs, DEFAULTS, CrudMapper("outbox"))
+    mapper = RuleMapper(rules, DEFAULTS, outbox())
+    first, second = placed(), placed(eventType="OrderPaid")
+    assert [one.rule for one in map(mapper, (first, second)) if isinstance(one, Event)] == [
+        "Placed",
+        "outbox",
+    ]
+    assert first.item_key == second.item_key == b'{"aggregateId":{"S":"order-7"}}'
+
+
+@pytest.mark.parametrize(
+    ("payload", "detail"),
+    [
+        ('{"a": 92233720368547758080}', b'{"a":"92233720368547758080"}'),
+        ('{"a": [-9223372036854775809, 9223372036854775807, 1e30, "99999999999999999999"]}', None),
+        ({"a": 10**30}, b'{"a":"1000000000000000000000000000000"}'),
+    ],
+)
+def test_an_integer_beyond_64_bits_becomes_text(payload: Any, detail: bytes | None) -> None:
+    event = outbox()(placed(payload=payload))
+    assert isinstance(event, Event)
+    expected = b'{"a":["-9223372036854775809",9223372036854775807,1e30,"99999999999999999999"]}'
+    assert event.detail == (detail or expected)
 
 
 def test_without_an_aggregate_the_item_is_on_its_own() -> None:

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbrelay.flow.change import REDACTED, Change
+from ddbrelay.flow.change import REDACTED, Change, UndecodableError
+from ddbrelay.flow.mapping import CrudMapper, Reject
+from ddbrelay.flow.mapping.making import Defaults
+from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
 from ddbrelay.testing.builders import change
 
 SECRET = "4111-1111"
@@ -74,8 +77,64 @@ def test_a_second_redaction_adds_to_the_first_and_both_can_be_taken_back() -> No
 def test_an_image_that_cannot_be_read_is_left_out(image: bytes) -> None:
     source = change("a", new=image)
     source.redact([("card",)])
-    assert source.new is None
+    with pytest.raises(UndecodableError, match="cannot be read, and must not be shown"):
+        _ = source.new
     assert SECRET.encode() not in msgspec.json.encode(source.record)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ('{"card": "4111", "n": 1.10}', '{"card":"[redacted]","n":1.10}'),
+        ('[{"card": 1}, {"n": 2}]', '[{"card":"[redacted]"},{"n": 2}]'),
+        ('{"inner": {"card": 1}}', '{"inner": {"card": 1}}'),
+        ("no JSON", "no JSON"),
+        ("", ""),
+    ],
+)
+def test_a_path_goes_into_json_text_too(text: str, hidden: str) -> None:
+    source = change("a", new={"id": "a", "payload": text})
+    source.redact([("payload", "card")])
+    assert source.new == {"id": "a", "payload": hidden}
+
+
+def explained(when: dict[str, Any], *redact: str, **rule: Any) -> str:
+    defaults, crud = Defaults("users", redact=redact), CrudMapper("users")
+    specs = [{"when": when, "detail_type": "A", "continue": True}, {"detail_type": "B", **rule}]
+    mapper = RuleMapper(compile_rules(specs, defaults, crud), defaults)
+    source = change("a", new=ITEM, old=ITEM | {"card": "4222"}, event_name="MODIFY")
+    return "".join(repr(verdict.findings) for verdict in mapper.explain(source))
+
+
+@pytest.mark.parametrize(
+    ("when", "redact"),
+    [
+        ({"diff": {"card": {"before": ["x"]}}}, "card"),
+        ({"new": {"address": {"street": ["x"]}}}, "address.street"),
+        ({"new": {"address": [{"exists": True}]}}, "address.street"),
+        (
+            {"dynamodb": {"NewImage": {"address": {"M": {"street": {"S": ["x"]}}}}}},
+            "address.street",
+        ),
+        ({"new": {"orders": {"card": ["x"]}}}, "orders.card"),
+    ],
+)
+def test_an_explanation_shows_nothing_of_what_is_redacted(
+    when: dict[str, Any], redact: str
+) -> None:
+    assert SECRET in explained(when) or "4222" in explained(when)
+    for hidden in (explained(when, redact), explained(when, redact=[redact])):
+        assert SECRET not in hidden
+        assert "4222" not in hidden
+        assert REDACTED in hidden
+
+
+@pytest.mark.parametrize("image", [b"[1]", b'{"id": {"S": "a"}, "card": {"S": "\\ud800"}}'])
+def test_what_cannot_be_read_is_not_published_without_what_is_redacted(image: bytes) -> None:
+    defaults, crud = Defaults("users", redact=("card",)), CrudMapper("users")
+    mapper = RuleMapper([], defaults, crud)
+    result = mapper(change("a", new=image))
+    assert isinstance(result, Reject)
 
 
 values = st.recursive(

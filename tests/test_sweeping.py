@@ -26,7 +26,7 @@ from ddbrelay.testing import clock
 from ddbrelay.testing.builders import change
 from ddbrelay.testing.contracts import SinkContract
 
-EVENT = Event("shop", "OrderPlaced", b"{}")
+EVENT = Event("shop", "OrderPlaced", b"{}", rule="outbox")
 IMAGE = {"id": "a", "eventType": "OrderPlaced", "payload": {"total": 5}, "occurredAt": 17}
 
 

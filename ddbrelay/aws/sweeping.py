@@ -24,6 +24,7 @@ from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.change import REDACTED, Change, UndecodableError
 from ddbrelay.flow.change.attributes import attributes_of
+from ddbrelay.flow.mapping.presets import OUTBOX_RULE
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
@@ -230,7 +231,9 @@ class SweepingSink:
     async def send(self, items: Sequence[Item]) -> Receipt:
         receipt = await self._inner.send(items)
         for item, _ in receipt.accepted:
-            if not item.rest and item.change.event_name == "INSERT":
+            # What another rule made of an item is no reason to take it away.
+            inserted = item.change.event_name == "INSERT"
+            if inserted and not item.rest and item.event.rule == OUTBOX_RULE:
                 self._take(item.change)
         self._pump()
         return receipt

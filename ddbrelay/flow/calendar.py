@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
+_NUMBER = re.compile(r"-?[0-9]{9,}(\.[0-9]+)?").fullmatch
+"""Seconds as text; fewer digits than nine are a date of ISO 8601's basic form."""
 _MILLISECONDS = 1e11
 """A number beyond this counts milliseconds: as seconds it would lie in the year 5138."""
 
@@ -26,11 +30,13 @@ def epoch_of(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError("it is neither an ISO time nor a number of seconds")
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        number = _from_text(str(value))
+    if isinstance(value, str) and not _NUMBER(value):
+        number = _from_text(value)
     else:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
         if abs(number) > _MILLISECONDS:
             number /= 1000
     if not 0 <= number < _END:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import Change, Origin, UndecodableError
+from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.packing import Item, packed, too_large
 from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
 
+_HIDDEN = f'"{REDACTED}"'.encode()
+_BLIND = "what is redacted cannot be matched again, and the mapping now skips it"
 NO_EVENT = "no event is stored of it, since it could not be mapped"
 """Why a letter stays when its record is not mapped again."""
 
@@ -83,7 +85,7 @@ class Preparation:
             change = self.change(letter, stored)
             # First of all: it takes out of the change what must not be shown.
             mapped = self._events(change, stored)
-            _ = change.item_key
+            _ = change.typed_keys
         except UndecodableError as error:
             return Stays(f"its keys cannot be read: {error}", change)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -93,6 +95,9 @@ class Preparation:
         if isinstance(mapped, Reject):
             return Stays(mapped.reason, change)
         if isinstance(mapped, Skip):
+            if _HIDDEN in stored.record:
+                # A rule that looks at it cannot match any more, which is no reason to forget it.
+                return Stays(f"{_BLIND}: {mapped.reason}", change)
             return Skipped(change, mapped.reason)
         events = tuple(event for event in mapped if event is not None)
         item = packed(change, mapped, self.claim_check)
@@ -106,7 +111,10 @@ class Preparation:
     def change(self, letter: Parked, stored: DeadLetter) -> Change:
         """The stored record; msgspec.DecodeError where it is none."""
         record = msgspec.json.decode(stored.record, type=Record)
-        return Change(record, letter.shard_id, Origin(self.table, letter.stream_arn))
+        change = Change(record, letter.shard_id, Origin(self.table, letter.stream_arn))
+        # It stands in the line in which it was parked, whatever its mapping says of it today.
+        change.order_by(letter.item_key)
+        return change
 
     def _events(
         self, change: Change, stored: DeadLetter

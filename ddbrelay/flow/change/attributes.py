@@ -165,9 +165,9 @@ def _normalised(text: str) -> int | str | msgspec.Raw:
     try:
         exact = Decimal(text)
     except InvalidOperation:
-        raise UndecodableError(f"not a number: {text[:80]!r}") from None
+        raise UndecodableError("not a number") from None
     if not exact.is_finite():
-        raise UndecodableError(f"not a number: {text[:80]!r}")
+        raise UndecodableError("not a number, or not a finite one")
     return _number(str(exact))
 
 
@@ -194,9 +194,36 @@ def _without(value: Any, path: Sequence[str]) -> Any:
         return {"S": REDACTED}
     if not isinstance(value, dict):
         return value
+    if isinstance(text := value.get("S"), str):
+        return {"S": _without_in_json(text, path)}
     if isinstance(elements := value.get("L"), list):
         return {"L": [_without(element, path) for element in elements]}
     members = value.get("M")
     if not isinstance(members, dict) or path[0] not in members:
         return value
     return {"M": members | {path[0]: _without(members[path[0]], path[1:])}}
+
+
+def _without_in_json(text: str, path: Sequence[str]) -> str:
+    """A text with what lies at the path replaced, where it is JSON; every other digit stays."""
+    found = _hidden(msgspec.Raw(text.encode("utf-8", "surrogatepass")), path)
+    return text if found is None else bytes(found).decode()
+
+
+def _hidden(raw: msgspec.Raw, path: Sequence[str]) -> msgspec.Raw | None:
+    """The piece of JSON without what lies at the path; None where nothing does."""
+    if not path:
+        return msgspec.Raw(msgspec.json.encode(REDACTED))
+    try:
+        inside = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | list[msgspec.Raw])
+    except (*_NO_JSON, msgspec.ValidationError):
+        return None
+    if isinstance(inside, list):
+        hidden = [_hidden(one, path) for one in inside]
+        if all(one is None for one in hidden):
+            return None
+        pairs = zip(inside, hidden, strict=True)
+        return msgspec.Raw(msgspec.json.encode([one if new is None else new for one, new in pairs]))
+    if path[0] not in inside or (new := _hidden(inside[path[0]], path[1:])) is None:
+        return None
+    return msgspec.Raw(msgspec.json.encode(inside | {path[0]: new}))

@@ -38,13 +38,24 @@ class Origin:
 class Change:
     """What one record says; decoded piece by piece, when asked."""
 
-    __slots__ = ("_item_key", "_keys", "_new", "_old", "_whole", "origin", "record", "shard_id")
+    __slots__ = (
+        "_item_key",
+        "_keys",
+        "_left_out",
+        "_new",
+        "_old",
+        "_whole",
+        "origin",
+        "record",
+        "shard_id",
+    )
 
     def __init__(self, record: Record, shard_id: str, origin: Origin) -> None:
         self.record = record
         self.shard_id = shard_id
         self.origin = origin
         self._whole: Record | None = None
+        self._left_out = False
         self._item_key: bytes | None = None
         self._keys: dict[str, Any] | None = None
         self._new: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
@@ -140,6 +151,7 @@ class Change:
     def new(self) -> dict[str, Any] | None:
         """The item after the change, None where the stream's view type or the change has none."""
         if self._new is msgspec.UNSET:
+            self._refuse_left_out()
             self._new = plain_image(self.record.dynamodb.new_image)
         return self._new
 
@@ -147,8 +159,13 @@ class Change:
     def old(self) -> dict[str, Any] | None:
         """The item before the change, None where the stream's view type or the change has none."""
         if self._old is msgspec.UNSET:
+            self._refuse_left_out()
             self._old = plain_image(self.record.dynamodb.old_image)
         return self._old
+
+    def _refuse_left_out(self) -> None:
+        if self._left_out:
+            raise UndecodableError("an image that cannot be read, and must not be shown")
 
     @property
     def changed(self) -> list[str]:
@@ -198,6 +215,10 @@ class Change:
             record, dynamodb=msgspec.structs.replace(record.dynamodb, **images)
         )
         self._new = self._old = msgspec.UNSET
+        self._left_out = self._left_out or any(
+            image is msgspec.UNSET and getattr(record.dynamodb, name) is not msgspec.UNSET
+            for name, image in images.items()
+        )
 
     @property
     def is_redacted(self) -> bool:
@@ -208,4 +229,5 @@ class Change:
         """Take back every redaction: the change is to be mapped once more."""
         if self._whole is not None:
             self.record, self._whole = self._whole, None
+            self._left_out = False
             self._new = self._old = msgspec.UNSET

@@ -21,7 +21,7 @@ _TYPED_IMAGES = frozenset({"Keys", "NewImage", "OldImage"})
 _ABSENT = {"exists": False}
 
 
-def pattern_of(when: Mapping[str, Any], path: Path, table: str) -> tuple[Pattern, bool]:
+def pattern_of(when: Mapping[str, Any], path: Path) -> tuple[Pattern, bool]:
     """The compiled pattern, and whether it is in the form of Lambda's filters.
 
     MappingError for what is no pattern, and for one that can never match, at its place.
@@ -38,7 +38,7 @@ def pattern_of(when: Mapping[str, Any], path: Path, table: str) -> tuple[Pattern
         if lambda_form:
             values["eventSource"] = ["aws:dynamodb"]
         else:
-            values |= {"ttl": [True, False], "table": [table]}
+            values["ttl"] = [True, False]
         if (never := impossible(pattern, values)) is not None:
             raise never
     except PatternError as error:
@@ -98,12 +98,18 @@ def _check_typed(when: Mapping[str, Any], path: Path) -> None:
 
 def _check_attributes(attributes: Mapping[str, Any], path: Path) -> None:
     for attribute, typed in attributes.items():
-        if attribute == _OR or not isinstance(typed, Mapping):
+        if attribute == _OR:
             continue
+        if not isinstance(typed, Mapping):
+            raise MappingError(
+                f"can never match: {attribute} has a type in this form",
+                (*path, attribute),
+                hint='such as {S = ["text"]}',
+            )
         for kind, value in typed.items():
             place = (*path, attribute)
             _known(kind, _TYPES, place, "an attribute value")
-            if kind == "N" and isinstance(value, list) and any(map(_is_number, value)):
+            if kind == "N" and isinstance(value, list) and all(map(_is_number, value)):
                 raise MappingError(
                     "can never match: in this form a number is a text", (*place, kind), hint='"5"'
                 )

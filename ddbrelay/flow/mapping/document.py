@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -49,6 +50,10 @@ TYPED_TOP = (
     *("eventVersion", "userIdentity", "dynamodb"),
 )
 """The fields of a record in the form in which Lambda's filters see it."""
+_SAFE_DIGITS = 19
+_LONG = re.compile(rb"[0-9]{19}").search
+_TOKENS = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"|-?[0-9]+[.eE][0-9.eE+-]*|(-?[0-9]+)')
+_INT64 = range(-(2**63), 2**63)
 
 
 class Document:
@@ -100,6 +105,8 @@ class TypedDocument:
             return change.event_id
         if name == "eventSource":
             return "aws:dynamodb"
+        if name == "eventVersion":
+            return "1.1"
         if name == "eventSourceARN":
             return change.stream_arn
         if name == "awsRegion":
@@ -156,3 +163,17 @@ encode: Callable[[Any], bytes] = msgspec.json.Encoder(
 ).encode
 """What an expression gave, as JSON, every digit kept. TypeError for what JSON has no form for,
 OverflowError for an integer beyond 64 bits."""
+
+
+def small_integers(detail: bytes) -> bytes:
+    """The same JSON with each integer beyond 64 bits, which PutEvents refuses, as text."""
+    if _LONG(detail) is None:
+        return detail
+    return _TOKENS.sub(_small, detail)
+
+
+def _small(token: re.Match[bytes]) -> bytes:
+    text = token[0]
+    if token[1] is None or len(text) < _SAFE_DIGITS or int(text) in _INT64:
+        return text
+    return b'"%s"' % text

@@ -6,8 +6,9 @@ Beyond the specification, numbers keep all of their digits.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from typing import Any
 
 import jmespath
@@ -17,6 +18,8 @@ import jmespath.visitor
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
 
+_PRECISE = Context(prec=100)
+"""DynamoDB's numbers have 38 digits, from 1E-130 to 9.9E+125."""
 _NUMBERS = ("Decimal", "Digits")
 _OWN_SCOPE = frozenset({"subexpression", "index_expression", "pipe"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
@@ -87,7 +90,7 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._tree = _parsed(text)
+        self._tree = _exact(text, _parsed(text))
         _check_functions(text, self._tree)
         found = set(_root_fields(self._tree))
         for name in sorted(found - {"*"}):
@@ -123,7 +126,8 @@ class Expression:
                 value = value.get(name) if type(value) is dict else None
             return value
         try:
-            return _interpreter.visit(self._tree, document.part(self.fields, event_id))
+            with localcontext(_PRECISE):
+                return _interpreter.visit(self._tree, document.part(self.fields, event_id))
         except jmespath.exceptions.JMESPathTypeError as error:
             expected = " or ".join(error.expected_types)
             raise EvaluationError(
@@ -159,6 +163,29 @@ def _parsed(text: str) -> Any:
         raise ExpressionError(f"not JMESPath: {_first(error)}", 0) from None
     except RecursionError:
         raise ExpressionError("this JMESPath is nested too deep", 0) from None
+
+
+def _exact(text: str, tree: Any) -> Any:
+    """The tree, of which the parser keeps a copy, with its numbers as decimals."""
+    if not isinstance(tree, dict):
+        return tree
+    made = {**tree, "children": [_exact(text, child) for child in tree.get("children", ())]}
+    if tree["type"] == "literal":
+        try:
+            made["value"] = _decimal(tree["value"])
+        except ValueError as error:
+            raise ExpressionError(str(error), max(text.find("`"), 0)) from None
+    return made
+
+
+def _decimal(value: Any) -> Any:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number that JSON cannot have")
+        return Decimal(repr(value))
+    if isinstance(value, dict):
+        return {name: _decimal(one) for name, one in value.items()}
+    return [_decimal(one) for one in value] if isinstance(value, list) else value
 
 
 def _first(error: BaseException) -> str:

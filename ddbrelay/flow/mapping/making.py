@@ -10,7 +10,7 @@ from typing import Any
 from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.crud import CrudMapper, image_of
-from ddbrelay.flow.mapping.document import Document, encode
+from ddbrelay.flow.mapping.document import Document, encode, small_integers
 from ddbrelay.flow.mapping.envelopes import ENVELOPES, Frame, envelope_of
 from ddbrelay.flow.mapping.events import (
     MAX_DETAIL_TYPE,
@@ -103,8 +103,6 @@ class Maker:
             reason = f"cannot be read: {error}"
         except EvaluationError as error:
             reason = str(error)
-        except OverflowError:
-            reason = "a number in the detail is beyond 64 bits"
         except (TypeError, ValueError) as error:
             reason = f"the detail cannot be written as JSON: {error}"
         return Reject(f'rule "{self._name}": {reason}', self._name)
@@ -124,7 +122,7 @@ class Maker:
             value = self._detail(document, event_id)
             if not isinstance(value, dict):
                 raise EvaluationError(f"the detail is {_kind(value)}, not an object")
-            detail = encode(value)
+            detail = small_integers(encode(value))
         if self._envelope is not None:
             detail = self._envelope(change, Frame(event_id, source, detail_type, time), detail)
         if self._valid is not None and (wrong := self._valid(detail)) is not None:

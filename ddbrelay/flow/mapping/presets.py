@@ -11,11 +11,13 @@ import msgspec
 from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.crud import CrudMapper
-from ddbrelay.flow.mapping.document import encode, exact
+from ddbrelay.flow.mapping.document import encode, exact, small_integers
 from ddbrelay.flow.mapping.envelopes import Enveloped, Frame, envelope_of
 from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped, Reject, Skip, refused
 from ddbrelay.flow.mapping.making import Defaults, MappingError
+from ddbrelay.flow.mapping.redaction import redaction_paths
 
+_REDACT = ("redact",)
 PRESETS = ("crud", "outbox", "single-table")
 ONLY_INSERTS = "only inserts count"
 NO_ENTITY = "no entity"
@@ -27,7 +29,8 @@ _OUTBOX = {
     "occurred_at": "occurredAt",
     "source": "source",
 }
-_OUTBOX_RULE = "outbox"
+OUTBOX_RULE = "outbox"
+"""What the ledger has the events of an outbox under."""
 _OUTBOX_KEYS = frozenset({*_OUTBOX, "after", "ttl_attribute", "ttl"})
 _SINGLE_TABLE_KEYS = frozenset({"key", "separator", "entities"})
 
@@ -51,6 +54,12 @@ class Outbox:
         self._event_type, self._payload = names["event_type"], names["payload"]
         self._aggregate_id, self._occurred_at = names["aggregate_id"], names["occurred_at"]
         self._source_attribute = names["source"]
+        if any(path[0] == self._aggregate_id for path in redaction_paths(defaults.redact, _REDACT)):
+            raise MappingError(
+                f'"{self._aggregate_id}" is the aggregate id, by which events are kept in order: '
+                "it cannot be redacted",
+                _REDACT,
+            )
         self._source = defaults.source or f"ddbrelay.{defaults.table}"
         self._envelope = envelope_of(defaults.envelope)
 
@@ -58,12 +67,12 @@ class Outbox:
         if change.event_name != "INSERT":
             return Skip(ONLY_INSERTS)
         try:
-            self._follow_aggregate(change)
+            self.follow_aggregate(change)
             return self._event(change)
         except UndecodableError as error:
-            return Reject(f"cannot be read: {error}", _OUTBOX_RULE)
+            return Reject(f"cannot be read: {error}", OUTBOX_RULE)
         except (ValueError, OverflowError) as error:
-            return Reject(f"outbox: {error}", _OUTBOX_RULE)
+            return Reject(f"outbox: {error}", OUTBOX_RULE)
 
     def _event(self, change: Change) -> Event:
         item = exact(change.new)
@@ -88,7 +97,7 @@ class Outbox:
             frame = Frame(change.event_id, source, detail_type, time, known)
             detail = self._envelope(change, frame, detail)
         resources = (change.stream_arn, change.event_id)
-        event = Event(source, detail_type, detail, resources, time, _OUTBOX_RULE)
+        event = Event(source, detail_type, detail, resources, time, OUTBOX_RULE)
         never = refused(event)
         if never is not None:
             raise ValueError(never.reason)
@@ -97,7 +106,7 @@ class Outbox:
     def _data(self, item: Mapping[str, Any]) -> bytes:
         payload = item.get(self._payload)
         if isinstance(payload, dict):
-            return encode(payload)
+            return small_integers(encode(payload))
         if not isinstance(payload, str):
             raise ValueError(
                 f'the payload, attribute "{self._payload}", is neither a map nor JSON text'
@@ -105,14 +114,20 @@ class Outbox:
         try:
             # Every value is looked at, and none of them changed.
             msgspec.json.decode(payload, type=dict[str, Any])
-            return msgspec.json.format(payload.encode(), indent=-1)
+            return small_integers(msgspec.json.format(payload.encode(), indent=-1))
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             raise ValueError(
                 f'the payload, attribute "{self._payload}", is no JSON object'
             ) from None
 
-    def _follow_aggregate(self, change: Change) -> None:
-        aggregate = change.attribute(self._aggregate_id)
+    def follow_aggregate(self, change: Change) -> None:
+        """Put the events of an insert in one line with those of its aggregate."""
+        if change.event_name != "INSERT":
+            return
+        try:
+            aggregate = change.attribute(self._aggregate_id)
+        except UndecodableError:
+            return
         if aggregate is not None:
             change.order_by(msgspec.json.encode({self._aggregate_id: aggregate}))
 

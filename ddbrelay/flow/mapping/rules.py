@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.change import REDACTED, Change, UndecodableError
+from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.checks import pattern_of
 from ddbrelay.flow.mapping.crud import CrudMapper
 from ddbrelay.flow.mapping.document import Document, TypedDocument
@@ -23,8 +23,9 @@ from ddbrelay.flow.mapping.events import (
     stable_id,
 )
 from ddbrelay.flow.mapping.making import Defaults, Maker, MappingError
-from ddbrelay.flow.mapping.patterns import NOT_THERE, Finding, Pattern, covers
-from ddbrelay.flow.mapping.presets import NO_ENTITY, unknown_key
+from ddbrelay.flow.mapping.patterns import Finding, Pattern, covers
+from ddbrelay.flow.mapping.presets import NO_ENTITY, OUTBOX_RULE, Outbox, unknown_key
+from ddbrelay.flow.mapping.redaction import redaction_paths
 
 NO_RULE = "no rule"
 _MAKING = frozenset(
@@ -34,8 +35,7 @@ _MAKING = frozenset(
     }
 )
 _KEYS = _MAKING | {"name", "when", "skip", "redact", "continue"}
-_DOCUMENT = frozenset({"new", "old", "keys", "diff"})
-_RESERVED = frozenset({NO_RULE, NO_ENTITY})
+_RESERVED = frozenset({NO_RULE, NO_ENTITY, OUTBOX_RULE})
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class RuleMapper:
 
     def __call__(self, change: Change) -> Mapped:
         change.reveal()
+        if isinstance(self._otherwise, Outbox):
+            self._otherwise.follow_aggregate(change)
         document, typed = Document(change), TypedDocument(change)
         matched: list[Rule] = []
         skipped: Rule | None = None
@@ -136,16 +138,15 @@ class RuleMapper:
         """Each rule that was tried, in order, and why it did or did not match."""
         change.reveal()
         document, typed = Document(change), TypedDocument(change)
+        shown = self._shown(change)
         tried: list[tuple[Rule, bool, list[Finding]]] = []
         for rule in self.rules:
             try:
                 matched = rule.matches(document, typed)
-                findings = (
-                    rule.when.explain(typed if rule.lambda_form else document) if rule.when else []
-                )
+                findings = _findings(rule, document, typed, shown)
             except UndecodableError as error:
                 matched, findings = False, [Finding("", "what can be read", str(error), ok=False)]
-            tried.append((rule, matched, self._hidden(findings, rule)))
+            tried.append((rule, matched, findings))
             if matched and not rule.goes_on:
                 break
         raising = [rule for rule, matched, _ in tried if matched and not rule.skip]
@@ -162,15 +163,24 @@ class RuleMapper:
             verdicts.append(Verdict(rule, matched, findings, result))
         return verdicts
 
-    def _hidden(self, findings: Sequence[Finding], rule: Rule) -> list[Finding]:
-        paths = {".".join(path) for path in (*self._redact, *rule.redact)}
-        return [
-            Finding(finding.path, finding.wanted, REDACTED, ok=finding.ok)
-            if finding.found != NOT_THERE
-            and any(f".{path}." in f"{finding.path}." for path in paths)
-            else finding
-            for finding in findings
-        ]
+    def _shown(self, change: Change) -> Change:
+        """The change as it may be shown: without what the file or any rule redacts."""
+        shown = Change(change.record, change.shard_id, change.origin)
+        if paths := [*self._redact, *(path for rule in self.rules for path in rule.redact)]:
+            shown.redact(paths)
+        return shown
+
+
+def _findings(rule: Rule, document: Document, typed: TypedDocument, shown: Change) -> list[Finding]:
+    """What a rule found: judged by what is there, and told by what may be shown of it."""
+    if rule.when is None:
+        return []
+    judged = rule.when.explain(typed if rule.lambda_form else document)
+    told = rule.when.explain(TypedDocument(shown) if rule.lambda_form else Document(shown))
+    return [
+        Finding(one.path, one.wanted, other.found, ok=one.ok)
+        for one, other in zip(judged, told, strict=True)
+    ]
 
 
 def compile_rules(
@@ -208,7 +218,7 @@ def _compiled(
     when = _when(spec.get("when"), (*path, "when"))
     pattern, lambda_form = None, False
     if when is not None:
-        pattern, lambda_form = pattern_of(when, (*path, "when"), defaults.table)
+        pattern, lambda_form = pattern_of(when, (*path, "when"))
     return Rule(
         name,
         {**spec, "when": when} if when is not None else spec,
@@ -235,7 +245,9 @@ def _name(spec: Mapping[str, Any], path: tuple[str | int, ...], taken: set[str])
     if not isinstance(given, str) or not given.strip() or JOINT in given or not given.isprintable():
         raise MappingError(f'a name must be a text on one line without "{JOINT}"', (*path, "name"))
     if given in _RESERVED:
-        raise MappingError(f'"{given}" is the name of what no rule matches', (*path, "name"))
+        raise MappingError(
+            f'"{given}" is a name that the ledger has for something else', (*path, "name")
+        )
     if given in taken:
         raise MappingError(f'there is an earlier rule "{given}"', (*path, "name"))
     return given
@@ -243,10 +255,14 @@ def _name(spec: Mapping[str, Any], path: tuple[str | int, ...], taken: set[str])
 
 def _when(when: object, path: tuple[str | int, ...]) -> dict[str, Any] | None:
     if isinstance(when, str):
+        text = when
         try:
-            when = msgspec.json.decode(when)
+            when = msgspec.json.decode(text)
         except msgspec.DecodeError as error:
-            raise MappingError(f"when is no JSON: {error}", path) from None
+            said, _, place = str(error).partition(" (byte ")
+            at = place.rstrip(")")
+            offset = len(text.encode()[: int(at)].decode(errors="replace")) if at else None
+            raise MappingError(f"when is no JSON: {said}", path, offset=offset) from None
     if when is None:
         return None
     if not isinstance(when, dict) or not when:
@@ -270,43 +286,3 @@ def _check_reached(index: int, rule: Rule, earlier: Iterable[Rule]) -> None:
                 ("rule", index),
                 hint="move it up, or give the earlier one continue = true",
             )
-
-
-def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[tuple[str, ...], ...]:
-    """`address.street` as its parts; a part with a dot in it stands in double quotes."""
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise MappingError("redact must be an array of attribute names", path)
-    found = []
-    for index, name in enumerate(names):
-        parts = _parts(name) if isinstance(name, str) else None
-        if not parts:
-            raise MappingError(f"{name!r} is not the name of an attribute", (*path, index))
-        if len(parts) > 1 and parts[0] in _DOCUMENT and not str(name).startswith('"'):
-            rest = ".".join(parts[1:])
-            raise MappingError(
-                f"{name!r}: redact names attributes, of both images",
-                (*path, index),
-                hint=f'"{rest}"; an attribute that is itself called {parts[0]} stands in quotes',
-            )
-        found.append(parts)
-    return tuple(found)
-
-
-def _parts(name: str) -> tuple[str, ...] | None:
-    parts: list[str] = []
-    rest = name
-    while True:
-        if rest.startswith('"'):
-            part, quote, rest = rest[1:].partition('"')
-            if not quote or (rest and not rest.startswith(".")):
-                return None
-            dot, rest = rest[:1], rest[1:]
-        else:
-            part, dot, rest = rest.partition(".")
-            if "[" in part:
-                return None
-        if not part:
-            return None
-        parts.append(part)
-        if not dot:
-            return tuple(parts)
