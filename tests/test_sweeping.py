@@ -124,6 +124,18 @@ def test_only_the_item_of_an_insert_is_swept(event_name: str) -> None:
     assert table.asked == []
 
 
+def test_an_item_that_a_rule_took_before_the_preset_stays() -> None:
+    table = Table()
+
+    async def test(sink: SweepingSink) -> None:
+        made = packed(change("a"), [Event("shop", "UserCreated", b"{}", rule="users")], None)
+        assert isinstance(made, Item)
+        await sink.send([made])
+
+    virtually(test, table)
+    assert table.asked == []
+
+
 def test_an_item_is_swept_after_the_last_event_of_its_record() -> None:
     table = Table()
 
