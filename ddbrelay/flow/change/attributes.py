@@ -106,11 +106,14 @@ def plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
 
 
 def _plain_values(image: dict[str, _Value]) -> dict[str, Any]:
-    # Most attributes are texts, and this runs for every attribute of every record.
-    return {
-        name: text if (text := value.S) is not None else _plain(value)
-        for name, value in image.items()
-    }
+    # This runs for every attribute of every record, and most are texts.
+    plain = {}
+    for name, value in image.items():
+        if (text := value.S) is not None:
+            plain[name] = text
+        else:
+            plain[name] = _plain(value)
+    return plain
 
 
 def plain(value: Any) -> Any:
@@ -151,6 +154,11 @@ def _number(text: str) -> int | str | msgspec.Raw:
     """A number digit for digit; an integer beyond 64 bits as text, since PutEvents refuses it."""
     if text.isdigit() and len(text) < 19 and text.isascii() and (text[0] != "0" or text == "0"):
         return int(text)
+    whole, point, places = text.partition(".")
+    if point and places.isdigit() and whole.isdigit() and text.isascii():
+        if whole[0] != "0" or whole == "0":
+            return _raw(text.encode())
+        return _normalised(text)
     match = _JSON_NUMBER(text)
     if match is None:
         return _normalised(text)

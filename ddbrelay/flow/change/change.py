@@ -23,6 +23,7 @@ from ddbrelay.flow.change.attributes import (
     typed_image,
 )
 
+_LEFT_OUT = "an image that cannot be read, and must not be shown"
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
 _REWRITTEN = re.compile(rb"[\\\s]").search
 
@@ -151,7 +152,8 @@ class Change:
     def new(self) -> dict[str, Any] | None:
         """The item after the change, None where the stream's view type or the change has none."""
         if self._new is msgspec.UNSET:
-            self._refuse_left_out()
+            if self._left_out:
+                raise UndecodableError(_LEFT_OUT)
             self._new = plain_image(self.record.dynamodb.new_image)
         return self._new
 
@@ -159,13 +161,10 @@ class Change:
     def old(self) -> dict[str, Any] | None:
         """The item before the change, None where the stream's view type or the change has none."""
         if self._old is msgspec.UNSET:
-            self._refuse_left_out()
+            if self._left_out:
+                raise UndecodableError(_LEFT_OUT)
             self._old = plain_image(self.record.dynamodb.old_image)
         return self._old
-
-    def _refuse_left_out(self) -> None:
-        if self._left_out:
-            raise UndecodableError("an image that cannot be read, and must not be shown")
 
     @property
     def changed(self) -> list[str]:

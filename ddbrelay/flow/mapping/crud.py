@@ -11,6 +11,7 @@ from ddbrelay.flow.mapping.events import Event, Reject, Skip, bad_source, refuse
 
 _VERBS = {"INSERT": "Created", "MODIFY": "Updated", "REMOVE": "Deleted"}
 _EXPIRED = "Expired"
+_encode = msgspec.json.Encoder().encode
 
 
 class CrudMapper:
@@ -38,8 +39,10 @@ class CrudMapper:
         return event.detail_type, verb.lower(), refused(event)
 
     def __call__(self, change: Change) -> Event | Skip | Reject:
-        name = change.event_name
-        kind = self._expired if change.ttl else self._kinds.get(name)
+        record = change.record
+        name = record.event_name
+        expired = record.identity is not None and change.ttl
+        kind = self._expired if expired else self._kinds.get(name)
         if kind is None:
             return _unknown(name)
         detail_type, rule, never = kind
@@ -53,8 +56,8 @@ class CrudMapper:
             self.source,
             detail_type,
             detail,
-            (change.stream_arn, change.event_id),
-            change.time,
+            (change.origin.stream_arn, record.event_id),
+            record.dynamodb.created_at,
             rule,
         )
 
@@ -74,7 +77,7 @@ def image_of(change: Change) -> bytes:
     UndecodableError for an image that cannot be read.
     """
     image = change.old if change.event_name == "REMOVE" else change.new
-    return msgspec.json.encode(change.keys if image is None else image)
+    return _encode(change.keys if image is None else image)
 
 
 def entity_of(table: str) -> str:
