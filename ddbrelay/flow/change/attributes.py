@@ -155,16 +155,14 @@ def _number(text: str) -> int | str | msgspec.Raw:
     if text.isdigit() and len(text) < 19 and text.isascii() and (text[0] != "0" or text == "0"):
         return int(text)
     whole, point, places = text.partition(".")
-    if point and places.isdigit() and whole.isdigit() and text.isascii():
-        if whole[0] != "0" or whole == "0":
-            return _raw(text.encode())
-        return _normalised(text)
-    match = _JSON_NUMBER(text)
-    if match is None:
-        return _normalised(text)
-    if match.lastindex is None:
-        integer = int(text)
-        return integer if integer in _INT64 and str(integer) == text else text
+    fraction = point and places.isdigit() and whole.isdigit() and text.isascii()
+    if not (fraction and (whole[0] != "0" or whole == "0")):
+        match = _JSON_NUMBER(text)
+        if match is None:
+            return _normalised(text)
+        if match.lastindex is None:
+            integer = int(text)
+            return integer if integer in _INT64 and str(integer) == text else text
     return _raw(text.encode())
 
 
