@@ -93,6 +93,22 @@ what was accepted is told before a refusal ends the run (ours): test_a_refusal_i
 only the bus of the run says that it takes events again (ours): test_what_another_bus_takes_says_nothing_of_the_one_that_is_gone
 an item whose letters are gone flows again (row 14): test_a_running_relay_goes_on_with_the_item_when_its_letters_are_gone
 letters that would wait behind nothing are not kept (row 14): TestSqliteFile::test_a_letter_that_would_wait_behind_nothing_comes_back_and_so_do_those_after_it
+the first rule that matches ends the search (ours): test_the_first_of_two_rules_that_match_counts
+of the events of a change all go or none (ours): test_all_events_of_a_change_go_or_none
+what is skipped is redacted too (ours): test_what_is_skipped_or_rejected_is_redacted_too
+a change that is mapped again is seen whole again (ours): test_rules_see_what_is_redacted_and_nobody_else
+explanations do not show what is redacted (ours): test_an_explanation_shows_nothing_of_what_is_redacted
+an image that cannot be read is left out where something of it is redacted (ours): test_an_image_that_cannot_be_read_is_left_out
+what differed is told from the images as they were written (ours): test_what_differed_is_still_known
+events of one aggregate follow one another (ours): test_events_of_one_aggregate_follow_one_another
+a later event of a change has an id of its own (ours): test_rules_that_continue_raise_several_events_each_with_its_own_id
+half a surrogate pair spoils one image and not its page (ours): test_half_a_surrogate_pair_makes_one_image_unreadable_and_not_the_page
+a detail type over 128 characters is refused (templates) (row 12): test_a_record_that_a_rule_cannot_handle_is_rejected_with_the_rules_name
+an integer that PutEvents refuses becomes text (ours): test_an_integer_beyond_64_bits_becomes_text_so_that_nothing_is_half_sent
+only what the outbox preset made is tidied (ours): test_an_item_that_a_rule_took_before_the_preset_stays
+what was redacted is not forgotten when it is mapped again (ours): test_a_record_that_was_redacted_is_not_forgotten_because_its_rule_sees_nothing_any_more
+a letter stands in the line in which it was parked (ours): test_a_letter_stands_in_the_line_in_which_it_was_parked
+an object inside an array is compared whole (ours): test_a_field_matches_the_values_that_its_list_allows
 """
 
 from guards.delivering import DELIVERING
