@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbrelay.cli.files import write_whole
 from ddbrelay.cli.text import counted, one_word, printable
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class _File:
 def write(run: Run, inferring: Inferring, folder: Path | None, *, force: bool) -> None:
     """Print the schema, or write a file for each into the folder; ConfigError where one differs."""
     from ddbrelay.errors import ConfigError
+    from ddbrelay.schemas import formatted
 
     console = run.console
     schemas = [
@@ -106,7 +107,8 @@ def write(run: Run, inferring: Inferring, folder: Path | None, *, force: bool) -
     schemas = _placed(schemas, folder, force=force)
     for one in schemas:
         if one.state != "same":
-            _save(one)
+            assert one.path is not None
+            write_whole(one.path, formatted(one.schema), make_folder=True)
         _show_file(console, one)
     for one in schemas:
         console.next_step(_line_of(run, one))
@@ -158,30 +160,6 @@ def _state_of(path: Path, schema: dict[str, Any]) -> str:
         return "other"
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _save(schema: _File) -> None:
-    from ddbrelay.errors import ConfigError
-    from ddbrelay.schemas import formatted
-
-    path = schema.path
-    assert path is not None
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".schema.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(formatted(schema.schema))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
 
 
 _STATES = {"new": "written", "same": "unchanged", "other": "replaced"}

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli.files import write_whole
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 @click.command("init", cls=Command)
@@ -46,32 +47,9 @@ def command(run: Run, force: bool) -> None:
         for name, origin in run.config.origins.items()
         if origin.startswith("flag") and name != "output"
     }
-    _write(target, render(given))
+    write_whole(target, render(given))
     if run.console.json:
         run.console.object({"file": str(target)})
     else:
         run.console.data(f"wrote {target}")
     run.console.next_step("ddbrelay provision" if settings.table else f"set table in {target.name}")
-
-
-def _write(target: Path, text: str) -> None:
-    import os
-    import tempfile
-
-    from ddbrelay.errors import ConfigError
-
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise ConfigError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)

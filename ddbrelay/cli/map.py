@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli.files import STDIN, name_of, read, records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.text import counted, printable
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ddbrelay.flow.mapping import Event, Reject, Skip
     from ddbrelay.flow.mapping.rules import Verdict
     from ddbrelay.library import Mapper
-
-_STDIN = "-"
 
 
 @dataclass
@@ -113,7 +111,7 @@ def command(
             f"{tally.parked:,} of {counted(tally.records, 'record')} would be parked",
             "--explain says what each rule makes of them",
         )
-    if files and _STDIN not in files and not explain:
+    if files and STDIN not in files and not explain:
         run.next_step(f"{_again(files)} --explain")
 
 
@@ -136,42 +134,22 @@ def _result(mapper: Mapper, record: Record, rules: int, *, explain: bool) -> _Re
 
 def _records(run: Run, files: Sequence[str]) -> Iterator[Record]:
     from ddbrelay.errors import ConfigError
-    from ddbrelay.offline import RecordError, records_of
 
     if not files and sys.stdin.isatty():
         raise ConfigError(
             "no records are given", f"{run.again('map')} FILE, or pipe them into the command"
         )
-    for file in files or (_STDIN,):
-        try:
-            yield from records_of(_read(file))
-        except RecordError as error:
-            _refuse(file, error.line, error.column, error.what)
-
-
-def _read(file: str) -> bytes:
-    from ddbrelay.errors import ConfigError
-
-    try:
-        return sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _refuse(file: str, line: int, column: int, what: str) -> NoReturn:
-    from ddbrelay.errors import ConfigError
-
-    name = "standard input" if file == _STDIN else file
-    raise ConfigError(f"{printable(name)}:{line}:{column}: {what}")
+    return records(files or (STDIN,))
 
 
 def _expectations(file: str) -> dict[str, list[Any]]:
     from ddbrelay.cli.expectations import ExpectationError, expected_in
+    from ddbrelay.errors import ConfigError
 
     try:
-        return expected_in(_read(file))
+        return expected_in(read(file))
     except ExpectationError as error:
-        _refuse(file, error.line, error.column, error.what)
+        raise ConfigError(f"{name_of(file)}:{error.line}:{error.column}: {error.what}") from None
 
 
 # What is shown

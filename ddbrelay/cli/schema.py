@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,19 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from ddbrelay.cli.files import records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.config import Config
-    from ddbrelay.flow.capture import Gap, Record
+    from ddbrelay.flow.capture import Gap
     from ddbrelay.flow.change import Change
     from ddbrelay.flow.mapping import Event, MapFunction, Mapped
     from ddbrelay.relay import Outcome, Relay
 
-_STDIN = "-"
 _MOST_RECORDS = 10_000
 _QUIET = 2.0
 """Seconds without a record after which a stream counts as read, where no bound was given."""
@@ -135,24 +134,9 @@ def _read_files(config: Config, files: Sequence[str], reader: _Reader) -> None:
     def mapper(table: str) -> MapFunction:
         return mapper_of(config, table)
 
-    for record in _records(files):
+    for record in records(files):
         change = changes.change(record)
         _tell(reader, change, mapper(change.table)(change))
-
-
-def _records(files: Iterable[str]) -> Iterator[Record]:
-    from ddbrelay.errors import ConfigError
-    from ddbrelay.offline import RecordError, records_of
-
-    for file in files:
-        name = "standard input" if file == _STDIN else printable(file)
-        try:
-            content = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
-            yield from records_of(content)
-        except OSError as error:
-            raise ConfigError(f"cannot read {name}: {error.strerror}") from None
-        except RecordError as error:
-            raise ConfigError(f"{name}:{error.line}:{error.column}: {error.what}") from None
 
 
 def _tell(reader: _Reader, change: Change, mapped: Mapped) -> None:
