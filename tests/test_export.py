@@ -11,7 +11,12 @@ import pytest
 from conftest import Cli
 from exporting import RULES
 
+from ddbrelay.aws.session import Aws
+from ddbrelay.export.existing import of_table
 from ddbrelay.export.iam import Scope
+from ddbrelay.export.model import Choices
+from ddbrelay.infra.plan import Key, Wanted
+from ddbrelay.infra.provision import provision
 
 
 @pytest.fixture
@@ -114,12 +119,85 @@ def test_a_mistake_in_the_mapping_is_told_before_anything_is_written(bare_cli: C
     assert files(bare_cli.directory) == {"ddbrelay.toml"}
 
 
+def test_the_stream_and_the_key_of_an_existing_table_are_asked_for(aws: Aws, name: str) -> None:
+    wanted = Wanted(table=name, bus=f"{name}-bus", source="x", key=Key("pk"), sort_key=Key("at"))
+    made = provision(aws, wanted)
+    found = of_table(aws, name, Choices(batch_size=7))
+    assert found == Choices(batch_size=7, stream_arn=made.stream_arn, key="pk:S", sort_key="at:S")
+    assert of_table(aws, name, Choices(key="pk:N")).key == "pk:N"
+
+
 @pytest.mark.slow
-def test_the_stream_of_an_existing_table_is_asked_for(cli: Cli, name: str) -> None:
-    cli.ok("provision")
-    done = cli.ok("export", "sam", "--existing-table", "--existing-bus", "--stdout")
-    assert "AWS::DynamoDB::Table" not in done.stdout
-    assert f":table/{name}/stream/" in done.stdout
+@pytest.mark.parametrize(
+    ("environment", "where"),
+    [
+        ({"DDBRELAY_LOCAL": "1"}, "the embedded AWS"),
+        ({"DDBRELAY_ENDPOINT_URL": "http://127.0.0.1:9"}, "the emulator at http://127.0.0.1:9"),
+        (
+            {"AWS_ENDPOINT_URL_DYNAMODB": "http://localhost:9"},
+            "the emulator at http://localhost:9",
+        ),
+    ],
+)
+def test_the_stream_of_an_emulator_is_for_no_deployment(
+    exporter: Cli, environment: dict[str, str], where: str
+) -> None:
+    account = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-west-1"}
+    exporter.environment |= account | environment
+    refused = exporter.run("export", "sam", "--existing-table")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"error: --existing-table would ask {where}, whose streams no deployment can read\n"
+        "  hint: --stream-arn arn:aws:dynamodb:REGION:ACCOUNT:table/users/stream/LABEL\n"
+    )
+
+
+@pytest.mark.slow
+def test_several_files_do_not_go_to_stdout(exporter: Cli) -> None:
+    refused = exporter.run("export", "terraform", "--stdout")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "error: export terraform writes several files, which cannot go to stdout\n  hint: --dir DIR"
+    )
+
+
+@pytest.mark.slow
+def test_preset_and_mapper_are_flags_of_an_export_too(exporter: Cli) -> None:
+    file = exporter.directory / "ddbrelay.toml"
+    file.write_text('[source]\ntable = "users"\n')
+    (exporter.directory / "mine.py").write_text("def to_event(change):\n    return None\n")
+    exporter.ok("export", "sam", "--mapper", "mine:to_event", "--dir", "one", "-q")
+    assert (exporter.directory / "one" / "function" / "mine.py").is_file()
+    template = (exporter.directory / "one" / "template.yaml").read_text()
+    assert "DDBRELAY_MAPPER: mine:to_event" in template
+    file.write_text('[source]\ntable = "users"\n')
+    many = exporter.run("export", "terraform", "--preset", "outbox", "--parallelization", "2")
+    assert many.returncode == 2
+    assert "hint: --parallelization 1" in many.stderr
+    refused = exporter.run("export", "pipes", "--mapper", "mine:to_event")
+    assert "the mapper mine:to_event cannot be exported as pipes" in refused.stderr
+
+
+@pytest.mark.slow
+def test_every_rule_that_is_no_pipe_has_a_line_and_the_next_command_can_be_typed(
+    exporter: Cli,
+) -> None:
+    words = ("--attribute", "name:S", "--attribute", "type:S", "--dir", "with space")
+    done = exporter.ok("export", "pipes", *words)
+    *notes, following = done.stderr.splitlines()
+    assert [note.partition(": ")[2].partition(":")[0] for note in notes] == [
+        'rule "email-changed" is left out',
+        'rule "placed" is left out',
+    ]
+    assert following == (
+        "next: cd 'with space' && aws cloudformation deploy --template-file template.yaml "
+        "--stack-name ddbrelay-users-pipes --capabilities CAPABILITY_IAM"
+    )
+    (exporter.directory / "ddbrelay.toml").write_text("redact = ['ssn']\n" + RULES)
+    refused = exporter.run("export", "pipes")
+    assert refused.returncode == 2
+    assert refused.stderr.count("is left out: it redacts ssn: a pipe cannot\n") == 3
+    assert "error: no rule can be exported as a pipe\n  hint: " in refused.stderr
 
 
 def statements(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -176,6 +254,29 @@ def test_no_policy_allows_every_action_or_every_resource(
         assert not any(action.endswith("*") for action in one["Action"])
         assert all(resource.startswith("arn:aws:") for resource in resources)
         assert "*" not in resources
+
+
+def test_who_provisions_may_make_the_buses_of_rules_and_turn_on_the_expiry(
+    tmp_path: Path,
+) -> None:
+    from exporting import config_of
+
+    from ddbrelay.export.policies import policy_for
+
+    head = 'preset = "outbox"\n'
+    text = head + RULES + '[outbox]\nafter = "expire"\n'
+    said = statements(policy_for("provision", config_of(tmp_path, text), "users", HERE))
+    assert "dynamodb:UpdateTimeToLive" in said["Table"]["Action"]
+    assert said["OtherBuses"]["Action"] == [
+        "events:DescribeEventBus",
+        "events:CreateEventBus",
+        "events:TagResource",
+    ]
+    assert said["OtherBuses"]["Resource"] == [HERE.bus("audit-bus")]
+    plain = config_of(tmp_path, RULES.replace("audit-bus", "default"))
+    said = statements(policy_for("provision", plain, "users", HERE))
+    assert "dynamodb:UpdateTimeToLive" not in said["Table"]["Action"]
+    assert said["OtherBuses"]["Action"] == ["events:DescribeEventBus"]
 
 
 def test_where_region_or_account_is_not_known_the_policy_counts_in_all() -> None:

@@ -74,6 +74,7 @@ def test_the_app_synthesises_and_cfn_lint_takes_the_template(
     resources: dict[str, dict[str, Any]] = json.loads(template.read_text())["Resources"]
     kinds = [one["Type"] for one in resources.values()]
     assert kinds.count("AWS::DynamoDB::Table") == (0 if choices.stream_arn else 1)
+    assert kinds.count("AWS::Events::EventBus") == (0 if choices.existing_bus else 2)
     assert kinds.count("AWS::CloudWatch::Alarm") == 4
     assert "AWS::IAM::Policy" not in kinds
     [mapping] = [
@@ -92,6 +93,9 @@ def test_what_the_stack_consists_of_stands_in_json(tmp_path: Path) -> None:
     files = cdk_project(project(tmp_path, choices=FULL))
     relay = json.loads(files["relay.json"])
     assert relay["keys"] == [{"name": "id", "type": "STRING"}, {"name": "at", "type": "NUMBER"}]
+    assert relay["otherBuses"] == ["audit-bus"]
+    [publish] = [one for one in relay["statements"] if one["Sid"] == "PublishTheEvents"]
+    assert publish["Resource"] == ["{bus}", "{otherBus:audit-bus}"]
     assert relay["mapping"]["parallelization"] == 10
     assert relay["rule"]["pattern"]["source"][0] == "myapp.users"
     assert {"app.py", "stack.py", "cdk.json", "bundle.py", "function/ddbrelay.toml"} <= set(files)

@@ -256,7 +256,7 @@ def test_a_change_that_a_rule_matches_passes_the_filters(
 
 
 @pytest.mark.slow
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(whens=RULES, one=changes(), limit=st.integers(1, 5))
 def test_of_many_changes_none_that_a_rule_matches_is_filtered_out(
     whens: list[dict[str, Any]], one: Change, limit: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ddbrelay.config import Config
 from ddbrelay.errors import ConfigError
 from ddbrelay.export.model import Choices, project_of, types_of
 from ddbrelay.export.pipes import (
+    NoPipesError,
     Pipes,
     pipe_name,
     pipes_document,
@@ -102,16 +105,20 @@ def test_a_table_of_the_file_becomes_a_template_too(tmp_path: Path) -> None:
         (rule(when="{ new = { age = [{ numeric = ['>', 5] }] } }"), "cannot filter new.age"),
         (rule(when="{ new = { name = [{ suffix = 'x' }] } }"), "cannot filter new.name"),
         (rule(when="{ new = { phone = [{ exists = true }] } }"), "the type of phone is not known"),
-        (rule(envelope='"metadata"'), "envelope"),
-        (rule(redact='["email"]'), "redact"),
-        (rule(time='"new.at"'), "a pipe sets its own"),
-        (rule(**{"continue": "true"}), "does not know of the next rule"),
-        (rule().replace("detail = '{id: keys.id}'", ""), "without a detail it is the whole item"),
+        (rule(envelope='"metadata"'), "its events have the envelope metadata: a pipe cannot"),
+        (rule(redact='["email", "phone"]'), "it redacts email, phone: a pipe cannot"),
+        (rule(time='"new.at"'), "it sets the time of its events: a pipe sets its own"),
+        (rule(trace_header='"{new.email}"'), "it sets a trace header: a pipe cannot"),
+        (rule().replace("detail = '{id: keys.id}'", ""), "it has no detail, and a pipe has the"),
     ],
 )
 def test_what_no_pipe_can_do_is_named_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(ConfigError, match=f'no rule can be exported as a pipe: rule "it": .*{why}'):
+    with pytest.raises(NoPipesError, match="no rule can be exported as a pipe") as refused:
         pipes(tmp_path, text)
+    [(name, said)] = refused.value.others
+    assert name == "it"
+    assert re.search(why, said)
+    assert "\n" not in said
 
 
 def test_the_other_rules_are_exported_and_the_template_says_what_is_missing(
@@ -133,6 +140,49 @@ def test_a_rule_that_an_earlier_one_may_hide_is_not_exported(tmp_path: Path) -> 
     skip = '[[rule]]\nname = "no"\nwhen = { eventName = ["REMOVE"] }\nskip = true\n'
     assert pipes(tmp_path, skip + CREATED).others == ()
     assert pipes(tmp_path, CREATED + rule(when='{ new = { type = ["x"] } }')).others == ()
+
+
+def test_a_rule_behind_one_that_continues_is_exported_where_it_does_not_ask_for_its_id(
+    tmp_path: Path,
+) -> None:
+    first = CREATED + "continue = true\n"
+    made = pipes(tmp_path, first + rule(resources='["{streamArn}", "{eventID}"]'))
+    assert [one.name for one in made.rules] == ["created", "it"]
+    assert made.others == ()
+    [note] = made.notes
+    assert note.startswith("where a rule continues, each pipe sends its own event of a change")
+    [(name, why)] = pipes(tmp_path, first + rule()).others
+    assert name == "it"
+    assert why.startswith('its id depends on whether rule "created" raised an event of the same')
+    assert 'resources = ["{streamArn}", "{eventID}"]' in why
+    apart = rule(when='{ eventName = ["REMOVE"] }')
+    assert pipes(tmp_path, first + apart).others == ()
+
+
+def test_buses_of_rules_that_are_pipes_are_made_and_no_others(tmp_path: Path) -> None:
+    removed = rule(when='{ eventName = ["REMOVE"] }', bus='"audit-bus"')
+    other = removed.replace('"it"', '"other"').replace("audit", "else").replace("REMOVE", "MODIFY")
+    text = CREATED + removed + other.replace("keys.id", "length(new.email)")
+    found = pipes_document(pipes(tmp_path, text))["Resources"]
+    buses = {name for name, one in found.items() if one["Type"] == "AWS::Events::EventBus"}
+    assert buses == {"Bus", "BusAuditBus"}
+    assert found["Pipe2"]["Properties"]["Target"] == {"Fn::GetAtt": ["BusAuditBus", "Arn"]}
+    [publish] = [
+        one
+        for one in found["PipeRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if one["Sid"] == "PublishTheEvents"
+    ]
+    assert publish["Resource"] == [
+        {"Fn::GetAtt": ["Bus", "Arn"]},
+        {"Fn::GetAtt": ["BusAuditBus", "Arn"]},
+    ]
+
+
+def test_the_item_to_try_is_for_a_rule_that_is_a_pipe(tmp_path: Path) -> None:
+    first = rule("{n: length(new.email)}", when='{ eventName = ["INSERT"], new.type = ["a"] }')
+    made = pipes(tmp_path, first.replace('"it"', '"other"') + CREATED)
+    assert [one.name for one in made.rules] == ["created"]
+    assert json.loads(made.project.sample.item or "")["type"] == {"S": "user"}
 
 
 def test_more_than_two_readers_of_a_stream_are_said(tmp_path: Path) -> None:

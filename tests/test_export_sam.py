@@ -128,8 +128,41 @@ def test_publishing_is_allowed_for_the_sources_and_buses_of_the_rules(tmp_path: 
     assert said["Condition"] == {
         "StringLike": {"events:source": ["myapp.users", "ddbrelay.users", "shop.*"]}
     }
+    assert said["Resource"] == [
+        {"Fn::GetAtt": ["Bus", "Arn"]},
+        {"Fn::GetAtt": ["BusAuditBus", "Arn"]},
+    ]
+
+
+def test_buses_that_are_there_are_named_and_not_made(tmp_path: Path) -> None:
+    there = project(tmp_path, choices=Choices(existing_bus=True))
     audit = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/audit-bus"
-    assert said["Resource"] == [{"Fn::GetAtt": ["Bus", "Arn"]}, {"Fn::Sub": audit}]
+    assert statements(there)["PublishTheEvents"]["Resource"][1] == {"Fn::Sub": audit}
+    assert not [one for one in resources(there).values() if one["Type"] == "AWS::Events::EventBus"]
+    arn = "arn:aws:events:eu-west-1:444455556666:event-bus/theirs"
+    theirs = project(tmp_path, RULES.replace("audit-bus", arn))
+    assert statements(theirs)["PublishTheEvents"]["Resource"][1] == arn
+    assert theirs.new_buses == ()
+
+
+def test_buses_of_alike_names_stay_apart_whatever_the_order(tmp_path: Path) -> None:
+    text = RULES + (
+        '[[rule]]\nname = "more"\nwhen = { eventName = ["MODIFY"], new = { kind = ["x"] } }\n'
+        'detail_type = "More"\nbus = "audit.bus"\n'
+    )
+    swapped = text.replace("audit-bus", "x").replace("audit.bus", "audit-bus")
+    found = []
+    for one in (text, swapped.replace('"x"', '"audit.bus"')):
+        made = resources(project(tmp_path, one))
+        found.append(
+            {
+                name: bus["Properties"]["Name"]
+                for name, bus in made.items()
+                if bus["Type"] == "AWS::Events::EventBus"
+            }
+        )
+    assert found[0] == found[1]
+    assert sorted(found[0].values()) == ["audit-bus", "audit.bus", "users-bus"]
 
 
 def test_the_rule_behind_the_bus_is_for_the_same_sources(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from exporting import RULES, STREAM_ARN, TOPIC, lay_out, project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbrelay.export.hcl import Block, Expression, Json, Template, document
+from ddbrelay.export.hcl import Block, Expression, Template, document, encoded
 from ddbrelay.export.model import Choices
 from ddbrelay.export.terraform import terraform_project
 
@@ -51,6 +51,7 @@ def test_every_file_is_hcl_and_every_part_is_there(tmp_path: Path) -> None:
     assert found.keys() == {
         "aws_dynamodb_table.this",
         "aws_cloudwatch_event_bus.this",
+        "aws_cloudwatch_event_bus.other",
         "aws_sqs_queue.consumer",
         "aws_sqs_queue.consumer_dead",
         "aws_sqs_queue.failed",
@@ -68,6 +69,11 @@ def test_every_file_is_hcl_and_every_part_is_there(tmp_path: Path) -> None:
         "aws_cloudwatch_metric_alarm.failed",
         "aws_cloudwatch_metric_alarm.consumer_dead",
     }
+    buses = found["aws_cloudwatch_event_bus.other"]
+    assert (text(buses["name"]), buses["for_each"]) == ("${each.value}", '${toset(["audit-bus"])}')
+    assert 'aws_cloudwatch_event_bus.other["audit-bus"].arn' in str(
+        found["aws_iam_role_policy.function"]
+    ).replace("\\", "")
     mapping = found["aws_lambda_event_source_mapping.stream"]
     assert mapping["parallelization_factor"] == 10
     assert mapping["maximum_retry_attempts"] == 7
@@ -83,7 +89,7 @@ def test_an_existing_table_is_not_made_again(tmp_path: Path) -> None:
     choices = Choices(stream_arn=STREAM_ARN, existing_bus=True)
     found = resources(terraform_project(project(tmp_path, choices=choices)))
     assert "aws_dynamodb_table.this" not in found
-    assert "aws_cloudwatch_event_bus.this" not in found
+    assert not [name for name in found if name.startswith("aws_cloudwatch_event_bus.")]
     stream = found["aws_lambda_event_source_mapping.stream"]["event_source_arn"]
     assert text(stream) == STREAM_ARN
 
@@ -122,7 +128,7 @@ def test_what_looks_like_a_template_in_a_text_is_a_text() -> None:
 
 
 def test_objects_are_aligned_and_several_lines_stand_apart() -> None:
-    value = Json({"a": 1, "long-name": Expression("x.y"), "aws:Key": ["é"], "in": {"b": None}})
+    value = encoded({"a": 1, "long-name": Expression("x.y"), "aws:Key": ["é"], "in": {"b": None}})
     assert document([Block("locals", (), {"policy": value, "one": True})]) == (
         "locals {\n"
         "  policy = jsonencode({\n"

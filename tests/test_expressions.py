@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
-from ddbrelay.flow.mapping.expressions import (
-    EvaluationError,
-    Expression,
-    ExpressionError,
-    Shape,
-    ShapeError,
-    Template,
-)
+from ddbrelay.flow.mapping.expressions import EvaluationError, Expression, ExpressionError
+from ddbrelay.flow.mapping.templates import Shape, ShapeError, Template
 from ddbrelay.testing.builders import change
 
 ITEM: dict[str, Any] = {

@@ -16,6 +16,8 @@ from ddbrelay.testing.builders import ORIGIN, change
 from ddbrelay.testing.clock import EPOCH
 
 OWN = """
+from typing import Any
+
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event, OwnFunction, Reject, Skip, event_of
 
@@ -45,12 +47,13 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
         change.redact([["n"]])
         return Reject("hidden")
     if kind in BAD:
-        return BAD[kind]
+        bad: Event = BAD[kind]
+        return bad
     raise LookupError("no such kind")
 
 
 E = Event
-BAD = {
+BAD: dict[str, Any] = {
     "text": E("s", "A", "{}"),  # type: ignore[arg-type]
     "json": E("s", "A", b"{no"),
     "array": E("s", "A", b"[1]"),

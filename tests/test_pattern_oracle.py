@@ -138,7 +138,7 @@ def test_thousands_of_verdicts_are_those_of_event_ruler() -> None:
 
 @pytest.mark.slow
 def test_tens_of_thousands_of_verdicts_are_those_of_event_ruler() -> None:
-    compare_with_quamina(seed=2, count=40_000)
+    compare_with_quamina(seed=2, count=20_000)
 
 
 @pytest.mark.parametrize(

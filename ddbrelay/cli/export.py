@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ from ddbrelay.cli.export_options import (
     folder_options,
     function_options,
     mapping_options,
+    no_stdout_option,
     reading_options,
     source_options,
     stdout_option,
 )
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, one_word
+from ddbrelay.cli.text import counted
 from ddbrelay.export.filters import DEFAULT_LIMIT
 from ddbrelay.export.model import ROLES, Choices
 
@@ -63,14 +65,15 @@ def sam(run: Run, /, folder: Path | None, force: bool, stdout: bool, **options: 
 
     project = _project(run, options)
     if stdout:
-        _print(run, "template.yaml", sam_template(project), _filter_notes(project))
+        _print(run, "template.yaml", sam_template(project), _notes(project))
         return
     made = sam_project(project)
-    _write(run, "sam", folder, made, force, _filter_notes(project), "sam build && sam deploy")
+    _write(run, "sam", folder, made, force, _notes(project), "sam build && sam deploy")
 
 
 @command.command("cdk")
 @folder_options
+@no_stdout_option
 @source_options
 @function_options
 @reading_options
@@ -88,13 +91,13 @@ def cdk(run: Run, /, folder: Path | None, force: bool, **options: Any) -> None:
 
     project = _project(run, options)
     made = cdk_project(project)
-    _write(
-        run, "cdk", folder, made, force, _filter_notes(project), "python3 bundle.py && cdk deploy"
-    )
+    todo = "pip install -r requirements.txt && python3 bundle.py && cdk deploy"
+    _write(run, "cdk", folder, made, force, _notes(project), todo)
 
 
 @command.command("terraform")
 @folder_options
+@no_stdout_option
 @source_options
 @function_options
 @reading_options
@@ -113,7 +116,7 @@ def terraform(run: Run, /, folder: Path | None, force: bool, **options: Any) -> 
     project = _project(run, options)
     made = terraform_project(project)
     todo = "python3 bundle.py && terraform init && terraform apply"
-    _write(run, "terraform", folder, made, force, _filter_notes(project), todo)
+    _write(run, "terraform", folder, made, force, _notes(project), todo)
 
 
 @command.command("pipes")
@@ -122,7 +125,7 @@ def terraform(run: Run, /, folder: Path | None, force: bool, **options: Any) -> 
 @source_options
 @reading_options
 @click.option("--strict-export", is_flag=True, help="fail where a rule cannot be a pipe")
-@setting_options("source")
+@setting_options("entity", "source", "preset", "mapper")
 @pass_run
 def pipes(
     run: Run,
@@ -144,21 +147,32 @@ def pipes(
       ddbrelay export pipes --existing-table --strict-export --stdout
     """
     from ddbrelay.errors import ConfigError
-    from ddbrelay.export.pipes import pipes_of, pipes_project, pipes_template
+    from ddbrelay.export.pipes import (
+        NoPipesError,
+        deploy_command,
+        pipes_of,
+        pipes_project,
+        pipes_template,
+    )
 
-    found = pipes_of(run.config, _project(run, options))
-    others = [f'rule "{name}" is left out: {why}' for name, why in found.others]
+    try:
+        found = pipes_of(run.config, _project(run, options))
+    except NoPipesError as error:
+        _say(run, _left_out(error.others))
+        raise
+    others = _left_out(found.others)
     if strict_export and others:
+        _say(run, others)
         raise ConfigError(
-            f"{counted(len(others), 'rule')} cannot be exported as pipes: {'; '.join(others)}",
+            f"{counted(len(others), 'rule')} cannot be exported as pipes",
             "ddbrelay export sam makes a function of all of them",
         )
-    notes = [*others, *found.notes]
+    notes = [*others, *found.project.notes, *found.notes]
     if stdout:
         _print(run, "template.yaml", pipes_template(found), notes)
         return
     made = pipes_project(found)
-    _write(run, "pipes", folder, made, force, notes, "aws cloudformation deploy (README.md)")
+    _write(run, "pipes", folder, made, force, notes, deploy_command(found.project))
 
 
 @command.command("iam-policy")
@@ -180,7 +194,7 @@ def pipes(
     help="write policy-ROLE.json there instead of printing it",
 )
 @click.option("--force", is_flag=True, help="replace a file that differs")
-@setting_options("source", "claim_check", "dead_letter_queue")
+@setting_options("entity", "source", "preset", "mapper", "claim_check", "dead_letter_queue")
 @pass_run
 def iam_policy(run: Run, role: str, account: str | None, folder: Path | None, force: bool) -> None:
     """Print the least-privilege policy for this configuration, as JSON.
@@ -232,33 +246,18 @@ def _project(run: Run, options: Mapping[str, Any]) -> Project:
         return project_of(run.config, choices)
     # What is wrong here needs no answer of AWS.
     project_of(run.config, choices)
-    return project_of(run.config, _of_table(run, table, choices))
+    from ddbrelay.export.existing import of_table, refuse_emulator
+
+    refuse_emulator(run.settings, lambda: run.aws, table)
+    return project_of(run.config, of_table(run.aws, table, choices))
 
 
-def _of_table(run: Run, table: str, choices: Choices) -> Choices:
-    """The stream of a table that is there, and its keys unless they were given."""
-    from dataclasses import replace
-
-    from ddbrelay.aws.table import describe_table, stream_of
-
-    described = describe_table(run.aws, table)
-    kinds = {
-        one["AttributeName"]: one["AttributeType"] for one in described["AttributeDefinitions"]
-    }
-    keys = {
-        one["KeyType"]: f"{one['AttributeName']}:{kinds[one['AttributeName']]}"
-        for one in described["KeySchema"]
-    }
-    return replace(
-        choices,
-        stream_arn=stream_of(run.aws, table).arn,
-        key=choices.key or keys["HASH"],
-        sort_key=choices.sort_key or keys.get("RANGE"),
-    )
+def _notes(project: Project) -> list[str]:
+    return [*project.notes, *(f"filters: {note}" for note in project.filters.notes)]
 
 
-def _filter_notes(project: Project) -> list[str]:
-    return [f"filters: {note}" for note in project.filters.notes]
+def _left_out(others: Sequence[tuple[str, str]]) -> list[str]:
+    return [f'rule "{name}" is left out: {why}' for name, why in others]
 
 
 def _print(run: Run, name: str, text: str, notes: Sequence[str]) -> None:
@@ -301,7 +300,7 @@ def _write(
             }
         )
     elif todo is not None:
-        console.next_step(f"cd {one_word(str(target))} && {todo}")
+        console.next_step(f"cd {shlex.quote(str(target))} && {todo}")
 
 
 def _say(run: Run, notes: Sequence[str]) -> None:

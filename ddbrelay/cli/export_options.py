@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ddbrelay.cli.options import setting_options
+from ddbrelay.errors import ConfigError
 from ddbrelay.export.filters import DEFAULT_LIMIT, MAX_LIMIT
 from ddbrelay.export.model import ARCHITECTURES, NO_LIMIT, RUNTIMES, Choices
 
@@ -62,6 +63,19 @@ folder_options = _together(
     click.option("--force", is_flag=True, help="replace files that differ"),
 )
 stdout_option = click.option("--stdout", is_flag=True, help="print the template and write nothing")
+
+
+def _refuse_stdout(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        raise ConfigError(
+            f"export {ctx.info_name} writes several files, which cannot go to stdout",
+            "--dir DIR says where they go; export sam has one template, and --stdout",
+        )
+
+
+no_stdout_option = click.option(
+    "--stdout", is_flag=True, hidden=True, expose_value=False, callback=_refuse_stdout
+)
 source_options = _together(
     click.option("--stream-arn", metavar="ARN", help="read this stream, make no table"),
     click.option(
@@ -69,7 +83,11 @@ source_options = _together(
         is_flag=True,
         help="the table is there: ask AWS for its stream, make no table",
     ),
-    click.option("--existing-bus", is_flag=True, help="the bus is there, make none"),
+    click.option(
+        "--existing-bus",
+        is_flag=True,
+        help="the bus is there, and those that rules name: make none",
+    ),
     click.option(
         "--key", metavar="NAME[:S|N|B]", help="partition key of the table (default: id:S)"
     ),
@@ -106,7 +124,8 @@ reading_options = _together(
         default=Choices.parallelization,
         metavar="N",
         show_default=True,
-        help="batches of one shard at the same time; changes of an item stay in order",
+        help="batches of one shard at the same time; changes of an item stay in order, those of an "
+        "outbox's aggregate do not: 1 for the preset outbox",
     ),
     click.option(
         "--max-age",
@@ -178,4 +197,4 @@ function_options = _together(
         help="filters made from the rules, at most; over 5 takes a raised quota, 0 is no filter",
     ),
 )
-mapping_options = setting_options("entity", "source", "claim_check")
+mapping_options = setting_options("entity", "source", "preset", "mapper", "claim_check")

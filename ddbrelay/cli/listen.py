@@ -179,17 +179,14 @@ def _sources(run: Run) -> list[Any]:
     return [run.settings.event_source, *sources_of(run.config)]
 
 
-def _source_text(run: Run) -> str:
-    names = (one if isinstance(one, str) else f"{one['prefix']}…" for one in _sources(run))
-    return ", ".join(names)
-
-
 def _say_where(run: Run, listener: Listener, everything: bool) -> None:
     if run.console.json:
         return
+    from ddbrelay.infra.plan import source_text
+
     what = f"queue {listener.name}"
     if listener.temporary:
-        of = "all sources" if everything else f"source {_source_text(run)}"
+        of = "all sources" if everything else f"source {', '.join(map(source_text, _sources(run)))}"
         what = (
             f"temporary rule and queue {listener.name} on bus {run.settings.bus_name} ({of}), "
             "removed at the end"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ _STYLES = {
     "would-delete": "yellow",
 }
 _INDENT = " " * 10
+_KIND_WIDTH = 7
 _NAME_WIDTH = 24
 _STATE_WIDTH = 12
 _EPILOG = """\b
@@ -82,10 +83,12 @@ def command(
     from ddbrelay.infra.plan import Differs, Wanted
     from ddbrelay.infra.provision import provision
 
-    run.require("table")
+    table = run.require("table")
     # Imported here: the help needs no mapping.
-    from ddbrelay.mappings import sources_of
+    from ddbrelay.infra.mapped_keys import key_note
+    from ddbrelay.mappings import buses_of, rules_of, sources_of, tidying_of
 
+    tidying = tidying_of(run.config)
     wanted = Wanted.from_settings(
         run.settings,
         key=key,
@@ -93,13 +96,23 @@ def command(
         view_type=view_type,
         archive_days=archive_days,
         other_sources=sources_of(run.config),
+        other_buses=buses_of(run.config),
+        ttl_attribute=None if tidying is None else tidying.attribute,
     )
+    keys = [one for one in (wanted.key, wanted.sort_key) if one is not None]
+    if note := key_note(run.config, rules_of(run.config, table), keys):
+        run.console.words(f"note: {note}")
     rows = Rows(run.console)
     started = time.monotonic()
     try:
         with rows.waiting(f"provisioning {wanted.table}"):
             done = provision(
-                run.aws, wanted, apply_changes=apply_changes, dry_run=dry_run, on_step=rows.show
+                run.aws,
+                wanted,
+                apply_changes=apply_changes,
+                dry_run=dry_run,
+                on_plan=rows.plan,
+                on_step=rows.show,
             )
     except Differs as refusal:
         if run.console.json:
@@ -122,11 +135,16 @@ class Rows:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._names = _NAME_WIDTH
         self._rich = None
         if console.output == "rich" and not console.quiet:
             from rich.console import Console as RichConsole
 
             self._rich = RichConsole(highlight=False, soft_wrap=True)
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Make the column of names as wide as the longest of these, where the terminal has room."""
+        self._names = _name_width(steps, None if self._rich is None else self._rich.width)
 
     def waiting(self, text: str) -> AbstractContextManager[object]:
         """A spinner where the terminal may be redrawn."""
@@ -140,16 +158,17 @@ class Rows:
             shape = ("kind", "name", "state", "arn", "detail")
             self._console.object({"type": "resource"} | {key: getattr(step, key) for key in shape})
         elif self._rich is not None:
-            for line, part in _lines(step, self._rich.width):
-                self._rich.print(_styled(line, step, part))
+            for line, part in _lines(step, self._names, self._rich.width):
+                self._rich.print(_styled(line, self._names, step, part))
         else:
-            for line, _ in _lines(step, None):
+            for line, _ in _lines(step, self._names, None):
                 self._console.data(line)
 
 
-def lines(steps: Iterable[Step]) -> str:
+def lines(steps: Sequence[Step]) -> str:
     """The same rows as plain text."""
-    return "\n".join(line for step in steps for line, _ in _lines(step, None))
+    names = _name_width(steps, None)
+    return "\n".join(line for step in steps for line, _ in _lines(step, names, None))
 
 
 def summary(steps: Sequence[Step], *, dry_run: bool, seconds: float) -> dict[str, object]:
@@ -162,8 +181,14 @@ def summary(steps: Sequence[Step], *, dry_run: bool, seconds: float) -> dict[str
     }
 
 
-def _lines(step: Step, width: int | None) -> list[tuple[str, str]]:
-    row = f"{_head(step)}{step.state:<{_STATE_WIDTH}}"
+def _name_width(steps: Sequence[Step], width: int | None) -> int:
+    longest = max((len(step.name) for step in steps), default=0)
+    room = longest if width is None else width - _KIND_WIDTH - _STATE_WIDTH - len("    ")
+    return max(_NAME_WIDTH, longest) if longest <= room else _NAME_WIDTH
+
+
+def _lines(step: Step, names: int, width: int | None) -> list[tuple[str, str]]:
+    row = f"{_head(step, names)}{step.state:<{_STATE_WIDTH}}"
     addresses = [address for address in (step.arn, *step.related) if address]
     below = [(f"{_INDENT}{address}", "address") for address in addresses]
     beside = f"{row} {step.detail}".rstrip()
@@ -180,17 +205,17 @@ def _lines(step: Step, width: int | None) -> list[tuple[str, str]]:
     return [(row.rstrip(), "row"), *((line, "detail") for line in wrapped), *below]
 
 
-def _head(step: Step) -> str:
-    return f"  {step.kind:<7} {step.name:<{_NAME_WIDTH}} "
+def _head(step: Step, names: int) -> str:
+    return f"  {step.kind:<{_KIND_WIDTH}} {step.name:<{names}} "
 
 
-def _styled(line: str, step: Step, part: str) -> Text:
+def _styled(line: str, names: int, step: Step, part: str) -> Text:
     from rich.text import Text
 
     if part != "row":
         return Text(line, style="dim" if part == "address" else "")
     text = Text(line)
-    start = len(_head(step))
+    start = len(_head(step, names))
     text.stylize(_STYLES.get(step.state, "dim"), start, start + len(step.state))
     return text
 
@@ -208,9 +233,12 @@ def _addresses(done: Provisioned) -> dict[str, str | None]:
 
 
 def _last_words(run: Run, done: Provisioned, dry_run: bool, seconds: float) -> str:
+    again = run.again("seed --count 100")
     if dry_run:
         counts = Counter(step.state for step in done.steps)
+        if not counts.keys() & {"would-create", "would-update"}:
+            return f"nothing to do: all of it stands as wanted · next: {again}"
         plan = f"{counts['would-create']} to create, {counts['would-update']} to change"
         return f"nothing was written: {plan} · next: the same without --dry-run"
     state = "ready" if done.changed else "nothing to change, all of it exists: ready"
-    return f"{state} in {seconds:.1f} s · next: {run.again('seed --count 100')}"
+    return f"{state} in {seconds:.1f} s · next: {again}"

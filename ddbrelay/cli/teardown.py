@@ -36,6 +36,7 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
     from ddbrelay.errors import ConfigError
     from ddbrelay.infra.plan import Wanted
     from ddbrelay.infra.teardown import teardown
+    from ddbrelay.mappings import buses_of
 
     table = run.require("table")
     if not (yes or dry_run or sys.stdin.isatty()):
@@ -57,9 +58,10 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
     started = time.monotonic()
     steps = teardown(
         run.aws,
-        Wanted.from_settings(run.settings),
+        Wanted.from_settings(run.settings, other_buses=buses_of(run.config)),
         dry_run=dry_run,
         confirm=None if yes else ask,
+        on_plan=rows.plan,
         on_step=rows.show,
     )
     forgotten = sum(

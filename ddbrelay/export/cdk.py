@@ -12,7 +12,7 @@ from ddbrelay.export import iam
 from ddbrelay.export.bundle import package_files, static
 from ddbrelay.export.filters import text_of
 from ddbrelay.export.model import HANDLER, Project
-from ddbrelay.export.texts import readme
+from ddbrelay.export.texts import bundled, readme
 
 _REQUIREMENTS = "aws-cdk-lib>=2.180,<3\nconstructs>=10,<11\n"
 _CDK = {"app": "python3 app.py", "requireApproval": "broadening"}
@@ -37,7 +37,7 @@ def cdk_project(project: Project) -> dict[str, bytes]:
 def relay(project: Project) -> dict[str, Any]:
     """What the stack is given."""
     choices = project.choices
-    keys = [key for key in (project.key, project.sort_key) if key is not None]
+    keys = project.keys
     return {
         "name": project.function,
         "description": f"Relays the changes of the table {project.table} to EventBridge",
@@ -46,6 +46,7 @@ def relay(project: Project) -> dict[str, Any]:
         "streamArn": project.stream_arn,
         "expiry": project.outbox_expiry if project.after == "expire" else None,
         "bus": {"name": project.bus, "create": project.create_bus},
+        "otherBuses": list(project.new_buses),
         "rule": {"name": project.rule, "pattern": project.pattern},
         "queues": {
             "consumer": project.queue,
@@ -81,9 +82,13 @@ _KEY_TYPES = {"S": "STRING", "N": "NUMBER", "B": "BINARY"}
 def _statements(project: Project) -> list[iam.Statement]:
     scope = iam.Scope("{partition}", "{region}", "{account}")
     claims = project.claim_check
+    others = [
+        f"{{otherBus:{bus}}}" if bus in project.new_buses else scope.bus(bus)
+        for bus in project.other_buses
+    ]
     return [
         *iam.read_stream("{stream}", "{streams}"),
-        iam.publish(["{bus}", *map(scope.bus, project.other_buses)], project.sources),
+        iam.publish(["{bus}", *others], project.sources),
         iam.send("ReportFailures", "{failed}", "GetQueueAttributes"),
         iam.write_log("{log}"),
         *(iam.write_claims(claims, "{partition}") if claims else []),
@@ -102,6 +107,7 @@ def _readme(project: Project) -> str:
         "ddbrelay on AWS Lambda, with the CDK",
         before="It takes the AWS CDK CLI (`npm install -g aws-cdk`), Node.js, and Python with pip.",
         deploy=["pip install -r requirements.txt", "python3 bundle.py", "cdk deploy"],
+        local=bundled(),
         also=[
             "`bundle.py` gathers the function's package in `build/`; run it again after a change "
             "in `function/`. What the stack consists of stands in `relay.json`."

@@ -6,11 +6,13 @@ aws-template-resource-type-ref.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddbrelay.export import iam
 from ddbrelay.export.model import RETENTION_DAYS, Project
+from ddbrelay.infra.names import short_hash
 from ddbrelay.infra.plan import DEFAULT_BUS
 
 Resources = dict[str, dict[str, Any]]
@@ -53,10 +55,14 @@ def table_arn(project: Project) -> Any:
     return att("Table")
 
 
-def bus_arn(name: str) -> Any:
-    """The ARN of a bus that is not made here, given as its name or ARN."""
+def bus_arn(project: Project, name: str) -> Any:
+    """The ARN of a bus, given as its name or ARN."""
     if name.startswith("arn:"):
         return name
+    if name == project.bus and project.create_bus:
+        return att("Bus")
+    if name in project.new_buses:
+        return att(_bus_id(project, name))
     return sub(
         f"arn:${{AWS::Partition}}:events:${{AWS::Region}}:${{AWS::AccountId}}:event-bus/{name}"
     )
@@ -64,17 +70,29 @@ def bus_arn(name: str) -> Any:
 
 def buses(project: Project) -> list[Any]:
     """The ARNs of all buses that events go to; the one of the run comes first."""
-    own = att("Bus") if project.create_bus else bus_arn(project.bus)
-    return [own, *(bus_arn(bus) for bus in project.other_buses)]
+    return [bus_arn(project, bus) for bus in (project.bus, *project.other_buses)]
+
+
+def _bus_id(project: Project, name: str) -> str:
+    """`BusAudit` for `audit`: another order of the rules must not replace buses."""
+    ids = [_pascal(bus) for bus in project.new_buses]
+    found = _pascal(name)
+    return f"Bus{found}" if found and ids.count(found) == 1 else f"Bus{found}{short_hash(name)}"
+
+
+def _pascal(name: str) -> str:
+    words = re.split(r"[^A-Za-z0-9]+", name)
+    return "".join(word[:1].upper() + word[1:] for word in words)
 
 
 def base(project: Project) -> Resources:
-    """Table, bus, rule and the consumer's queues."""
+    """Table, buses, rule and the consumer's queues."""
     found: Resources = {}
     if project.stream_arn is None:
         found["Table"] = _table(project)
     if project.create_bus:
-        found["Bus"] = {"Type": "AWS::Events::EventBus", "Properties": {"Name": project.bus}}
+        found["Bus"] = _bus(project.bus)
+    found |= {_bus_id(project, name): _bus(name) for name in project.new_buses}
     found["ConsumerDeadLetters"] = queue(project.queue_dead, _FOURTEEN_DAYS)
     found["ConsumerQueue"] = queue(
         project.queue,
@@ -111,8 +129,12 @@ def base(project: Project) -> Resources:
     return found
 
 
+def _bus(name: str) -> dict[str, Any]:
+    return {"Type": "AWS::Events::EventBus", "Properties": {"Name": name}}
+
+
 def _table(project: Project) -> dict[str, Any]:
-    keys = [key for key in (project.key, project.sort_key) if key is not None]
+    keys = project.keys
     kept = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
     return {
         "Type": "AWS::DynamoDB::Table",

@@ -32,7 +32,8 @@ from ddbrelay.export.filters import (
     ttl_conditions,
 )
 from ddbrelay.export.values import ABSENT, Leaf, alternatives, of_record
-from ddbrelay.flow.mapping.expressions import Template
+from ddbrelay.flow.mapping.document import ID
+from ddbrelay.flow.mapping.templates import Template
 
 if TYPE_CHECKING:
     from ddbrelay.flow.mapping.rules import Rule
@@ -42,16 +43,14 @@ MAX_TEMPLATE = 8192
 _STEP = re.compile(r"[\w/-]+", re.ASCII)
 _UNSUPPORTED = {"suffix", "equals-ignore-case"}
 """Operators of rules that pipes do not have."""
-_WHOLE = {"eventID": "$.eventID", "id": "$.eventID", "eventName": "$.eventName"} | {
+_WHOLE = {"eventID": "$.eventID", ID: "$.eventID", "eventName": "$.eventName"} | {
     "sequenceNumber": "$.dynamodb.SequenceNumber",
     "streamArn": "$.eventSourceARN",
 }
 _NOT_FOR_PIPES = {
-    "continue": "continue: a pipe does not know of the next rule",
-    "redact": "redact",
-    "schema": "schema: a pipe checks nothing",
-    "trace_header": "trace_header",
-    "time": "time: a pipe sets its own",
+    "schema": "it checks its events with a schema: a pipe cannot",
+    "trace_header": "it sets a trace header: a pipe cannot",
+    "time": "it sets the time of its events: a pipe sets its own",
 }
 _LITERALS = ((bool, "BOOL"), (int, "N"), (float, "N"), (str, "S"), (type(None), "NULL"))
 
@@ -79,48 +78,61 @@ def pipe_rules(
     table: str,
     source: str,
     envelope: str,
-    redacts: bool,
+    redact: Sequence[str],
     types: Types,
 ) -> tuple[list[PipeRule], list[tuple[str, str]]]:
-    """The rules that pipes can carry out, and the names of the others with the reasons."""
+    """The rules that pipes can carry out, and the names of the others with the reasons.
+
+    `envelope` and `redact` are those of the file, which hold for each of its rules.
+    """
     found: list[PipeRule] = []
     others: list[tuple[str, str]] = []
     for number, rule in enumerate(rules):
         if rule.skip:
             continue
         try:
-            _alone(rule, rules[:number], types)
-            if redacts:
-                raise InexpressibleError("redact")
-            if rule.spec.get("envelope", envelope) != "none":
-                raise InexpressibleError("envelope")
-            found.append(_pipe_rule(rule, table, source, types))
+            hidden = [*redact, *(name for name in rule.spec.get("redact", ()))]
+            if hidden:
+                raise InexpressibleError(f"it redacts {', '.join(hidden)}: a pipe cannot")
+            if (around := rule.spec.get("envelope", envelope)) != "none":
+                raise InexpressibleError(
+                    f"its events have the envelope {around}: a pipe cannot make one"
+                )
+            known_id = _alone(rule, rules[:number], types)
+            found.append(_pipe_rule(rule, table, source, _Names(table, types, known_id)))
         except InexpressibleError as error:
             others.append((rule.name, str(error)))
     return found, others
 
 
-def _alone(rule: Rule, earlier: Sequence[Rule], types: Types) -> None:
-    """The first rule that matches counts, and pipes do not wait for each other."""
+def _alone(rule: Rule, earlier: Sequence[Rule], types: Types) -> str | None:
+    """The first rule that matches counts, and pipes do not wait for each other.
+
+    Where an earlier rule goes on after its event, its name: it says what the id of this one's is.
+    """
+    first: str | None = None
     for other in earlier:
-        if not disjoint(other, rule, types):
+        if disjoint(other, rule, types):
+            continue
+        if not other.goes_on:
             raise InexpressibleError(
                 f'rule "{other.name}" before it may match the same change, and then this one '
                 "must not"
             )
+        first = first or other.name
+    return first
 
 
-def _pipe_rule(rule: Rule, table: str, source: str, types: Types) -> PipeRule:
+def _pipe_rule(rule: Rule, table: str, source: str, names: _Names) -> PipeRule:
     for key, why in _NOT_FOR_PIPES.items():
         if rule.spec.get(key):
             raise InexpressibleError(why)
-    filters = _filters(rule, table, types)
+    filters = _filters(rule, table, names.types)
     detail = rule.spec.get("detail")
     if detail is None:
         raise InexpressibleError(
-            "without a detail it is the whole item, which a pipe has only with DynamoDB's types"
+            "it has no detail, and a pipe has the whole item only with DynamoDB's types"
         )
-    names = _Names(table, types)
     if isinstance(detail, str):
         template = names.expression(jmespath.compile(detail).parsed)
         if not template.startswith("{"):
@@ -144,9 +156,11 @@ def _pipe_rule(rule: Rule, table: str, source: str, types: Types) -> PipeRule:
 class _Names:
     """Paths of a rule as paths of a record."""
 
-    def __init__(self, table: str, types: Types) -> None:
+    def __init__(self, table: str, types: Types, first: str | None) -> None:
+        """`first` is a rule that may raise an event before this one, from the same change."""
         self._table = table
-        self._types = types
+        self.types = types
+        self._first = first
 
     def whole(self, text: str, key: str) -> str:
         """A template that is a constant, or one hole and nothing else."""
@@ -172,7 +186,7 @@ class _Names:
             return "[" + ", ".join(self.expression(one) for one in children) + "]"
         if kind == "literal":
             return _text(node["value"])
-        path = _plain_path(node)
+        path = plain_path(node)
         if path is None:
             raise InexpressibleError("its detail has JMESPath beyond plain paths")
         return self._reference(path)
@@ -203,13 +217,19 @@ class _Names:
     def _path(self, path: Sequence[str], *, only_text: bool) -> tuple[str, bool]:
         """The path in a record, and whether a text is there."""
         top, *inner = path
+        if tuple(path) == (ID,) and self._first is not None:
+            raise InexpressibleError(
+                f'its id depends on whether rule "{self._first}" raised an event of the same '
+                "change, which a pipe does not know (write eventID instead of id, and resources = "
+                '["{streamArn}", "{eventID}"])'
+            )
         if not inner and top in _WHOLE:
             return _WHOLE[top], True
         if top in IMAGES and not inner:
             raise InexpressibleError(f"a pipe has all of {top} only with DynamoDB's types")
         if top not in IMAGES:
             raise InexpressibleError(f"a pipe does not know {'.'.join(path)}")
-        kind = self._types.get(tuple(inner))
+        kind = self.types.get(tuple(inner))
         if kind is None:
             attribute = ".".join(inner)
             raise InexpressibleError(
@@ -218,7 +238,7 @@ class _Names:
         if kind == "N":
             raise InexpressibleError(f"{'.'.join(path)} is a number, which a pipe makes a text")
         if kind != "S" and (only_text or kind != "BOOL"):
-            raise InexpressibleError(f"{'.'.join(path)} has the type {kind}")
+            raise InexpressibleError(f"{'.'.join(path)} has the type {kind}: a pipe cannot copy it")
         if not all(_STEP.fullmatch(name) for name in inner):
             raise InexpressibleError(f"{'.'.join(path)} is no path that a pipe takes")
         return ".".join(("$.dynamodb", IMAGES[top], *through_maps(inner), kind)), kind == "S"
@@ -231,12 +251,13 @@ def _text(value: Any) -> str:
     return text
 
 
-def _plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
+def plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of parsed JMESPath that is nothing but names with dots between them."""
     if node["type"] == "field":
         return (node["value"],)
     if node["type"] != "subexpression":
         return None
-    parts = [_plain_path(child) for child in node["children"]]
+    parts = [plain_path(child) for child in node["children"]]
     return None if None in parts else tuple(name for part in parts if part for name in part)
 
 

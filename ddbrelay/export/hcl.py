@@ -31,10 +31,16 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Json:
-    """`jsonencode(…)` of a value, in which there may be expressions."""
+class Call:
+    """A function of one value, in which there may be expressions: `toset(["a"])`."""
 
+    function: str
     value: Any
+
+
+def encoded(value: Any) -> Call:
+    """`jsonencode(…)` of a value."""
+    return Call("jsonencode", value)
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,9 @@ def _value(value: Any) -> list[str]:
         return [str(value)]
     if isinstance(value, Template):
         return [json.dumps(value.text, ensure_ascii=False)]
-    if isinstance(value, Json):
+    if isinstance(value, Call):
         first, *rest = _value(value.value)
-        lines = [f"jsonencode({first}", *rest]
+        lines = [f"{value.function}({first}", *rest]
         return [*lines[:-1], f"{lines[-1]})"]
     if isinstance(value, Mapping):
         return _object(value)

@@ -155,23 +155,30 @@ def relay_policy(
 
 
 def provision_policy(
-    scope: Scope, *, table: str, bus: str, rule: str, queue: str, archive: str
+    scope: Scope,
+    *,
+    table: str,
+    bus: str,
+    other_buses: Sequence[str],
+    rule: str,
+    queue: str,
+    archive: str,
+    expires: bool,
 ) -> dict[str, Any]:
-    """For `ddbrelay provision`."""
+    """For `ddbrelay provision`; `expires`: the table has an attribute by which items expire."""
+    tables = ["CreateTable", "DescribeTable", "UpdateTable", "TagResource"]
+    if expires:
+        tables += ["DescribeTimeToLive", "UpdateTimeToLive", "ListTagsOfResource"]
     return policy(
         [
-            *_tables(scope, table, "CreateTable", "DescribeTable", "UpdateTable", "TagResource"),
+            *_tables(scope, table, *tables),
             allow(
                 "LookAtTheStream",
                 ["dynamodb:DescribeStream"],
                 scope.arn("dynamodb", f"table/{table}/stream/*"),
             ),
-            *_buses(
-                scope,
-                bus,
-                ("DescribeEventBus",),
-                ("CreateEventBus", "TagResource", "CreateArchive"),
-            ),
+            *_buses(scope, "Bus", [bus], "CreateArchive"),
+            *_buses(scope, "OtherBuses", other_buses),
             allow(
                 "Rule",
                 _events("DescribeRule", "PutRule", "PutTargets", "ListTargetsByRule")
@@ -207,9 +214,15 @@ def _tables(scope: Scope, table: str, *actions: str) -> list[Statement]:
     return [allow("Table", [f"dynamodb:{action}" for action in actions], arn)]
 
 
-def _buses(scope: Scope, bus: str, always: Sequence[str], own: Sequence[str]) -> list[Statement]:
-    actions = always if bus == DEFAULT_BUS else (*always, *own)
-    return [allow("Bus", _events(*actions), scope.bus(bus))]
+def _buses(scope: Scope, sid: str, buses: Sequence[str], *also: str) -> list[Statement]:
+    """Look at the buses, and make those that not every account has."""
+    own = [scope.bus(bus) for bus in buses if bus != DEFAULT_BUS]
+    actions = ["DescribeEventBus", "CreateEventBus", "TagResource", *also]
+    statements = [allow(sid, _events(*actions), own)] if own else []
+    if len(own) < len(buses):
+        sid = f"{sid}OfTheAccount" if own else sid
+        statements.append(allow(sid, _events("DescribeEventBus"), scope.bus(DEFAULT_BUS)))
+    return statements
 
 
 def _rule(scope: Scope, bus: str, rule: str) -> str:

@@ -15,10 +15,11 @@ from ddbrelay.errors import ConfigError
 from ddbrelay.export.filters import DEFAULT_LIMIT, Conditions, FieldPath, Filters, filters_of
 from ddbrelay.export.values import typed
 from ddbrelay.infra.names import queue_name, rule_name, short_hash
-from ddbrelay.infra.plan import DEFAULT_BUS, Key, Wanted
+from ddbrelay.infra.plan import DEFAULT_BUS, Key, Wanted, names_among
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config, Settings
+    from ddbrelay.export.sample import Sample
     from ddbrelay.flow.mapping.rules import Rule
 
 FUNCTION_LIMIT = 64
@@ -65,6 +66,11 @@ class Choices:
     alarm_age: int = 900
     alarm_topic: str | None = None
 
+    @property
+    def keys_known(self) -> bool:
+        """Whether the key is certain: the table is made here, or its key was given."""
+        return self.stream_arn is None or self.key is not None
+
 
 @dataclass(frozen=True)
 class Source:
@@ -88,7 +94,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """One deployment; `files` go into the function's package, `variables` into its environment."""
+    """One deployment; `files` go into the function's package, `variables` into its environment.
+
+    `other_buses` are names and ARNs of the buses that rules name; `notes` are for the person.
+    """
 
     table: str
     key: Key
@@ -107,6 +116,20 @@ class Project:
     choices: Choices
     variables: Mapping[str, str]
     files: Mapping[str, bytes]
+    sample: Sample
+    notes: tuple[str, ...]
+
+    @property
+    def keys(self) -> list[Key]:
+        """The attributes of the table's key."""
+        return [key for key in (self.key, self.sort_key) if key is not None]
+
+    @property
+    def new_buses(self) -> tuple[str, ...]:
+        """Of the other buses those that are made here: all that are named, and not by an ARN."""
+        if self.choices.existing_bus:
+            return ()
+        return tuple(bus for bus in names_among(self.other_buses, self.bus) if bus != DEFAULT_BUS)
 
     @property
     def function(self) -> str:
@@ -144,15 +167,21 @@ def project_of(config: Config, choices: Choices) -> Project:
 
     Raises ConfigError for a mapping or an option that cannot be right.
     """
-    from ddbrelay.export.package import function_files, function_variables
+    from ddbrelay.export.package import function_files, function_variables, unpackaged
+    from ddbrelay.export.sample import sample_of
+    from ddbrelay.infra.mapped_keys import key_note
     from ddbrelay.mappings import buses_of, mapper_of, rules_of
 
     wanted = Wanted.from_settings(config.settings, key=choices.key, sort_key=choices.sort_key)
     _check(wanted.table, choices)
     mapper_of(config, wanted.table)
+    _check_order(config, choices)
+    keys = [key for key in (wanted.key, wanted.sort_key) if key is not None]
     rules = rules_of(config, wanted.table)
     types = _types(wanted, choices)
     settings = config.settings
+    of_keys = key_note(config, rules, keys, new=choices.stream_arn is None)
+    notes = [of_keys if choices.keys_known else None, unpackaged(config)]
     return Project(
         table=wanted.table,
         key=wanted.key,
@@ -171,6 +200,8 @@ def project_of(config: Config, choices: Choices) -> Project:
         choices=choices,
         variables=function_variables(config, wanted.table, wanted.bus),
         files=function_files(config),
+        sample=sample_of(config, rules, keys, keys_known=choices.keys_known),
+        notes=tuple(note for note in notes if note is not None),
     )
 
 
@@ -195,10 +226,21 @@ def _check(table: str, choices: Choices) -> None:
         )
 
 
+def _check_order(config: Config, choices: Choices) -> None:
+    if config.settings.preset == "outbox" and choices.parallelization > 1:
+        raise ConfigError(
+            "the preset outbox keeps the events of an aggregate in order, and Lambda keeps only "
+            f"those of an item: {choices.parallelization} batches of a shard at a time would swap "
+            "them",
+            "--parallelization 1",
+        )
+
+
 def _types(wanted: Wanted, choices: Choices) -> dict[FieldPath, str]:
     """The keys' types are known where the table is made here, or they were given."""
-    given = choices.stream_arn is None or choices.key is not None
-    keys = [key for key in (wanted.key, wanted.sort_key) if key is not None] if given else []
+    keys = [key for key in (wanted.key, wanted.sort_key) if key is not None]
+    if not choices.keys_known:
+        keys = []
     return {(key.name,): key.type for key in keys} | dict(choices.types)
 
 
@@ -260,13 +302,14 @@ def sources_of(config: Config, rules: Sequence[Rule]) -> tuple[Source, ...]:
     settings = config.settings
     if settings.mapper is not None:
         return (Source("", exact=False),)
+    own = Source(settings.event_source)
     found = [
-        _source(str(rule.spec.get("source") or settings.event_source))
+        _source(str(rule.spec["source"])) if "source" in rule.spec else own
         for rule in rules
         if not rule.skip
     ]
     if settings.preset is not None or not rules:
-        found.append(Source(settings.event_source))
+        found.append(own)
     if settings.preset == "outbox":
         found.append(Source("", exact=False))
     every = list(dict.fromkeys(found))
@@ -279,7 +322,7 @@ def sources_of(config: Config, rules: Sequence[Rule]) -> tuple[Source, ...]:
 
 
 def _source(text: str) -> Source:
-    from ddbrelay.flow.mapping.expressions import Template
+    from ddbrelay.flow.mapping.templates import Template
 
     template = Template(text)
     return Source(template.start, exact=template.constant is not None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ _MAPPING = (
     *("table", "bus", "source", "entity", "preset", "mapper", "strict", "envelope", "redact"),
     "claim_check",
 )
+_OWN_PACKAGE = "ddbrelay"
+"""It comes by requirements.txt, also where the mapping file lies in a checkout of it."""
 _REMOVED = "# Lambda has its own: "
 
 
 def function_files(config: Config) -> dict[str, bytes]:
-    """The mapping file, the schemas and the module that it names, and what pip installs beside.
+    """The mapping file, the schemas and the modules that it takes, and what pip installs beside.
 
     The file's section [aws] is for the machine that it was written on, and is left out. Raises
     ConfigError for a file that is not there, or that cannot be beside the mapping file.
@@ -38,12 +41,12 @@ def function_files(config: Config) -> dict[str, bytes]:
     else:
         text = _without_account(source.text or config.file.read_text(encoding="utf-8"))
     files[FILE_NAME] = text.encode()
-    folder = config.file.parent if config.file is not None else Path.cwd()
+    folder = _folder(config)
     for rule in source.rules:
         if isinstance(name := rule.get("schema"), str):
             files |= _one(folder, name)
     if config.settings.mapper is not None:
-        files |= _module(folder, config.settings.mapper.partition(":")[0])
+        files |= _modules(folder, config.settings.mapper.partition(":")[0])
     return dict(sorted(files.items()))
 
 
@@ -99,12 +102,55 @@ def _one(folder: Path, name: str) -> dict[str, bytes]:
         raise ConfigError(f"cannot read {folder / inside}: {error.strerror}") from None
 
 
-def _module(folder: Path, module: str) -> Mapping[str, bytes]:
-    """The module's file, or all Python files of its package; none where it is installed."""
-    top = module.partition(".")[0]
-    if (folder / f"{top}.py").is_file():
-        return _one(folder, f"{top}.py")
+def unpackaged(config: Config) -> str | None:
+    """One line about a module of the mapper that cannot be packaged, since it lies elsewhere."""
+    mapper = config.settings.mapper
+    if mapper is None:
+        return None
+    folder, top = _folder(config), mapper.partition(":")[0].partition(".")[0]
+    if _sources(folder, top):
+        return None
+    return (
+        f"the module {top} of the mapper does not lie beside {FILE_NAME} ({folder}) and is not "
+        "packaged: name what it is installed from in function/requirements.txt"
+    )
+
+
+def _folder(config: Config) -> Path:
+    return config.file.parent if config.file is not None else Path.cwd()
+
+
+def _modules(folder: Path, module: str) -> dict[str, bytes]:
+    """The module, or all of its package, and what lies beside and is imported by them."""
     found: dict[str, bytes] = {}
-    for file in sorted((folder / top).rglob("*.py")):
-        found |= _one(folder, file.relative_to(folder).as_posix())
+    waiting, seen = [module.partition(".")[0]], {_OWN_PACKAGE, *sys.stdlib_module_names}
+    while waiting:
+        top = waiting.pop()
+        if top in seen:
+            continue
+        seen.add(top)
+        for file in _sources(folder, top):
+            name = file.relative_to(folder).as_posix()
+            found |= _one(folder, name)
+            waiting += _imported(found[name], name)
     return found
+
+
+def _sources(folder: Path, top: str) -> list[Path]:
+    module = folder / f"{top}.py"
+    return [module] if module.is_file() else sorted((folder / top).rglob("*.py"))
+
+
+def _imported(code: bytes, name: str) -> list[str]:
+    """The first parts of the names of the modules that this code imports."""
+    found: list[str] = []
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"{name} is not Python: {error}") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.append(node.module)
+    return [one.partition(".")[0] for one in found]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay import __version__
@@ -19,11 +19,13 @@ from ddbrelay.export.expressible import PipeRule, pipe_rules
 from ddbrelay.export.filters import text_of
 from ddbrelay.export.model import PIPE_LIMIT, Project, name_of
 from ddbrelay.export.sam import to_yaml
+from ddbrelay.export.sample import sample_of
 from ddbrelay.export.texts import block, comment, trial
 from ddbrelay.infra.names import short_hash
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config
+    from ddbrelay.flow.mapping.rules import Rule
 
 MOST_EVENTS = 10
 READERS = 2
@@ -40,8 +42,21 @@ class Pipes:
     notes: tuple[str, ...]
 
 
+class NoPipesError(ConfigError):
+    """No rule can be a pipe; `others` are their names with the reasons."""
+
+    def __init__(self, others: Sequence[tuple[str, str]]) -> None:
+        super().__init__(
+            "no rule can be exported as a pipe", "ddbrelay export sam makes a function of them"
+        )
+        self.others = tuple(others)
+
+
 def pipes_of(config: Config, project: Project) -> Pipes:
-    """The pipes of a configuration; ConfigError where there is not one."""
+    """The pipes of a configuration; NoPipesError, a ConfigError, where there is not one.
+
+    The project is given back with the buses, and an item to try, of the rules that are pipes.
+    """
     settings = config.settings
     if settings.mapper is not None or not project.rules:
         what = f"the mapper {settings.mapper}" if settings.mapper else "a mapping without rules"
@@ -54,20 +69,31 @@ def pipes_of(config: Config, project: Project) -> Pipes:
         table=project.table,
         source=settings.event_source,
         envelope=settings.envelope,
-        redacts=bool(settings.redact),
+        redact=settings.redact,
         types=project.types,
     )
     if not found:
-        raise ConfigError(
-            "no rule can be exported as a pipe: "
-            + "; ".join(f'rule "{name}": {why}' for name, why in others),
-            "ddbrelay export sam makes a function of them",
-        )
-    return Pipes(project, tuple(found), tuple(others), tuple(_notes(config, found)))
+        raise NoPipesError(others)
+    names = {rule.name for rule in found}
+    rules = [rule for rule in project.rules if rule.name in names]
+    buses = {rule.bus for rule in found}
+    kept = replace(
+        project,
+        other_buses=tuple(bus for bus in project.other_buses if bus in buses),
+        sample=sample_of(
+            config, rules, project.keys, keys_known=project.choices.keys_known, by_rules=True
+        ),
+    )
+    return Pipes(kept, tuple(found), tuple(others), tuple(_notes(config, rules)))
 
 
-def _notes(config: Config, found: Sequence[PipeRule]) -> list[str]:
+def _notes(config: Config, found: Sequence[Rule]) -> list[str]:
     notes = []
+    if any(rule.goes_on for rule in found):
+        notes.append(
+            "where a rule continues, each pipe sends its own event of a change: in any order, and "
+            "one of them may fail"
+        )
     if len(found) > READERS:
         notes.append(
             f"{len(found)} pipes read one stream, and AWS allows {READERS} readers for each of its "
@@ -149,9 +175,7 @@ def _targets(pipes: Pipes) -> list[Any]:
 
 
 def _target(project: Project, rule: PipeRule) -> Any:
-    if rule.bus is not None and rule.bus != project.bus:
-        return cfn.bus_arn(rule.bus)
-    return cfn.buses(project)[0]
+    return cfn.bus_arn(project, rule.bus or project.bus)
 
 
 def _pipe(project: Project, rule: PipeRule) -> dict[str, Any]:
@@ -199,10 +223,21 @@ def pipe_name(table: str, rule: str) -> str:
     return f"{name[: PIPE_LIMIT - 9]}-{short_hash(rule)}"
 
 
+def deploy_command(project: Project) -> str:
+    """What deploys the template, in the project's folder."""
+    return (
+        f"aws cloudformation deploy --template-file template.yaml --stack-name {_stack(project)} "
+        "--capabilities CAPABILITY_IAM"
+    )
+
+
+def _stack(project: Project) -> str:
+    return name_of(project.table, "-pipes", PIPE_LIMIT)
+
+
 def _readme(pipes: Pipes) -> str:
     project = pipes.project
     table = "the stream of your table" if project.stream_arn else "a table with its stream"
-    stack = name_of(project.table, "-pipes", PIPE_LIMIT)
     count = len(pipes.rules)
     parts = [
         f"# ddbrelay as EventBridge pipes: {project.table}",
@@ -210,12 +245,7 @@ def _readme(pipes: Pipes) -> str:
         "into events, the bus for them, and a rule with a queue behind it for their consumer. "
         "There is no code to run.",
         "## Deploy",
-        block(
-            [
-                f"aws cloudformation deploy --template-file template.yaml --stack-name {stack} "
-                "--capabilities CAPABILITY_IAM"
-            ]
-        ),
+        block([deploy_command(project)]),
         "## Try it",
         trial(project),
         "## How pipes differ from ddbrelay",
@@ -232,7 +262,7 @@ def _readme(pipes: Pipes) -> str:
         "each a month. Prices are those of us-east-1; "
         "https://aws.amazon.com/eventbridge/pricing/ has the others.",
         "## Remove",
-        block([f"aws cloudformation delete-stack --stack-name {stack}"]),
+        block([f"aws cloudformation delete-stack --stack-name {_stack(project)}"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -244,6 +274,8 @@ def _differences(pipes: Pipes) -> str:
         "An attribute that a pattern compares with a text counts where it is a text; sets and "
         "lists are not looked into.",
         "An attribute that an item does not have is an empty text in the event, not null.",
+        "Pipes do not wait for each other: events of two rules may come in another order, also "
+        "where they are of one item.",
         "The time of an event is when the pipe sent it, not when the item was written.",
         "A record that a template cannot handle goes to no queue of dead letters as a whole.",
     ]

@@ -24,15 +24,17 @@ def policy_for(role: str, config: Config, table: str, scope: iam.Scope) -> dict[
     """The policy of the relay, of the function or of provision; ConfigError for a bad mapping."""
     from ddbrelay.mappings import buses_of, mapper_of, rules_of
 
-    wanted = Wanted.from_settings(config.settings)
+    wanted = Wanted.from_settings(config.settings, other_buses=buses_of(config))
     if role == "provision":
         return iam.provision_policy(
             scope,
             table=table,
             bus=wanted.bus,
+            other_buses=wanted.other_buses,
             rule=rule_name(table),
             queue=queue_name(table),
             archive=archive_name(table),
+            expires=after_of(config) == "expire",
         )
     mapper_of(config, table)
     sources = sources_of(config, rules_of(config, table))
@@ -62,16 +64,23 @@ def _function(
     claims = config.settings.claim_check
     failed = scope.arn("sqs", name_of(table, "-failed", QUEUE_LIMIT))
     function = name_of(table, "", FUNCTION_LIMIT)
+    own = _queue_name(config.settings.dead_letter_queue)
     return iam.policy(
         [
             *iam.read_stream(streams, streams),
             iam.publish([scope.bus(bus) for bus in buses], sources),
             iam.send("ReportFailures", failed, "GetQueueAttributes"),
+            *([] if own is None else [_copies(own, scope)]),
             iam.write_log(scope.arn("logs", f"log-group:/aws/lambda/{function}:*")),
             *(iam.write_claims(claims, scope.partition) if claims else []),
             *iam.settle_items(after_of(config), table_arn),
         ]
     )
+
+
+def _copies(queue: str, scope: iam.Scope) -> iam.Statement:
+    arn = scope.arn("sqs", queue)
+    return iam.send("CopyDeadLetters", arn, "GetQueueUrl", "GetQueueAttributes")
 
 
 def _queue_name(queue: str | None) -> str | None:

@@ -14,9 +14,13 @@ import yaml
 from ddbrelay.export import cloudformation as cfn
 from ddbrelay.export.filters import text_of
 from ddbrelay.export.model import HANDLER, Project
-from ddbrelay.export.texts import duration, heading, readme
+from ddbrelay.export.texts import block, duration, heading, readme
 
 _FOLDER = "function"
+_WITH_A_WHEEL = (
+    "pip wheel --no-deps --wheel-dir wheels ../ddbrelay",
+    'PIP_FIND_LINKS="$PWD/wheels" sam build',
+)
 
 
 def sam_project(project: Project) -> dict[str, bytes]:
@@ -167,6 +171,8 @@ def _readme(project: Project) -> str:
     return readme(
         project,
         "ddbrelay on AWS Lambda, with SAM",
+        local="Where that version is not there, or another one is meant, make a wheel of a "
+        "checkout of it, and let pip look there too:\n\n" + block(_WITH_A_WHEEL),
         before="It takes the AWS SAM CLI, and Python with pip.",
         deploy=["sam validate --lint", "sam build", "sam deploy"],
         remove=["sam delete"],

@@ -5,17 +5,19 @@ https://registry.terraform.io/providers/hashicorp/aws/latest/docs
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from ddbrelay.export import iam
 from ddbrelay.export.bundle import package_files
 from ddbrelay.export.filters import text_of
-from ddbrelay.export.hcl import Block, Expression, Json, Template, document
+from ddbrelay.export.hcl import Block, Call, Expression, Template, document, encoded
 from ddbrelay.export.model import HANDLER, RETENTION_DAYS, Project
-from ddbrelay.export.texts import duration, heading, readme
+from ddbrelay.export.texts import bundled, duration, heading, readme
 from ddbrelay.infra.plan import DEFAULT_BUS
 
+_BUS = "aws_cloudwatch_event_bus"
 _FOURTEEN_DAYS = 14 * 86400
 _KEPT = (
     "prevent_destroy keeps the data: `terraform destroy` refuses until it is taken out, or the "
@@ -70,13 +72,17 @@ def _sources(project: Project) -> list[Block]:
     if project.stream_arn is None:
         blocks.append(_table(project))
     if project.create_bus:
-        blocks.append(_resource("aws_cloudwatch_event_bus", "this", {"name": project.bus}))
+        blocks.append(_resource(_BUS, "this", {"name": project.bus}))
+    if project.new_buses:
+        names = Call("toset", sorted(project.new_buses))
+        each = {"for_each": names, "name": Expression("each.value")}
+        blocks.append(_resource(_BUS, "other", each))
     blocks += [
         _queue("consumer_dead", project.queue_dead),
         _queue(
             "consumer",
             project.queue,
-            redrive_policy=Json(
+            redrive_policy=encoded(
                 {"deadLetterTargetArn": _arn("aws_sqs_queue.consumer_dead"), "maxReceiveCount": 5}
             ),
         ),
@@ -88,7 +94,7 @@ def _sources(project: Project) -> list[Block]:
                 "name": project.rule,
                 "description": f"Events of the table {project.table}, for its consumer",
                 **_on_bus(project),
-                "event_pattern": Json(project.pattern),
+                "event_pattern": encoded(project.pattern),
             },
         ),
         _resource(
@@ -110,14 +116,14 @@ def _sources(project: Project) -> list[Block]:
             _resource(
                 "aws_sqs_queue_policy",
                 name,
-                {"queue_url": Expression(f"{queue}.id"), "policy": Json(policy)},
+                {"queue_url": Expression(f"{queue}.id"), "policy": encoded(policy)},
             )
         )
     return blocks
 
 
 def _table(project: Project) -> Block:
-    keys = [key for key in (project.key, project.sort_key) if key is not None]
+    keys = project.keys
     names = {role: key.name for role, key in zip(("hash_key", "range_key"), keys, strict=False)}
     expiry = (
         [_inner("ttl", {"attribute_name": project.outbox_expiry, "enabled": True})]
@@ -176,9 +182,14 @@ def _buses(project: Project) -> list[Any]:
         "${data.aws_region.current.region}",
         "${data.aws_caller_identity.current.account_id}",
     )
-    others = [Template(scope.bus(bus)) for bus in project.other_buses]
+    others = [
+        _arn(f"{_BUS}.other[{json.dumps(bus)}]")
+        if bus in project.new_buses
+        else Template(scope.bus(bus))
+        for bus in project.other_buses
+    ]
     if project.create_bus:
-        return [_arn("aws_cloudwatch_event_bus.this"), *others]
+        return [_arn(f"{_BUS}.this"), *others]
     return [Template(scope.bus(project.bus)), *others]
 
 
@@ -227,7 +238,7 @@ def _function(project: Project) -> list[Block]:
             "function",
             {
                 "name_prefix": "ddbrelay-",
-                "assume_role_policy": Json(iam.trust("lambda.amazonaws.com")),
+                "assume_role_policy": encoded(iam.trust("lambda.amazonaws.com")),
             },
         ),
         _resource(
@@ -236,7 +247,7 @@ def _function(project: Project) -> list[Block]:
             {
                 "name": "ddbrelay",
                 "role": Expression("aws_iam_role.function.id"),
-                "policy": Json(iam.policy(_statements(project))),
+                "policy": encoded(iam.policy(_statements(project))),
             },
         ),
         _resource(
@@ -377,6 +388,7 @@ def _readme(project: Project) -> str:
         "ddbrelay on AWS Lambda, with Terraform",
         before="It takes Terraform (or OpenTofu) 1.5 or later, and Python with pip.",
         deploy=["python3 bundle.py", "terraform init", "terraform apply"],
+        local=bundled(),
         also=[
             "`bundle.py` gathers the function's package in `build/`; run it again after a change "
             "in `function/`.",

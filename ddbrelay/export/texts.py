@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -39,10 +40,14 @@ def readme(
     *,
     deploy: Sequence[str],
     remove: Sequence[str],
+    local: str,
     before: str = "",
     also: Sequence[str] = (),
 ) -> str:
-    """How a project with a function is deployed, watched and paid for."""
+    """How a project with a function is deployed, watched and paid for.
+
+    `local` is how a ddbrelay goes into the function that is not on PyPI.
+    """
     parts = [
         f"# {title}: {project.table}",
         _what(project),
@@ -50,6 +55,8 @@ def readme(
         "## Deploy",
         block(deploy),
         *also,
+        f"The function gets ddbrelay {__version__} from PyPI (`function/requirements.txt`). "
+        + local,
         "## Try it",
         trial(project),
         "## Watch",
@@ -68,11 +75,13 @@ def readme(
 def _what(project: Project) -> str:
     table = "the stream of your table" if project.stream_arn else "a table with its stream"
     bus = "a bus" if project.create_bus else f"the bus {project.bus}"
+    others = project.new_buses
+    also = f" The buses that rules name ({', '.join(others)}) are made too." if others else ""
     return (
         f"This project deploys {table}, a function that turns each change into an event by the "
         f"rules in `function/ddbrelay.toml`, {bus} for the events, and a rule with a queue behind "
-        "it for their consumer. The function is `ddbrelay.aws_lambda.handler`; the same file gives "
-        "the same events with `ddbrelay tail --forward`."
+        f"it for their consumer.{also} The function is `ddbrelay.aws_lambda.handler`; the same "
+        "file gives the same events with `ddbrelay tail --forward`."
     )
 
 
@@ -123,6 +132,15 @@ def _settings(project: Project) -> str:
     )
 
 
+def bundled() -> str:
+    """For the projects that have a `bundle.py`."""
+    return (
+        "Where that version is not there, or another one is meant, give a wheel or a checkout of "
+        "it:\n\n" + block(["python3 bundle.py --from ../ddbrelay"]) + "\n\n"
+        "The variable `DDBRELAY_PACKAGE` says the same."
+    )
+
+
 def duration(seconds: int) -> str:
     """`23 h`, `15 min` or `90 s`, whichever is exact."""
     for length, unit in ((3600, "h"), (60, "min")):
@@ -137,11 +155,8 @@ def _kept(project: Project) -> str:
     return f"The table {project.table} stays, with its data: delete it by hand if you mean it."
 
 
-def _item(project: Project) -> str:
-    samples = {"S": '{"S": "1"}', "N": '{"N": "1"}', "B": '{"B": "MQ=="}'}
-    keys = [key for key in (project.key, project.sort_key) if key is not None]
-    item = ", ".join(f'"{key.name}": {samples[key.type]}' for key in keys)
-    return f"aws dynamodb put-item --table-name {project.table} --item '{{{item}}}'"
+def _write(project: Project, item: str) -> str:
+    return f"aws dynamodb put-item --table-name {project.table} --item {shlex.quote(item)}"
 
 
 def _receive(project: Project) -> str:
@@ -153,7 +168,11 @@ def _receive(project: Project) -> str:
 
 def trial(project: Project) -> str:
     """Write an item, and see the event of it."""
-    return block([_item(project), _receive(project)])
+    sample = project.sample
+    if not sample.heard:
+        return sample.words
+    write = [] if sample.item is None else [_write(project, sample.item)]
+    return f"{sample.words}\n\n{block([*write, _receive(project)])}"
 
 
 def block(lines: Sequence[str]) -> str:

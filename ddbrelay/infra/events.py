@@ -24,18 +24,19 @@ _OTHER_RUN = 2.0
 
 
 class Bus:
-    """The bus that the relay publishes to."""
+    """A bus that the relay publishes to, by default the one of the run."""
 
     kind = "bus"
 
-    def __init__(self, aws: Aws, wanted: Wanted) -> None:
-        self.name = wanted.bus
+    def __init__(self, aws: Aws, wanted: Wanted, name: str | None = None) -> None:
+        self.name = name or wanted.bus
+        self._own = self.name == wanted.bus
         self._wanted = wanted
         self._events = aws.client("events")
 
     def planned(self) -> str:
         """What a new one gets."""
-        return ""
+        return "" if self._own else "for rules of the mapping"
 
     def inspect(self) -> Found | None:
         """The bus as it is; the default bus is always there."""
@@ -50,7 +51,7 @@ class Bus:
             if self.name == DEFAULT_BUS:
                 raise AwsRefused("the account has no default bus", "choose another --bus")
             return None
-        return Found(arn=str(answer["Arn"]))
+        return Found(arn=str(answer["Arn"]), detail=self.planned())
 
     def create(self, place: Place | None) -> bool:
         """Create it; False when it already exists."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MANAGED_BY = "ddbrelay:managed-by"
 FOR_TABLE = "ddbrelay:table"
 VIEW_TYPES = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE", "OLD_IMAGE", "KEYS_ONLY")
+ARN_PREFIX = "arn:"
 DEFAULT_BUS = "default"
 """Every account has this bus; nobody creates or deletes it."""
 
@@ -48,6 +49,9 @@ class Key:
 class Wanted:
     """What should stand: `archive_days` is None for no archive and 0 for one without an end.
 
+    `other_buses` are names of buses that rules of the mapping publish to; nothing stands behind
+    them. `ttl_attribute` is the attribute by which the table's items expire, None for no matter.
+
     Raises ConfigError for what AWS would refuse: the patterns are those of the `TableName` shape
     of the `dynamodb` model and of `EventBusName` in the `events` model; `source` as in (and further
     ones beside it, as an event pattern has them)
@@ -62,6 +66,8 @@ class Wanted:
     view_type: str = VIEW_TYPES[0]
     archive_days: int | None = None
     other_sources: tuple[Any, ...] = ()
+    other_buses: tuple[str, ...] = ()
+    ttl_attribute: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here: the help of provision needs this module, and neither boto3 nor msgspec.
@@ -69,11 +75,13 @@ class Wanted:
         from ddbrelay.flow.mapping import bad_source
 
         check_name(self.table)
-        if not re.fullmatch(r"[/.\-_A-Za-z0-9]{1,256}", self.bus):
-            raise ConfigError(
-                f'"{self.bus}" is not a name of a bus',
-                "--bus with 1 to 256 letters, digits, dots, dashes and underscores; not an ARN",
-            )
+        for option, bus in (("--bus", self.bus), *(("bus", one) for one in self.other_buses)):
+            if not re.fullmatch(r"[/.\-_A-Za-z0-9]{1,256}", bus):
+                raise ConfigError(
+                    f'"{bus}" is not a name of a bus',
+                    f"{option} with 1 to 256 letters, digits, dots, dashes and underscores"
+                    f"{'; not an ARN' if option == '--bus' else ''}",
+                )
         if bad_source(self.source):
             raise ConfigError(
                 f'"{self.source}" cannot be the source of events',
@@ -98,8 +106,13 @@ class Wanted:
         view_type: str | None = None,
         archive_days: int | None = None,
         other_sources: Sequence[Any] = (),
+        other_buses: Sequence[str] = (),
+        ttl_attribute: str | None = None,
     ) -> Wanted:
-        """Table, bus and source of a run; the keys as `Key.parse` reads them."""
+        """Table, bus and source of a run; the keys as `Key.parse` reads them.
+
+        Of the `other_buses` those that are named by an ARN are somebody else's, and left out.
+        """
         if settings.table is None or settings.bus_name is None:
             raise ConfigError(
                 "no table is given", "--table, DDBRELAY_TABLE, or source.table in ddbrelay.toml"
@@ -113,6 +126,8 @@ class Wanted:
             view_type=view_type or cls.view_type,
             archive_days=archive_days,
             other_sources=tuple(other_sources),
+            other_buses=names_among(other_buses, settings.bus_name),
+            ttl_attribute=ttl_attribute,
         )
 
     @property
@@ -133,10 +148,14 @@ class Wanted:
     @property
     def source_text(self) -> str:
         """The sources that the rule matches, for a person."""
-        names = (
-            one if isinstance(one, str) else f"{one['prefix']}…" for one in self.pattern["source"]
-        )
-        return ", ".join(names)
+        return ", ".join(source_text(one) for one in self.pattern["source"])
+
+
+def source_text(source: Any) -> str:
+    """One alternative for the source in an event pattern, for a person."""
+    if isinstance(source, str):
+        return source
+    return f"{source['prefix']}…" if "prefix" in source else "any source"
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,8 @@ class Step:
 
 
 OnStep = Callable[[Step], None]
+OnPlan = Callable[[Sequence[Step]], None]
+"""Hears of all that will be shown, before the first step of it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +183,8 @@ class Found:
     """A thing that exists; `related` as in Step.
 
     `differences` can be changed, and `consequence` is what else that does; `fixed` are differences
-    that no call can change, and `advice` is what to do about them.
+    that no call can change, and `advice` is what to do about them. `unfinished` is what a run that
+    made the thing has not done yet, or did not come to: it is done without being asked for.
     """
 
     arn: str
@@ -172,6 +194,7 @@ class Found:
     consequence: str | None = None
     fixed: tuple[str, ...] = ()
     advice: str | None = None
+    unfinished: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,6 +250,13 @@ class Place:
     def bus(self, name: str) -> str:
         """The ARN of an event bus."""
         return f"arn:{self.partition}:events:{self.region}:{self.account}:event-bus/{name}"
+
+
+def names_among(buses: Sequence[str], own: str | None) -> tuple[str, ...]:
+    """The buses that are given by their names, each once and without the `own` one."""
+    return tuple(
+        dict.fromkeys(bus for bus in buses if bus != own and not bus.startswith(ARN_PREFIX))
+    )
 
 
 def tag_map(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:

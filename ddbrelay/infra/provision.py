@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from ddbrelay.errors import AwsRefused
 from ddbrelay.infra.archive import Archive
 from ddbrelay.infra.events import Bus, Rule
-from ddbrelay.infra.plan import Differs, Found, OnStep, Place, Provisioned, State, Step, Wanted
+from ddbrelay.infra.plan import (
+    Differs,
+    Found,
+    OnPlan,
+    OnStep,
+    Place,
+    Provisioned,
+    State,
+    Step,
+    Wanted,
+)
 from ddbrelay.infra.queue import Queue
 from ddbrelay.infra.table import Table
 
@@ -37,7 +47,7 @@ class Resource(Protocol):
         """Create it, tagged; False when another run was quicker. `place` is None for the table."""
 
     def change(self, found: Found, timeout: float) -> str:
-        """Make away with the differences; returns what was done, in a few words."""
+        """Make away with the differences, and do what is unfinished; what was done, in words."""
 
     def ready(self, timeout: float) -> Found:
         """Wait until it can be used."""
@@ -49,23 +59,27 @@ def provision(
     *,
     apply_changes: bool = False,
     dry_run: bool = False,
+    on_plan: OnPlan | None = None,
     on_step: OnStep | None = None,
     timeout: float = 120.0,
 ) -> Provisioned:
     """Create what is missing and, with `apply_changes`, correct what differs; safe to repeat.
 
-    `on_step` hears of each thing as it is done (in a dry run, and when the run is refused: of the
-    plan); `timeout` is in seconds, for each thing to become active. Raises Differs, before
-    anything is written, for differences that it may not or cannot change; AwsRefused for anything
-    that AWS refuses.
+    `on_plan` hears of the whole plan first, and `on_step` of each thing as it is done (in a dry
+    run, and when the run is refused: of the plan); `timeout` is in seconds, for each thing to
+    become active. Raises Differs, before anything is written, for differences that it may not or
+    cannot change; AwsRefused for anything that AWS refuses.
     """
     table, queue = Table(aws, wanted), Queue(aws, wanted)
-    resources: list[Resource] = [table, Bus(aws, wanted), queue, Rule(aws, wanted)]
+    buses = [Bus(aws, wanted), *(Bus(aws, wanted, name) for name in wanted.other_buses)]
+    resources: list[Resource] = [table, *buses, queue, Rule(aws, wanted)]
     if wanted.archive_days is not None:
         resources.append(Archive(aws, wanted))
     found = [resource.inspect() for resource in resources]
     plan = [_planned(*pair, apply_changes) for pair in zip(resources, found, strict=True)]
     refusal = _refusal([*zip(resources, found, strict=True)], plan, apply_changes)
+    if on_plan:
+        on_plan(plan)
     if dry_run or refusal:
         for step in plan:
             if on_step:
@@ -84,7 +98,8 @@ def provision(
                 place = Place.of(step.arn)
             if on_step:
                 on_step(step)
-    arns = {step.kind: step.arn or "" for step in steps}
+    # Of several buses the first is the one of the run.
+    arns = {step.kind: step.arn or "" for step in reversed(steps)}
     return Provisioned(
         steps=tuple(steps),
         table_arn=arns["table"],
@@ -102,8 +117,10 @@ def _planned(resource: Resource, found: Found | None, apply_changes: bool) -> St
         return Step(resource.kind, resource.name, "would-create", None, resource.planned())
     differences = found.fixed + found.differences
     if not differences:
-        return Step(resource.kind, resource.name, "exists", found.arn, found.detail, found.related)
-    state: State = "would-update" if apply_changes and not found.fixed else "differs"
+        state: State = "would-update" if found.unfinished else "exists"
+        detail = "; ".join(found.unfinished) or found.detail
+        return Step(resource.kind, resource.name, state, found.arn, detail, found.related)
+    state = "would-update" if apply_changes and not found.fixed else "differs"
     detail = "; ".join([*differences, *([found.consequence] if found.consequence else [])])
     return Step(resource.kind, resource.name, state, found.arn, detail, found.related)
 
@@ -156,7 +173,7 @@ def _bring(
             step = _planned(resource, found, apply_changes)
             if refusal := _refusal([(resource, found)], [step], apply_changes, written=True):
                 raise refusal
-    if found is not None and found.differences:
+    if found is not None and (found.differences or found.unfinished):
         done = resource.change(found, timeout)
         state = "updated"
     ready = resource.ready(timeout)

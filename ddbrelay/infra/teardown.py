@@ -18,6 +18,7 @@ from ddbrelay.infra.plan import (
     DEFAULT_BUS,
     FOR_TABLE,
     MANAGED_BY,
+    OnPlan,
     OnStep,
     State,
     Step,
@@ -44,6 +45,7 @@ def teardown(
     *,
     dry_run: bool = False,
     confirm: Confirm | None = None,
+    on_plan: OnPlan | None = None,
     on_step: OnStep | None = None,
     timeout: float = 120.0,
 ) -> tuple[Step, ...]:
@@ -56,6 +58,8 @@ def teardown(
     removals = _Search(aws, wanted, timeout).everything()
     plan = tuple(removal.step for removal in removals)
     doomed = any(step.state == "would-delete" for step in plan)
+    if on_plan:
+        on_plan(plan)
     if doomed and confirm and not dry_run:
         confirm(plan)
     steps = []
@@ -162,7 +166,7 @@ class _Search:
         self, bus: dict[str, Any], rules: list[_Removal], archives: set[str]
     ) -> Iterator[_Removal]:
         name, arn = str(bus["Name"]), str(bus["Arn"])
-        concerned = bool(rules) or name == self._wanted.bus
+        concerned = bool(rules) or name in {self._wanted.bus, *self._wanted.other_buses}
         if name == DEFAULT_BUS:
             if concerned:
                 step = Step("bus", name, "left", arn, "every account has it")

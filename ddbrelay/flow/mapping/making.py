@@ -20,14 +20,8 @@ from ddbrelay.flow.mapping.events import (
     bad_source,
     refused,
 )
-from ddbrelay.flow.mapping.expressions import (
-    EvaluationError,
-    Expression,
-    ExpressionError,
-    Shape,
-    ShapeError,
-    Template,
-)
+from ddbrelay.flow.mapping.expressions import EvaluationError, Expression, ExpressionError
+from ddbrelay.flow.mapping.templates import Shape, ShapeError, Template
 
 _BUS = re.compile(r"(arn:[^\s]+:event-bus/)?[/.\-_A-Za-z0-9]{1,256}").fullmatch
 Validator = Callable[[bytes], "str | None"]
