@@ -140,6 +140,7 @@ def test_a_table_without_a_stream(cli: Cli, aws: Aws, name: str) -> None:
     assert not state_file(cli).exists()
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_missing_bus_is_noticed_before_anything_is_sent_or_kept(
     cli: Cli, aws: Aws, name: str

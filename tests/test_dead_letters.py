@@ -221,6 +221,7 @@ def test_a_letter_as_an_object_has_its_record_and_its_event(bare_cli: Cli) -> No
     assert other["event"] is None
 
 
+@pytest.mark.slow
 def test_an_id_that_may_be_several_names_them(bare_cli: Cli) -> None:
     keep(bare_cli, *sample(), letter("eve", 9, event_id="aaaa1111"))
     done = bare_cli.run("dead-letters", "show", "aaaa")
@@ -276,6 +277,7 @@ def test_export_writes_whole_letters_in_the_order_of_sending(bare_cli: Cli, tmp_
 # Dropping
 
 
+@pytest.mark.slow
 def test_dropping_the_head_makes_the_next_one_the_head(bare_cli: Cli) -> None:
     keep(bare_cli, *sample())
     done = bare_cli.ok("dead-letters", "drop", "aaaa1", "--yes")

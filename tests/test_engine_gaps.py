@@ -311,6 +311,7 @@ async def test_a_first_run_that_read_nothing_may_start_again_whenever_it_likes(
     assert delivered(world) == written
 
 
+@pytest.mark.slow
 @simulated("a b")
 async def test_idle_shards_are_known_to_be_read_without_a_record(world: World) -> None:
     task, stop = await during_a_run(world)

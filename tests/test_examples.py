@@ -151,6 +151,7 @@ def test_the_readme_of_the_examples_runs(tmp_path: Path) -> None:
     assert "\n3 handled, 0 repeats dropped\n" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.moto_first
 def test_a_producer_that_knows_nothing_of_the_bus_is_heard_behind_it(
     cli: Cli, name: str, python: Callable[..., str]

@@ -496,6 +496,7 @@ def test_max_events_leaves_the_rest_in_the_queue(
     assert visible_in(aws, queue) == 2
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_kept_messages_are_printed_once_and_are_there_for_the_next(
     cli: Cli, aws: Aws, name: str, bus: str, queue: str

@@ -335,6 +335,7 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(local: Cli) -> N
     assert "  hint: pipx install ministack" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_callers_aws_and_ddbrelay_variables_do_not_matter(local: Cli, engine_name: str) -> None:
     local.environment |= {
         "AWS_PROFILE": "missing",

@@ -147,6 +147,7 @@ def test_a_name_that_is_none_is_refused(bare_cli: Cli, name: str) -> None:
     assert rows(bare_cli, "SELECT * FROM bookmarks") == []
 
 
+@pytest.mark.slow
 def test_an_exported_bookmark_comes_back_the_same_elsewhere(bare_cli: Cli) -> None:
     stand(bare_cli, FIRST, SECOND, THIRD)
     bare_cli.ok("positions", "save", "mark")

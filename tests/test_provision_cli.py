@@ -172,6 +172,7 @@ def test_quiet_prints_nothing_but_json_results(cli: Cli) -> None:
     assert len(cli.json("provision", "-q")) == 5
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_what_differs_is_shown_and_refused_with_2(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")

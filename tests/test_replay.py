@@ -74,6 +74,7 @@ def write_bookmark(cli: Cli, pipe: Pipeline, name: str, **position: Any) -> None
     cli.ok("positions", "import", str(file), "--force")
 
 
+@pytest.mark.slow
 def test_a_preview_from_the_checkpoint_sends_nothing_and_a_forwarding_one_does(
     cli: Cli, relayed: Pipeline
 ) -> None:

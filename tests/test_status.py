@@ -192,6 +192,7 @@ def test_an_unfinished_checkpoint_on_an_older_stream_is_told(cli: Cli, pipe: Pip
     ]
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_usage_is_priced_as_the_settings_say(cli: Cli, pipe: Pipeline) -> None:
     use(cli, pipe.stream_arn, NOW, Usage(100_000, 9, 10, 20, 3))

@@ -131,6 +131,7 @@ def test_a_start_that_is_none_is_refused(bare_cli: Cli, text: str, says: str) ->
     assert not state_file(bare_cli).exists()
 
 
+@pytest.mark.slow
 def test_max_records_is_exact_and_the_next_run_goes_on(cli: Cli, pipe: Pipeline) -> None:
     for key in "abcdefg":
         pipe.put(key)

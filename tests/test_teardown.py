@@ -263,6 +263,7 @@ def test_a_table_that_does_not_go_ends_in_a_clear_error(aws: Aws, wanted: Wanted
         teardown(broken, wanted, timeout=0.2)
 
 
+@pytest.mark.slow
 def test_yes_deletes_without_asking(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision", "--archive-days", "3")
     done = cli.ok("teardown", "--yes")

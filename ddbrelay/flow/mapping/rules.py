@@ -93,7 +93,9 @@ class RuleMapper:
         skipped: Rule | None = None
         for rule in self.rules:
             try:
-                if not rule.matches(document, typed):
+                # As Rule.matches has it; the call would cost more than most patterns do.
+                when = rule.when
+                if when is not None and not when.matches(typed if rule.lambda_form else document):
                     continue
             except UndecodableError as error:
                 self._hide(change, [*matched, rule])
