@@ -20,10 +20,9 @@ from ddbrelay.flow.mapping.presets import preset_of
 from ddbrelay.flow.mapping.redaction import redaction_paths
 from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules
 from ddbrelay.own import OwnMapper, function_of
+from ddbrelay.sources import Source
 from ddbrelay.values import parse_duration
 
-_ANY_SOURCE = {"anything-but": {"prefix": "aws."}}
-"""What every source of one's own matches, and none of AWS."""
 _TTL_ATTRIBUTE, _TTL = "expiresAt", "1d"
 
 
@@ -62,18 +61,10 @@ def sources_of(config: Config) -> list[Any]:
     A source with a hole in it stands as the prefix before the hole. Whatever the items of an
     outbox say of themselves is not known here.
     """
-    table = config.settings.table or ""
-    own, found = config.settings.event_source, []
-    for rule in rules_of(config, table):
-        source = None if rule.make is None else rule.make.source
-        if source is None or source.constant == own:
-            continue
-        one: Any = source.constant
-        if source.constant is None:
-            one = {"prefix": source.start} if source.start else _ANY_SOURCE
-        if one not in found:
-            found.append(one)
-    return found
+    own = config.settings.event_source
+    made = (rule.make for rule in rules_of(config, config.settings.table or ""))
+    named = [Source.of(make.source) for make in made if make is not None and make.source]
+    return [source.pattern for source in dict.fromkeys(named) if source != Source(own)]
 
 
 def check_redaction(config: Config, keys: Collection[str]) -> None:

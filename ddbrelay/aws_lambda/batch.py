@@ -16,12 +16,13 @@ from ddbrelay.flow.capture import Page, Position, Record
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import MapFunction
 from ddbrelay.flow.sink import Sink, retry_delay
-from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Frontier, Ticket, Usage
+from ddbrelay.flow.tracking import DeadLetter, Fate, Frontier, Ticket
 from ddbrelay.relay import Options
 from ddbrelay.relay.copies import LetterSink, Sent
 from ddbrelay.relay.delivery import Delivery
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
 from ddbrelay.relay.tasks import Tasks
+from ddbrelay.stores.preview import FixedPositions
 
 NO_SHARD = ""
 """Lambda's event names none."""
@@ -133,41 +134,16 @@ async def _route(records: Sequence[Record], delivery: Delivery, origin: Origin) 
     return tickets
 
 
-class _HeldLetters:
-    """A `Store` of one invocation: dead letters wait here for their queue, nothing else is kept."""
+class _HeldLetters(FixedPositions):
+    """The store of one invocation: dead letters wait here for their queue, nothing else is kept."""
 
     def __init__(self) -> None:
+        super().__init__(())
         self.letters: list[DeadLetter] = []
-
-    async def claim(self) -> None:
-        """Nothing: Lambda gives the records of a shard to one invocation at a time."""
-
-    async def release(self) -> None:
-        """Nothing."""
-
-    async def load(self) -> dict[str, Position]:
-        return {}
-
-    async def begin(self, positions: Iterable[Position], accounts: Iterable[Account] = ()) -> None:
-        """Nothing."""
-
-    async def save(
-        self,
-        positions: Iterable[Position],
-        accounts: Iterable[Account] = (),
-        usage: Usage | None = None,
-    ) -> None:
-        """Nothing."""
-
-    async def forget(self, shard_ids: Iterable[str]) -> None:
-        """Nothing."""
 
     async def park(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
         self.letters += letters
         return []
-
-    async def parked_keys(self) -> set[bytes]:
-        return set()
 
 
 # Dead letters

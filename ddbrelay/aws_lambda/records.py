@@ -42,9 +42,9 @@ def _encoded(event: Any) -> bytes:
     try:
         return msgspec.json.encode(event)
     except UnicodeEncodeError:
-        # Half of a surrogate pair, which an emulator lets through: so it is a fault of one image,
-        # and not of the whole event.
-        return json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        # Half of a surrogate pair, which an emulator lets through; as an escape the decoder of
+        # records knows what to do with it.
+        return json.dumps(event).encode()
 
 
 def _origin(raw: dict[str, Any]) -> Origin:

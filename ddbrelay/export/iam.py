@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddbrelay.export.model import Source
 from ddbrelay.flow.offloading import place_of
 from ddbrelay.infra.plan import DEFAULT_BUS
+from ddbrelay.sources import Source
 
 _READ = ("DescribeStream", "GetRecords", "GetShardIterator")
 _ITEM = {"delete": "DeleteItem", "expire": "UpdateItem"}

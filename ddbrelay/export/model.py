@@ -16,6 +16,7 @@ from ddbrelay.export.filters import DEFAULT_LIMIT, Conditions, FieldPath, Filter
 from ddbrelay.export.values import typed
 from ddbrelay.infra.names import queue_name, rule_name, short_hash
 from ddbrelay.infra.plan import DEFAULT_BUS, Key, Wanted, names_among
+from ddbrelay.sources import Source
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config, Settings
@@ -70,26 +71,6 @@ class Choices:
     def keys_known(self) -> bool:
         """Whether the key is certain: the table is made here, or its key was given."""
         return self.stream_arn is None or self.key is not None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source of events; one that is not `exact` is how all of them begin."""
-
-    text: str
-    exact: bool = True
-
-    @property
-    def pattern(self) -> Any:
-        """One alternative of an event pattern."""
-        if self.exact:
-            return self.text
-        return {"prefix": self.text} if self.text else {"anything-but": {"prefix": "aws."}}
-
-    @property
-    def condition(self) -> str:
-        """The value of a StringLike condition."""
-        return self.text if self.exact else f"{self.text}*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +151,7 @@ def project_of(config: Config, choices: Choices) -> Project:
     from ddbrelay.export.package import function_files, function_variables, unpackaged
     from ddbrelay.export.sample import sample_of
     from ddbrelay.infra.mapped_keys import key_note
-    from ddbrelay.mappings import buses_of, mapper_of, rules_of
+    from ddbrelay.mappings import buses_of, mapper_of, rules_of, tidying_of
 
     wanted = Wanted.from_settings(config.settings, key=choices.key, sort_key=choices.sort_key)
     _check(wanted.table, choices)
@@ -179,7 +160,7 @@ def project_of(config: Config, choices: Choices) -> Project:
     keys = [key for key in (wanted.key, wanted.sort_key) if key is not None]
     rules = rules_of(config, wanted.table)
     types = _types(wanted, choices)
-    settings = config.settings
+    settings, tidying = config.settings, tidying_of(config)
     of_keys = key_note(config, rules, keys, new=choices.stream_arn is None)
     notes = [of_keys if choices.keys_known else None, unpackaged(config)]
     return Project(
@@ -196,7 +177,7 @@ def project_of(config: Config, choices: Choices) -> Project:
         types=types,
         claim_check=settings.claim_check,
         after=after_of(config),
-        outbox_expiry=str(config.mapping.outbox.get("ttl_attribute", "expiresAt")),
+        outbox_expiry=(tidying.attribute or "") if tidying is not None else "",
         choices=choices,
         variables=function_variables(config, wanted.table, wanted.bus),
         files=function_files(config),
@@ -260,8 +241,12 @@ def types_of(texts: Sequence[str]) -> dict[FieldPath, str]:
 
 def after_of(config: Config) -> str:
     """What becomes of a relayed item: keep, delete or expire."""
-    is_outbox = config.settings.preset == "outbox"
-    return str(config.mapping.outbox.get("after", "keep")) if is_outbox else "keep"
+    from ddbrelay.mappings import tidying_of
+
+    tidying = tidying_of(config)
+    if tidying is None:
+        return "keep"
+    return "delete" if tidying.attribute is None else "expire"
 
 
 def _filters(
@@ -304,9 +289,9 @@ def sources_of(config: Config, rules: Sequence[Rule]) -> tuple[Source, ...]:
         return (Source("", exact=False),)
     own = Source(settings.event_source)
     found = [
-        _source(str(rule.spec["source"])) if "source" in rule.spec else own
+        own if rule.make.source is None else Source.of(rule.make.source)
         for rule in rules
-        if not rule.skip
+        if rule.make is not None
     ]
     if settings.preset is not None or not rules:
         found.append(own)
@@ -319,13 +304,6 @@ def sources_of(config: Config, rules: Sequence[Rule]) -> tuple[Source, ...]:
         for source in every
         if not any(other != source and source.text.startswith(other.text) for other in loose)
     )
-
-
-def _source(text: str) -> Source:
-    from ddbrelay.flow.mapping.templates import Template
-
-    template = Template(text)
-    return Source(template.start, exact=template.constant is not None)
 
 
 def name_of(table: str, suffix: str, limit: int) -> str:

@@ -8,13 +8,13 @@ from ddbrelay.export import iam
 from ddbrelay.export.model import (
     FUNCTION_LIMIT,
     QUEUE_LIMIT,
-    Source,
     after_of,
     name_of,
     sources_of,
 )
 from ddbrelay.infra.names import archive_name, queue_name, rule_name
 from ddbrelay.infra.plan import Wanted
+from ddbrelay.sources import Source
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config

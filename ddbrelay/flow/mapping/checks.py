@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddbrelay.flow.mapping.document import CHEAP, EVENT_NAMES, FIELDS, ID, TYPED_PARTS, TYPED_TOP
 from ddbrelay.flow.mapping.making import MappingError
+from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern, impossible
 
 Path = tuple[str | int, ...]
@@ -60,8 +60,7 @@ def _branches(when: Mapping[str, Any], path: Path) -> Iterable[tuple[Mapping[str
 def _known(name: str, known: Iterable[str], path: Path, what: str) -> None:
     if name == _OR or name in (known := frozenset(known)):
         return
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(known))}"
+    hint = nearest(name, known, "known:")
     raise MappingError(f'{what} has no field "{name}"', (*path, name), hint=hint)
 
 

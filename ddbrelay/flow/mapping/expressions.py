@@ -17,6 +17,7 @@ import jmespath.functions
 import jmespath.visitor
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
+from ddbrelay.flow.mapping.nearest import nearest
 
 _PRECISE = Context(prec=100)
 """DynamoDB's numbers have 38 digits, from 1E-130 to 9.9E+125."""
@@ -234,8 +235,7 @@ def _root_fields(node: Any) -> Iterator[str]:
 
 
 def _unknown_field(text: str, name: str) -> ExpressionError:
-    close = difflib.get_close_matches(name, FIELDS, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"a change has {', '.join(sorted(FIELDS))}"
+    hint = nearest(name, FIELDS, "a change has")
     return ExpressionError(f'a change has no field "{name}"', max(text.find(name), 0), hint)
 
 

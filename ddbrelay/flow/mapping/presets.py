@@ -15,6 +15,7 @@ from ddbrelay.flow.mapping.document import encode, exact, small_integers
 from ddbrelay.flow.mapping.envelopes import Enveloped, Frame, envelope_of
 from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped, Reject, Skip, refused
 from ddbrelay.flow.mapping.making import Defaults, MappingError
+from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.redaction import redaction_paths
 
 _REDACT = ("redact",)
@@ -241,8 +242,5 @@ def _only(options: Mapping[str, Any], known: frozenset[str], section: str) -> No
 
 def unknown_key(key: str, known: frozenset[str], path: tuple[str | int, ...]) -> MappingError:
     """The error for a key that means nothing here, with the nearest one that does."""
-    import difflib
-
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"known keys: {', '.join(sorted(known))}"
+    hint = nearest(key, known, "known keys:")
     return MappingError(f'unknown key "{key}"', path, hint=hint)
