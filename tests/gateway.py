@@ -18,7 +18,8 @@ from ddbrelay.local import engine as engines
 class Gateway:
     """`answers` maps an operation to a status and an error code; `held` ones wait for `release`.
 
-    So do `unanswered` ones, after the engine has acted on them. `calls` counts what came in and
+    So do `unanswered` ones, after the engine has acted on them, and those that come after the first
+    few that `passing` lets through. `calls` counts what came in and
     `acted` what the engine has done, by operation.
     """
 
@@ -26,6 +27,7 @@ class Gateway:
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
+    passing: dict[str, int] = field(default_factory=dict)
     release: threading.Event = field(default_factory=threading.Event)
     calls: Counter[str] = field(default_factory=Counter)
     acted: Counter[str] = field(default_factory=Counter)
@@ -41,7 +43,8 @@ def _handler(gateway: Gateway, engine: engines.Engine) -> type[BaseHTTPRequestHa
             body = self.rfile.read(int(self.headers["Content-Length"]))
             operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
             gateway.calls[operation] += 1
-            if operation in gateway.held:
+            few = gateway.passing.get(operation, gateway.calls[operation])
+            if operation in gateway.held or gateway.calls[operation] > few:
                 gateway.release.wait(60)
             if operation in gateway.answers:
                 status, code = gateway.answers[operation]

@@ -62,19 +62,24 @@ def assert_in_order(pipe: Pipeline, received: list[dict[str, Any]], versions: in
 
 
 def test_a_redrive_that_is_killed_again_and_again_beside_a_relay_loses_and_swaps_nothing(
-    cli: Cli, pipe: Pipeline, wait_until: Waiter
+    cli: Cli, pipe: Pipeline, engine: engines.Engine, wait_until: Waiter
 ) -> None:
     received: list[dict[str, Any]] = []
+    direct = cli.environment["DDBRELAY_ENDPOINT_URL"]
     with running(cli, *RELAY) as relay:
-        for turn, lines in enumerate((1, 5, 17)):
+        for turn, calls in enumerate((1, 2, 4)):
             write(pipe, range(TIMES + 1 + turn, TIMES + 2 + turn))
-            before = letters(cli)
-            with running(cli, *REDRIVE) as redrive:
-                wait_until(lambda one=redrive, wanted=lines: len(one.lines) >= wanted, 30)
-                redrive.signal(signal.SIGKILL)
-                assert redrive.wait()[0] == -signal.SIGKILL
-            assert letters(cli) < before + ITEMS
+            with gateway_to(engine) as gateway:
+                gateway.passing["PutEvents"] = calls
+                cli.environment["DDBRELAY_ENDPOINT_URL"] = gateway.url
+                with running(cli, *REDRIVE) as redrive:
+                    wait_until(lambda on=gateway, n=calls: on.calls["PutEvents"] > n, 30)
+                    redrive.signal(signal.SIGKILL)
+                    assert redrive.wait()[0] == -signal.SIGKILL
+            cli.environment["DDBRELAY_ENDPOINT_URL"] = direct
+            assert letters(cli) > 0
             received += pipe.received()
+        assert len(set(event_ids(received))) >= ITEMS * (1 + 2 + 4)
         wait_until(lambda: len(pipe.records()) == ITEMS * (TIMES + 3), 10)
         *sent, summary = cli.json(*REDRIVE)
         assert {one["state"] for one in sent} <= {"redriven"}
