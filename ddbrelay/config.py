@@ -6,6 +6,7 @@ variable counts as absent, as the AWS CLI has it.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from ddbrelay.config_file import MappingSource, read_file
 from ddbrelay.errors import ConfigError
+from ddbrelay.logs import FORMATS, LEVELS, without_password
 from ddbrelay.values import (
     amount,
     bucket_url,
@@ -41,11 +43,21 @@ def _state_dir() -> Path:
     return Path(platformdirs.user_state_dir("ddbrelay", appauthor=False))
 
 
-def _setting(default: Any, toml: str, parse: Callable[[Any], Any], help_text: str) -> Any:
-    metadata = {"toml": toml, "parse": parse, "help": help_text}
+def _setting(
+    default: Any,
+    toml: str,
+    parse: Callable[[Any], Any],
+    help_text: str,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"toml": toml, "parse": parse, "help": help_text, "choices": choices}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def _choice(default: Any, toml: str, choices: tuple[str, ...], help_text: str) -> Any:
+    return _setting(default, toml, one_of(*choices), help_text, choices)
 
 
 _STATE = "state.db"
@@ -86,10 +98,10 @@ class Settings:
     source: str | None = _setting(
         None, "bus.source", text, "Source of the events (default: ddbrelay.<table>)"
     )
-    preset: str | None = _setting(
+    preset: str | None = _choice(
         None,
         "preset",
-        one_of(*PRESETS),
+        PRESETS,
         "what is mapped without a rule: crud, outbox or single-table",
     )
     mapper: str | None = _setting(
@@ -98,10 +110,10 @@ class Settings:
     strict: bool = _setting(
         False, "strict", parse_bool, "park what no rule matches, instead of skipping it"
     )
-    envelope: str = _setting(
+    envelope: str = _choice(
         "none",
         "envelope",
-        one_of(*ENVELOPES),
+        ENVELOPES,
         "what surrounds the data of an event: none, metadata or cloudevents",
     )
     redact: tuple[str, ...] = _setting(
@@ -116,10 +128,10 @@ class Settings:
         text,
         "where to start: checkpoint, trim-horizon, latest, a time or an age",
     )
-    on_gap: str = _setting(
+    on_gap: str = _choice(
         "continue",
         "relay.on_gap",
-        one_of(*ON_GAP),
+        ON_GAP,
         "what to do when records were lost: report them and continue, or stop",
     )
     grace: float = _setting(
@@ -170,11 +182,20 @@ class Settings:
     price_puts: float = _setting(
         0.005, "prices.puts", amount, "price of 1,000 claim checks written to S3 (PutObject)"
     )
-    output: str | None = _setting(
+    output: str | None = _choice(
         None,
         "output",
-        one_of(*OUTPUTS),
+        OUTPUTS,
         "rich, lines or json (default: rich in a terminal, else lines)",
+    )
+    log_format: str = _choice(
+        "text", "log_format", FORMATS, "what stderr gets: text, or json with an object a line"
+    )
+    log_level: str | None = _choice(
+        None,
+        "log_level",
+        LEVELS,
+        "error, warning, info or debug (default: by -q and -v, else warning)",
     )
 
     @property
@@ -264,11 +285,30 @@ def load(
         except ValueError as error:
             if origin == "file":
                 place = f"{mapping.place(*toml.split('.'))}: {toml}"
-            raise ConfigError(f"{place}: {error}") from None
+            raise ConfigError(f"{place}: {error}", _meant(raw, setting.metadata)) from None
         origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
         if origin == "file" and isinstance(values[name], Path) and file is not None:
             values[name] = file.parent / values[name]
     return Config(Settings(**values), origins, file, mapping)
+
+
+def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:
+    close = difflib.get_close_matches(str(value), metadata["choices"], n=1)
+    return f'did you mean "{close[0]}"?' if close else None
+
+
+def given(config: Config) -> dict[str, tuple[str, str]]:
+    """TOML key -> value and origin of every setting that is not left at its default.
+
+    Passwords in addresses are left out.
+    """
+    found = {}
+    for setting in fields(Settings):
+        if (origin := config.origins[setting.name]) != "default":
+            value = getattr(config.settings, setting.name)
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            found[str(setting.metadata["toml"])] = (without_password(text), origin)
+    return found
 
 
 def effective(settings: Settings) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def read_file(file: Path, known: set[str]) -> tuple[dict[str, Any], MappingSourc
             f"cannot read {file}: {error.strerror}", "ddbrelay init writes a commented file"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise _no_toml(file, source, str(error)) from None
+        raise no_toml(file, source, str(error)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from None
     places = MappingSource(file=file, text=source)
@@ -88,7 +88,7 @@ def read_file(file: Path, known: set[str]) -> tuple[dict[str, Any], MappingSourc
     return flat, mapping
 
 
-def _no_toml(file: Path, source: str, error: str) -> ConfigError:
+def no_toml(file: Path, source: str, error: str) -> ConfigError:
     match = _AT.search(error)
     if match is None:
         return ConfigError(f"{file} is not TOML: {error}")

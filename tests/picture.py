@@ -18,27 +18,13 @@ import termios
 from pathlib import Path
 
 from rich.console import Console
-from rich.terminal_theme import TerminalTheme
 from rich.text import Text
+
+from ddbrelay.cli.recording import picture
 
 PICTURE = Path(__file__).parent.parent / "examples" / "demo.svg"
 COMMAND = ("ddbrelay", "demo", "--count", "8")
 COLUMNS = 100
-THEME = TerminalTheme(
-    (24, 26, 31),
-    (214, 217, 224),
-    [
-        (24, 26, 31),
-        (232, 93, 93),
-        (104, 194, 112),
-        (226, 184, 86),
-        (97, 160, 230),
-        (190, 130, 220),
-        (86, 190, 190),
-        (214, 217, 224),
-    ],
-)
-_FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _MOVE = re.compile(r"(\r|\n|\x1b\[[0-9;?]*[A-HJ-Zfhl])")
 
 
@@ -48,7 +34,7 @@ def main() -> None:
     console.print(Text.assemble(("$ ", "dim"), " ".join(COMMAND)))
     for line in final_screen(record()):
         console.print(Text.from_ansi(line), soft_wrap=False, overflow="fold")
-    PICTURE.write_text(self_contained(console.export_svg(title="ddbrelay demo", theme=THEME)))
+    PICTURE.write_text(picture(console, "ddbrelay demo"), encoding="utf-8")
 
 
 def record() -> str:
@@ -103,21 +89,11 @@ def final_screen(written: str) -> list[str]:
             at -= 1
         elif part not in {"\r", "\x1b[?25l", "\x1b[?25h"}:
             if _MOVE.fullmatch(part):
-                sys.exit(f"the demo moves the cursor in a way not known here: {part!r}")
+                sys.exit(f"the cursor moves in a way not known here: {part!r}")
             lines[at] += part
     while not lines[-1]:
         lines.pop()
     return lines
-
-
-def self_contained(svg: str) -> str:
-    """Without the fonts that rich lets the browser fetch, in a monospaced one that it has.
-
-    Spaces at the ends of a text stay, which not every renderer does unasked.
-    """
-    svg = re.sub(r"\s*@font-face\s*\{.*?\}", "", svg, flags=re.S)
-    svg = svg.replace("Fira Code, monospace", _FONTS).replace("arial;", "Arial, sans-serif;")
-    return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 
 if __name__ == "__main__":

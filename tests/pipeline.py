@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import Cli
+from outputs import asks_json, check
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.flow.capture import Position, Record, StreamRecord
@@ -141,8 +142,8 @@ def checkpoint(cli: Cli, consumer: str = "default") -> str | None:
 class Running:
     """A command in the background, the lines of its stdout taken in as they come."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen[str], *words: str) -> None:
+        self.process, self.words = process, words
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -158,9 +159,11 @@ class Running:
         """Exit code, and what was said on stderr; its stdout is complete in `lines`."""
         assert self.process.stderr is not None
         code = self.process.wait(timeout)
-        words = self.process.stderr.read()
+        said = self.process.stderr.read()
         self._reader.join()
-        return code, words
+        if asks_json(self.words, {}) and code >= 0:
+            check(self.words, "".join(self.lines))
+        return code, said
 
 
 @contextmanager
@@ -168,7 +171,7 @@ def running(cli: Cli, *words: str) -> Iterator[Running]:
     """Start a command; it is killed when the block is left and it still runs."""
     with cli.start(*words) as process:
         try:
-            yield Running(process)
+            yield Running(process, *words)
         finally:
             process.kill()
 

@@ -65,7 +65,7 @@ def test_global_options_stand_before_or_after_the_command_and_the_last_wins(
 
 def test_every_command_takes_every_global_option() -> None:
     def options(command: click.Command) -> set[str]:
-        return {opt for param in command.get_params(click.Context(command)) for opt in param.opts}
+        return {opt for param in command.params for opt in param.opts}
 
     for words in [*leaves(), *((name,) for name in COMMANDS)]:
         assert options(cli) <= options(found(*words)), words
@@ -73,7 +73,7 @@ def test_every_command_takes_every_global_option() -> None:
 
 def test_quiet_and_verbose_the_last_wins(bare_cli: Cli) -> None:
     assert bare_cli.ok("-v", "local", "stop", "-q").stderr == ""
-    assert bare_cli.ok("-q", "local", "stop", "-v").stderr == "not running\n"
+    assert "not running\n" in bare_cli.ok("-q", "local", "stop", "-v").stderr
 
 
 def test_quiet_prints_errors_and_json_results_only(bare_cli: Cli) -> None:
@@ -122,8 +122,29 @@ def test_no_command_at_all_shows_the_help_and_is_wrong_usage(bare_cli: Cli) -> N
         (
             ("local", "start", "--engine", "mto"),
             "Invalid value for '--engine'",
+            'did you mean "moto"?',
+        ),
+        (
+            ("local", "start", "--engine", "zzz"),
+            "Invalid value for '--engine'",
             "ddbrelay local start --help",
         ),
+        (("completion", "bsh"), "Invalid value for", 'did you mean "bash"?'),
+        (
+            ("config", "show", "--output", "jsno"),
+            "--output: 'jsno' is none of rich, lines, json",
+            'did you mean "json"?',
+        ),
+        (("tail", "--on-gap", "stopp"), "--on-gap: 'stopp' is none of", 'did you mean "stop"?'),
+        (("help", "positons"), 'no topic or command "positons"', 'did you mean "positions"?'),
+        (("help", "zzz"), 'no topic or command "zzz"', "ddbrelay help lists what there is"),
+        (
+            ("help", "config", "shwo"),
+            'ddbrelay config has no command "shwo"',
+            'did you mean "show"?',
+        ),
+        (("help", "tail", "x"), 'ddbrelay tail has no command "x"', "ddbrelay tail --help"),
+        (("help", "output", "tial"), 'no schema of the output of "tial"', 'did you mean "tail"?'),
         (
             ("local", "start", "--port", "99999"),
             "Invalid value for '--port'",
@@ -169,65 +190,6 @@ def test_help_shows_examples_and_imports_nothing_heavy(name: str | None) -> None
     assert done.stderr == ""
     if name is not None:
         assert len(re.findall(r"^  Examples?:$", done.stdout, re.MULTILINE)) == len(words)
-
-
-@pytest.mark.parametrize(("shell", "marker"), [("bash", "complete "), ("zsh", "compdef")])
-def test_completion_prints_a_script_that_calls_back(bare_cli: Cli, shell: str, marker: str) -> None:
-    script = bare_cli.ok("completion", shell).stdout
-    assert f"_DDBRELAY_COMPLETE={shell}_complete" in script
-    assert marker in script
-
-
-def test_completion_prints_a_script_for_fish(bare_cli: Cli) -> None:
-    script = bare_cli.ok("completion", "fish").stdout
-    assert "_DDBRELAY_COMPLETE=fish_complete" in script
-    assert "complete --no-files --command ddbrelay" in script
-
-
-def test_completion_for_another_shell_is_wrong_usage(bare_cli: Cli) -> None:
-    done = bare_cli.run("completion", "tcsh")
-    assert done.returncode == 2
-    assert "'tcsh' is not one of 'bash', 'zsh', 'fish'" in done.stderr
-
-
-def test_the_bash_script_is_one_that_bash_reads(bare_cli: Cli) -> None:
-    script = bare_cli.ok("completion", "bash").stdout
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("ddbrelay pro", {"provision"}),
-        ("ddbrelay --table users pro", {"provision"}),
-        ("ddbrelay config s", {"show"}),
-        ("ddbrelay local st", {"start", "status", "stop"}),
-        ("ddbrelay config show --tab", {"--table"}),
-        ("ddbrelay --no-l", {"--no-local"}),
-        ("ddbrelay config show --output ", {"rich", "lines", "json"}),
-        ("ddbrelay --output j", {"json"}),
-        ("ddbrelay local start --engine m", {"moto", "ministack"}),
-        ("ddbrelay completion ", {"bash", "zsh", "fish"}),
-    ],
-)
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_gets_what_completes_a_line(
-    bare_cli: Cli, shell: str, line: str, expected: set[str]
-) -> None:
-    words = line.split(" ")
-    bare_cli.environment |= {
-        "_DDBRELAY_COMPLETE": f"{shell}_complete",
-        "COMP_WORDS": line,
-        "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1),
-    }
-    done = bare_cli.run()
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    if shell == "zsh":
-        offered = set(lines[1::3])
-    else:
-        offered = {re.split(r"[\t\n]", entry.partition(",")[2])[0] for entry in lines}
-    assert offered == expected
 
 
 def raising(statement: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -277,7 +239,8 @@ def test_verbose_adds_the_chain_and_twice_the_traceback() -> None:
     statement = "raise AwsRefused('no bus') from KeyError('below')"
     plain = raising(statement).stderr
     chain = raising(statement, "-v").stderr
-    assert chain == f"caused by: KeyError: 'below'\n{plain}"
+    assert chain.endswith(f"caused by: KeyError: 'below'\n{plain}")
+    assert "Traceback" not in chain
     full = raising(statement, "-vv").stderr
     assert "Traceback (most recent call last)" in full
     assert full.endswith(plain)

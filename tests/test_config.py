@@ -80,6 +80,8 @@ def test_flags_win_over_the_environment_over_the_file_over_the_default(
 def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path) -> None:
     texts = {
         "output": "json",
+        "log_format": "json",
+        "log_level": "debug",
         "local": "true",
         "strict": "true",
         "preset": "outbox",
@@ -409,7 +411,8 @@ def test_init_without_a_table_says_what_is_missing_and_writes_what_config_names(
     bare_cli: Cli,
 ) -> None:
     [made] = bare_cli.json("init", "--config", "other.toml")
-    assert made == {"file": str(bare_cli.directory / "other.toml")}
+    target = str(bare_cli.directory / "other.toml")
+    assert made == {"type": "file", "path": target, "state": "written"}
     done = bare_cli.ok("init", "--config", "third.toml")
     assert "next: set table in third.toml" in done.stderr
     assert not (bare_cli.directory / "ddbrelay.toml").exists()

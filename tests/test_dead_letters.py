@@ -216,7 +216,7 @@ def test_a_letter_as_an_object_has_its_record_and_its_event(bare_cli: Cli) -> No
     (found,) = bare_cli.json("dead-letters", "show", "aaaa1111")
     assert found["record"]["dynamodb"]["NewImage"] == {"id": {"S": "ada"}, "n": {"N": "1"}}
     assert found["event"]["detail"] == {"id": "ada", "n": 1}
-    assert (found["waiting"], found["head"]) == (["bbbb3333", "cccc4444"], "aaaa1111")
+    assert (found["waitingIds"], found["head"]) == (["bbbb3333", "cccc4444"], "aaaa1111")
     (other,) = bare_cli.json("dead-letters", "show", "aaaa2222")
     assert other["event"] is None
 
@@ -289,7 +289,8 @@ def test_dropping_the_head_makes_the_next_one_the_head(bare_cli: Cli) -> None:
     assert rows(bare_cli, "SELECT how, count FROM resolved") == [("dropped", 1)]
     dropped, summary = bare_cli.json("dead-letters", "drop", "cccc", "--yes")
     assert (dropped["type"], dropped["id"]) == ("dropped", "cccc4444")
-    assert summary == {"type": "summary", "dropped": 1, "remaining": 2}
+    whose = {"consumer": "default", "table": "users"}
+    assert summary == {"type": "summary", **whose, "dropped": 1, "remaining": 2}
     bare_cli.ok("dead-letters", "drop", "--reason", "cannot be read", "--yes")
     assert ids(bare_cli) == ["bbbb3333"]
     bare_cli.ok("dead-letters", "drop", "--all", "--yes")

@@ -71,7 +71,7 @@ def simulated(bare_cli: Cli, simulator: SimulatorProcess, name: str) -> Cli:
     return bare_cli
 
 
-@pytest.mark.parametrize("seed", seeds(4))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_eight_kills_between_splits_and_faults_lose_nothing_and_keep_the_order(
     request: pytest.FixtureRequest,
     simulator: SimulatorProcess,
@@ -95,7 +95,7 @@ def test_eight_kills_between_splits_and_faults_lose_nothing_and_keep_the_order(
 
 
 @ON_MINISTACK
-@pytest.mark.parametrize("seed", seeds(3))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_eight_kills_lose_nothing_and_keep_the_order_on_ministack(
     request: pytest.FixtureRequest,
     aws: Aws,

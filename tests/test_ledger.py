@@ -242,7 +242,7 @@ def test_every_record_is_verified_and_a_ledger_that_misses_one_is_told_which(
     done = cli.run("ledger", "--verify", "--output", "json")
     clear_error(done, 4, "1 record of the stream is not accounted for", f":{victim} shows")
     unaccounted, warning, summary = (json.loads(line) for line in done.stdout.splitlines())
-    assert (unaccounted["type"], unaccounted["sequenceNumber"]) == ("unaccounted", victim)
+    assert (unaccounted["type"], unaccounted["first"]) == ("unaccounted", victim)
     assert (unaccounted["shardId"], unaccounted["count"]) == (pipe.shard, 1)
     assert unaccounted["eventID"] == records[11]["eventID"]
     assert (warning["type"], warning["parked"], warning["deadLetters"]) == ("warning", 30, 0)

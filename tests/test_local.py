@@ -97,7 +97,12 @@ def test_start_status_and_stop_agree_and_nothing_is_left(
     assert reached(local) == []
 
     [stopped] = local.json("local", "stop")
-    assert stopped == {"running": False, "stopped": True, "pid": started["pid"]}
+    assert stopped == {
+        "type": "engine",
+        "running": False,
+        "stopped": True,
+        "pid": started["pid"],
+    }
     all_gone(started["pid"])
     assert not answers(started["port"])
     assert registered(local) is None
@@ -225,7 +230,7 @@ def test_status_and_stop_without_an_engine_say_so(local: Cli) -> None:
     assert (status.returncode, status.stdout) == (5, "not running\n")
     assert "next: ddbrelay local start" in status.stderr
     silent = local.run("local", "status", "--output", "json")
-    assert (silent.returncode, silent.stdout) == (5, '{"running":false}\n')
+    assert (silent.returncode, silent.stdout) == (5, '{"type":"engine","running":false}\n')
     assert "not running" in local.ok("local", "stop").stderr
     assert not state_dir(local).exists()
 

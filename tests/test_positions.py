@@ -244,7 +244,7 @@ def test_a_bad_file_is_one_line_that_says_where(bare_cli: Cli, text: str, says: 
 
 def test_a_missing_file_and_a_directory_are_one_line(bare_cli: Cli) -> None:
     clear_error(bare_cli.run("positions", "import", "nosuch.json"), 2, "nosuch.json")
-    clear_error(bare_cli.run("positions", "import", "."), 2, "'.'")
+    clear_error(bare_cli.run("positions", "import", "."), 2, "cannot read .")
     assert not state_file(bare_cli).exists()
 
 

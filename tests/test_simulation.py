@@ -61,7 +61,7 @@ def test_whatever_happens_on_a_day_every_record_is_accounted_for(first: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1000, 1015, 3))
+@pytest.mark.parametrize("first", range(1000, 1009, 3))
 def test_whatever_happens_on_a_busy_day_every_record_is_accounted_for(first: int) -> None:
     assert clean(range(first, first + 3), 5000).counts["published"]
 

@@ -193,7 +193,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as raw:
         raw.execute(f"PRAGMA user_version = {VERSION + 1}")
     raw.close()
-    with pytest.raises(StateError, match=r"newer ddbrelay \(format 4\)") as refused:
+    with pytest.raises(StateError, match=rf"newer ddbrelay \(format {VERSION + 1}\)") as refused:
         Database(path)
     assert "upgrade" in (refused.value.hint or "")
 

@@ -195,6 +195,36 @@ def test_no_text_of_an_item_breaks_a_line_or_reaches_the_terminal_as_a_code(
     assert "\u202e" not in line
 
 
+def test_filters_and_a_recording_change_nothing_but_what_is_shown(cli: Cli, pipe: Pipeline) -> None:
+    pipe.put("a", secret={"S": "x"})
+    pipe.put("b")
+    pipe.delete("a")
+    done = cli.ok(*FORWARD, "--show", "*Deleted", "--detail", "--record", "run.html")
+    first, *below = done.stdout.splitlines()
+    assert first.split()[1:3] == ["REMOVE", "id=a"]
+    assert json.loads("\n".join(below))["detail"] == {"id": "a", "secret": "x"}
+    assert "\nhidden by --show/--grep: 2\n" in done.stderr
+    assert "Relayed 3 events" in done.stderr
+    assert len(pipe.received()) == 3
+    page = (cli.directory / "run.html").read_text()
+    assert "id=a" in page
+    assert "id=b" not in page
+    found, summary = cli.json("tail", *ONCE, "--from", "trim-horizon", "--grep", "id=b")
+    assert found["change"]["keys"] == {"id": "b"}
+    assert (summary["type"], summary["read"]) == ("summary", 3)
+
+
+@pytest.mark.slow
+def test_a_replay_has_the_same_filters(cli: Cli, pipe: Pipeline) -> None:
+    pipe.put("a")
+    pipe.put("b")
+    done = cli.ok("replay", "--since", "1h", "--grep", "id=b", "--record", "run.svg")
+    assert [line.split()[2] for line in done.stdout.splitlines()] == ["id=b"]
+    assert "hidden by --show/--grep: 1\n" in done.stderr
+    assert "Showed 2 events of 2 records" in done.stderr
+    assert "id=b" in (cli.directory / "run.svg").read_text().replace("&#160;", " ")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["lines", "json"])
 def test_a_reader_that_leaves_early_ends_it_quietly(cli: Cli, pipe: Pipeline, output: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
+from outputs import check
 from pipeline import ON_MOTO
 from provisioning import another, denied, everything, on_call
 
@@ -295,9 +296,11 @@ def test_without_a_terminal_it_wants_yes(cli: Cli, aws: Aws, name: str) -> None:
 @ON_MOTO
 def test_it_lists_what_goes_with_arns_and_takes_a_no(cli: Cli, aws: Aws, name: str) -> None:
     cli.ok("provision")
-    done = at_a_terminal(cli, "n", "teardown", "-q")
+    words = ("teardown", "-q", "--output", "json")
+    done = at_a_terminal(cli, "n", *words)
     assert done.returncode == 0
-    assert done.stdout == ""
+    [summary] = check(words, done.stdout)
+    assert summary["counts"] == {"would-delete": 4}
     assert done.stderr.count("would-delete") == 4
     assert done.stderr.count("arn:aws:") == 4
     assert "Delete these 4, with the data in them?" in done.stderr

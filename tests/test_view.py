@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
+from stage import HOUR, NOW, Run, Stage, plain, shard
 
-from ddbrelay.cli import view
-from ddbrelay.cli.view import LiveView, alarm, flow, short_shard, unread_lines, unread_words, whole
-from ddbrelay.flow.tracking import Tally
-from ddbrelay.relay.backlog import Backlog, Unread
-
-NOW, HOUR = 1_767_225_600.0, 3600.0
-
-
-def shard(number: int, age: float | None = None) -> Unread:
-    name = f"shardId-0000000179543986{number:04}-{number:08x}"
-    return Unread(name, None if age is None else NOW - age)
-
-
-def plain(texts: list[Text]) -> list[str]:
-    return [text.plain for text in texts]
+from ddbrelay.cli.view import alarm, short_shard, whole
+from ddbrelay.cli.view.status import flow, unread_words
+from ddbrelay.relay.backlog import Backlog
 
 
 def styles(text: Text) -> set[str]:
@@ -56,7 +40,6 @@ def test_the_last_hours_are_yellow_and_the_last_one_red(left: float, style: str)
 
 def test_nothing_unread_is_all_read() -> None:
     assert plain(unread_words(Backlog(), NOW)) == ["all read"]
-    assert unread_lines(Backlog(), NOW) == []
 
 
 def test_the_worst_shard_stands_for_all_of_them() -> None:
@@ -87,26 +70,6 @@ def test_shards_that_wait_and_shards_of_which_nothing_is_known_are_counted() -> 
         "1,200 waiting for their parents",
     ]
     assert plain(unread_words(Backlog((), 1), NOW)) == ["1 waiting for its parent"]
-    assert unread_lines(backlog, NOW) == []
-
-
-def test_the_four_worst_have_a_line_each_and_the_others_are_counted() -> None:
-    backlog = Backlog([shard(n, n * 60.0) for n in range(100)])
-    lines = plain(unread_lines(backlog, NOW))
-    assert lines[0] == "  …00000063   oldest unread 1 h 39 m, trimmed in 22 h 21 m"
-    assert [line.split()[0] for line in lines] == [
-        "…00000063",
-        "…00000062",
-        "…00000061",
-        "…00000060",
-        "and",
-    ]
-    # The one that was written to just now keeps up.
-    assert lines[-1] == "  and 95 more"
-
-
-def test_shards_that_keep_up_have_no_line() -> None:
-    assert unread_lines(Backlog([shard(n, 4.9) for n in range(9)]), NOW) == []
 
 
 def test_parts_go_on_another_line_where_they_do_not_fit() -> None:
@@ -119,71 +82,29 @@ def test_parts_go_on_another_line_where_they_do_not_fit() -> None:
     assert line.plain[span.start : span.end] == "b" * 10
 
 
-@dataclass
-class Run:
-    """What the view asks of a relay."""
-
-    shards: int = 3
-    in_flight: int = 0
-    lag: float = 0.0
-    read: int = 0
-    preview: bool = False
-    backlog: Backlog = field(default_factory=Backlog)
-    tally: Tally = field(default_factory=Tally)
-
-
-class Stage:
-    """A live view whose clock and terminal are the test's."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, width: int) -> None:
-        self.now = 50.0
-        self.run = Run()
-        self._terminal = io.StringIO()
-
-        def console(**settings: Any) -> Console:
-            return Console(
-                file=self._terminal, width=width, height=40, force_terminal=True, **settings
-            )
-
-        patch.setattr(view, "RichConsole", console)
-        patch.setattr(view.time, "monotonic", lambda: self.now)
-        patch.setattr(view.time, "time", lambda: NOW + self.now)
-        self.view = LiveView(Text("users"))
-
-    def behind(self, *ages: float) -> None:
-        """The oldest unread records of so many shards have these ages now."""
-        since = NOW + self.now
-        unread = [Unread(shard(n).shard_id, since - age) for n, age in enumerate(ages)]
-        self.run.backlog = Backlog(unread)
-
-    def lines(self, seconds: float = 1.0, *, last: bool = False) -> list[str]:
-        """The status lines so many seconds later."""
-        self.now += seconds
-        status: Text = self.view._status(self.run, last)  # type: ignore[arg-type]
-        return status.plain.split("\n")[2:]
-
-
 @pytest.fixture(params=[80, 120])
-def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return Stage(monkeypatch, request.param)
+def stage(request: pytest.FixtureRequest) -> Stage:
+    return Stage(request.param)
 
 
 @pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return Stage(monkeypatch, 120)
+def wide() -> Stage:
+    stage = Stage(120)
+    stage.run.shards = 1
+    return stage
 
 
 def test_before_anything_is_read_nothing_is_claimed(wide: Stage) -> None:
     wide.run.shards = 0
-    assert wide.lines() == ["in flight 0   lag 0.0 s   0 shards"]
-    wide.run.shards = 3
-    assert wide.lines() == ["in flight 0   lag 0.0 s   3 shards   all read"]
+    assert wide.lines() == ["in flight 0   lag 0.0 s   0 shards   up 1 s"]
+    wide.run.shards = 1
+    assert wide.lines() == ["in flight 0   lag 0.0 s   1 shard   all read   up 2 s"]
 
 
 def test_the_status_line_has_the_oldest_unread_record(wide: Stage) -> None:
     wide.behind(2)
     assert wide.lines(0) == [
-        "in flight 0   lag 0.0 s   3 shards   oldest unread 2 s, trimmed in 23 h 59 m"
+        "in flight 0   lag 0.0 s   1 shard   oldest unread 2 s, trimmed in 23 h 59 m   up 0 s"
     ]
 
 
@@ -195,26 +116,71 @@ def test_a_trickle_does_not_flicker_between_all_read_and_unread(wide: Stage) -> 
         wide.behind()
         said |= {wide.lines(0.6)[0].split("   ")[3] for _ in range(3)}
     assert said == {"oldest unread 2 s, trimmed in 23 h 59 m"}
-    assert wide.lines(3.0)[0].endswith("   all read")
+    assert "   all read   " in wide.lines(3.0)[0]
 
 
 def test_the_last_lines_say_how_it_is(wide: Stage) -> None:
     wide.behind(1)
     wide.lines()
     wide.behind()
-    assert wide.lines(0.1, last=True)[0].endswith("   all read")
+    assert "   all read   " in wide.lines(0.1, last=True)[0]
     wide.run.shards = 0
-    assert wide.lines(0.1, last=True)[0].endswith("   0 shards   all read")
+    assert "   0 shards   all read   " in wide.lines(0.1, last=True)[0]
 
 
 def test_with_one_shard_the_status_line_says_it_all(wide: Stage) -> None:
-    wide.run.shards = 1
     wide.behind(2 * HOUR)
     assert len(wide.lines()) == 1
 
 
+def test_of_several_shards_each_has_its_position_its_lag_and_the_hours_it_has_left() -> None:
+    stage = Stage(100)
+    stage.behind(2, HOUR)
+    assert stage.lines()[1:] == [
+        "  …00000001                     oldest unread 1 h 0 m, trimmed in 22 h 59 m",
+        "  …00000000   after …00000001   keeps up",
+        "  …00000002   after …00000003   keeps up",
+    ]
+
+
+def test_the_four_worst_shards_have_a_line_each_and_the_others_are_counted() -> None:
+    stage = Stage(100)
+    stage.run.shards = 100
+    stage.behind(*(number * 60.0 for number in range(50)))
+    *lines, more = stage.lines(0)[1:]
+    assert [line.split()[0] for line in lines] == [f"…{number:08x}" for number in (49, 48, 47, 46)]
+    assert lines[0].endswith("after …00000050   oldest unread 49 m 0 s, trimmed in 23 h 11 m")
+    # The one that was written to just now keeps up.
+    assert more == "  and 96 more, 45 of them behind"
+
+
+def test_shards_that_keep_up_stand_in_the_order_of_their_ids_and_do_not_jump() -> None:
+    stage = Stage(100)
+    stage.run.shards = 9
+    shown = []
+    for ages in ([1, 2, 3], [3.9, 0, 2], [], [0, 3]):
+        stage.behind(*ages)
+        shown.append(stage.lines()[1:])
+    assert all(lines == shown[0] for lines in shown)
+    assert shown[0][-1] == "  and 5 more"
+
+
+def test_a_shard_that_nothing_is_known_of_comes_before_those_that_keep_up() -> None:
+    stage = Stage(100)
+    stage.run.backlog = Backlog([shard(2)])
+    assert stage.lines()[1] == "  …00000002   after …00000003   not read yet"
+
+
+def test_a_low_terminal_has_a_line_for_one_shard() -> None:
+    stage = Stage(100)
+    stage.behind(60, 70)
+    stage.lines()
+    lines = stage.status.lines(stage.run, 100, 19)  # type: ignore[arg-type]
+    assert [line.plain.split()[0] for line in lines[2:]] == ["…00000001", "and"]
+
+
 def test_nothing_is_wider_than_the_terminal_whatever_the_numbers(stage: Stage) -> None:
-    width = stage.view._console.width
+    width = stage.console.width
     stage.run = Run(shards=1000, in_flight=1600, lag=86399.0)
     for ages in ([], [2], [HOUR], [23 * HOUR + 59 * 60, *[20 * HOUR] * 900]):
         stage.behind(*ages)
@@ -223,8 +189,9 @@ def test_nothing_is_wider_than_the_terminal_whatever_the_numbers(stage: Stage) -
         assert max(map(cell_len, lines)) <= width
 
 
-def test_the_lines_do_not_jump_with_a_digit_more_or_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = Stage(monkeypatch, 80)
+def test_the_lines_do_not_jump_with_a_digit_more_or_less() -> None:
+    narrow = Stage(80)
+    narrow.run.shards = 1
     narrow.behind(2)
     counts = []
     for in_flight in (1, 10, 100, 1000, 1, 1000, 1):

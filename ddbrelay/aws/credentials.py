@@ -20,6 +20,7 @@ from ddbrelay.aws.errors import credentials_refused
 from ddbrelay.aws.signing import Keys
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import DdbrelayError
+from ddbrelay.logs import fields
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
@@ -107,6 +108,8 @@ class Credentials:
         else:
             # While the old ones are valid, botocore keeps its failures to its log.
             reason = heard.reason if self._keys is before else None
+        if self._keys is not before and self._keys is not None:
+            _log_new(self._source, self._keys, again=before is not None)
         still_due = _needs_refresh(self._source)
         self._failures = self._failures + 1 if still_due else 0
         pause = self._pause() if still_due else 0.0
@@ -129,6 +132,18 @@ class Credentials:
     def _pause(self) -> float:
         longest = min(_BACK_OFF_CAP, _BACK_OFF_BASE * 2.0 ** min(self._failures, 10))
         return self._rng.uniform(longest / 2, longest)
+
+
+def _log_new(source: Any, keys: Keys, *, again: bool) -> None:
+    """New ones come as one object that is another than the old ones."""
+    method, last = getattr(source, "method", None), keys.access_key[-4:]
+    _log.info(
+        "credentials were %s (%s), access key …%s",
+        "refreshed" if again else "found",
+        method or "of a kind of its own",
+        last,
+        extra=fields(method=method, accessKeyEnd=last, refreshed=again),
+    )
 
 
 def _needs_refresh(source: Any, ahead: float | None = None) -> bool:

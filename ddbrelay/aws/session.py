@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,12 +17,17 @@ from botocore.httpsession import get_cert_path
 from ddbrelay import __version__
 from ddbrelay.aws.errors import CERTIFICATE_HINT, NO_CREDENTIALS_HINT, credentials_refused
 from ddbrelay.errors import AwsRefused, ConfigError
+from ddbrelay.logs import fields, without_password
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
     from ddbrelay.config import Settings
 
+_log = logging.getLogger(__name__)
+
+PREPARED = "x-ddbrelay-prepared"
+"""Header of the answer to a request that was made up and never sent."""
 LOCAL_REGION = "us-east-1"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _DUMMY = "ddbrelay-local"
@@ -43,7 +50,7 @@ class Aws:
         self.local = settings.local
         if settings.endpoint_url and not _is_address(settings.endpoint_url):
             raise ConfigError(
-                f'the endpoint "{settings.endpoint_url}" is no address',
+                f'the endpoint "{without_password(settings.endpoint_url)}" is no address',
                 "--endpoint-url http://127.0.0.1:4566",
             )
         self.endpoint_url = _local_endpoint(settings) if settings.local else settings.endpoint_url
@@ -59,6 +66,9 @@ class Aws:
                 else {}
             ),
         )
+        core.register("before-call", _started)
+        core.register("after-call", _answered)
+        core.register("after-call-error", _failed)
         if not self.session.region_name:
             raise ConfigError(
                 "no AWS region is configured",
@@ -88,6 +98,8 @@ class Aws:
         # boto3 would look for them itself, and let through whatever a provider raises.
         self.credentials()
         try:
+            if _log.isEnabledFor(logging.INFO):
+                self._log_client(service)
             return self.session.client(
                 service,  # type: ignore[call-overload]
                 endpoint_url=self.endpoint_url,
@@ -100,6 +112,20 @@ class Aws:
         except ValueError as error:
             # A region, or an endpoint of a variable or a profile, that cannot be right.
             raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
+
+    def _log_client(self, service: str) -> None:
+        _log.info(
+            "%s in %s%s",
+            service,
+            self.where,
+            f" at {without_password(self.endpoint_url)}" if self.endpoint_url else "",
+            extra=fields(
+                service=service,
+                region=self.region,
+                endpoint=self.endpoint_url and without_password(self.endpoint_url),
+                local=self.local,
+            ),
+        )
 
     def tls(self) -> ssl.SSLContext:
         """Trusts the authorities that boto3 trusts: the user's, else those that come with it."""
@@ -165,7 +191,8 @@ def _local_endpoint(settings: Settings) -> str:
     if settings.endpoint_url:
         if not is_loopback(settings.endpoint_url):
             raise ConfigError(
-                f"--local never leaves this machine, but the endpoint is {settings.endpoint_url}",
+                "--local never leaves this machine, but the endpoint is "
+                f"{without_password(settings.endpoint_url)}",
                 "leave out --local, or the endpoint",
             )
         return settings.endpoint_url
@@ -197,3 +224,58 @@ def _refuse_other_hosts(**event: Any) -> None:
     request = event["request"]
     if not is_loopback(request.url):
         raise ConfigError(f"--local must not reach {request.url}")
+
+
+def _started(**event: Any) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        event["context"]["ddbrelay_began"] = time.monotonic()
+
+
+def _answered(**event: Any) -> None:
+    if _log.isEnabledFor(logging.DEBUG) and PREPARED not in event["http_response"].headers:
+        answer = event["parsed"]
+        told, code = answer.get("ResponseMetadata", {}), answer.get("Error", {}).get("Code")
+        status = event["http_response"].status_code
+        log_request(
+            _log,
+            event["model"].name,
+            f"{status} {code}" if code else status,
+            told.get("RequestId"),
+            event["context"].get("ddbrelay_began"),
+            told.get("RetryAttempts", 0),
+        )
+
+
+def _failed(**event: Any) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        operation = str(event["event_name"]).rpartition(".")[2]
+        status = type(event["exception"]).__name__
+        log_request(_log, operation, status, None, event["context"].get("ddbrelay_began"), 0)
+
+
+def log_request(
+    log: logging.Logger,
+    operation: str,
+    status: int | str,
+    request_id: str | None,
+    began: float | None,
+    retries: int,
+) -> None:
+    """A debug line about one request: never what was in it; `began` is of the monotonic clock."""
+    now = time.monotonic()
+    milliseconds = round((now - (now if began is None else began)) * 1000, 1)
+    log.debug(
+        "%s: %s in %.1f ms, request %s, retries %d",
+        operation,
+        status,
+        milliseconds,
+        request_id or "-",
+        retries,
+        extra=fields(
+            operation=operation,
+            status=status,
+            durationMs=milliseconds,
+            requestId=request_id,
+            retries=retries,
+        ),
+    )

@@ -7,6 +7,7 @@ https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -26,19 +27,22 @@ from yarl import URL
 
 from ddbrelay import __version__
 from ddbrelay.aws.credentials import Credentials
-from ddbrelay.aws.errors import PROXY_HINT, SKEWED
-from ddbrelay.aws.session import Aws, is_loopback
+from ddbrelay.aws.errors import PROXY_HINT, SKEWED, THROTTLED
+from ddbrelay.aws.session import PREPARED, Aws, is_loopback, log_request
 from ddbrelay.aws.signing import Signer
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.aws.unanswered import NoAnswerError, no_answer
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.retrying import RetryBudget
+from ddbrelay.logs import Seldom, fields
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
 
 __all__ = ["MAX_CONNECTIONS", "NoAnswerError", "Route", "Service", "Transport", "WireError"]
+
+_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
@@ -47,6 +51,8 @@ MAX_CONNECTIONS = 128
 _READ_BUFFER = 2**20
 """A whole page of records; with less, reading pauses in the middle of it."""
 _THREAD = "ddbrelay-boto3"
+_THROTTLES_EVERY = 30.0
+"""Seconds between two log lines about an operation that is throttled."""
 _SKEW = 240.0
 """Seconds that our clock may be off: AWS refuses signatures from five minutes on."""
 _UNSIGNED = {
@@ -102,6 +108,8 @@ class _Answer:
     body: bytes
     date: str | None = None
     """The Date header of an answer that is no success."""
+    request_id: str | None = None
+    """AWS's name of the request; looked for only where requests are logged."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -178,9 +186,12 @@ class Transport:
             raise no_answer(
                 error, route.url, route.proxy, self._patience, reused=not _opened.get()
             ) from error
+        request_id = None
+        if _log.isEnabledFor(logging.DEBUG):
+            request_id = response.headers.get("x-amzn-RequestId")
         if response.status == 200:
-            return _Answer(200, answer)
-        return _Answer(response.status, answer, response.headers.get("Date"))
+            return _Answer(200, answer, None, request_id)
+        return _Answer(response.status, answer, response.headers.get("Date"), request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +207,7 @@ class Service:
         self._transport, self._aws, self._client = transport, aws, client
         self._operations: dict[str, _Operation] = {}
         self._skew = 0.0
+        self._throttles = Seldom(_THROTTLES_EVERY)
 
     async def resolve(self, operation: str, **parameters: Any) -> None:
         """Ask boto3 where it would send this call, and send ours there from now on.
@@ -222,6 +234,7 @@ class Service:
         """
         prepared, transport = self._operations[operation], self._transport
         resent = signed_again = False
+        tries, detailed = 0, _log.isEnabledFor(logging.DEBUG)
         while True:
             now = transport.now()
             keys = transport.credentials.valid(now)
@@ -230,9 +243,13 @@ class Service:
                 now = transport.now()
             signed_at = now + self._skew
             headers = prepared.signer.sign(body, keys, signed_at)
+            began = time.monotonic()
             try:
                 answer = await transport.post(prepared.route, body, headers)
             except NoAnswerError as error:
+                if detailed:
+                    log_request(_log, operation, type(error).__name__, None, began, tries)
+                tries += 1
                 if error.unsent:
                     continue
                 if resent or not error.idle or not transport.budget.take():
@@ -240,9 +257,23 @@ class Service:
                 resent = True
                 continue
             if answer.status == 200:
+                if detailed:
+                    log_request(_log, operation, 200, answer.request_id, began, tries)
                 transport.budget.succeeded()
                 return answer.body
             refusal = _refusal(answer.status, answer.body)
+            if detailed:
+                status = f"{answer.status} {refusal.code}"
+                log_request(_log, operation, status, answer.request_id, began, tries)
+            tries += 1
+            if refusal.code in THROTTLED and (times := self._throttles.count(operation)):
+                _log.info(
+                    "%s is throttled (%s), backing off; %d times since the last word",
+                    operation,
+                    refusal.code,
+                    times,
+                    extra=fields(operation=operation, code=refusal.code, times=times),
+                )
             if signed_again or not self._clock_was_wrong(refusal, answer.date, signed_at):
                 raise refusal
             signed_again = True
@@ -286,7 +317,9 @@ def _prepared(client: Any, operation: str, parameters: Mapping[str, Any]) -> _Pr
 
     def intercept(**event: Any) -> AWSResponse:
         seen.append(event["request"])
-        return AWSResponse(event["request"].url, 200, HTTPHeaders(), _Empty())
+        answer = HTTPHeaders()
+        answer[PREPARED] = "yes"
+        return AWSResponse(event["request"].url, 200, answer, _Empty())
 
     events = client.meta.events
     service = client.meta.service_model.service_id.hyphenize()

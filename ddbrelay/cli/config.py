@@ -33,10 +33,11 @@ def show(run: Run) -> None:
     from pathlib import Path
 
     from ddbrelay.config import effective, toml_key
+    from ddbrelay.logs import without_password
 
     config, console = run.config, run.console
     values = {
-        name: str(value) if isinstance(value, Path) else value
+        name: without_password(str(value)) if isinstance(value, Path | str) else value
         for name, value in effective(config.settings).items()
     }
     if console.json:
@@ -44,7 +45,8 @@ def show(run: Run) -> None:
             toml_key(name): {"value": value, "origin": config.origins[name]}
             for name, value in values.items()
         }
-        console.object({"file": str(config.file) if config.file else None, "settings": settings})
+        file = None if config.file is None else str(config.file)
+        console.object({"type": "settings", "file": file, "settings": settings})
         return
     rows = [
         (toml_key(name), _shown(name, value), config.origins[name])

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from ddbrelay.errors import ConfigError
+from ddbrelay.values import parse_bool
+
+
+def in_ci() -> bool:
+    """Whether a CI system runs this, by the variable that all of them set: nobody is there then."""
+    try:
+        return parse_bool(os.environ.get("CI") or False)
+    except ValueError:
+        return True
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream leads to a terminal; one that is closed (`<&-`) does not."""
+    return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
@@ -20,10 +36,13 @@ class Console:
 
     @classmethod
     def for_run(cls, output: str | None, verbosity: int) -> Console:
-        """The chosen output; without a choice rich in a terminal that can move its cursor."""
+        """The chosen output; without a choice rich in a terminal that can move its cursor.
+
+        The terminal that some CI systems give to a job is a log, in which nothing can be redrawn.
+        """
         if output is None:
-            capable = sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "", None}
-            output = "rich" if capable else "lines"
+            able = is_terminal(sys.stdout) and os.environ.get("TERM") not in {"dumb", "", None}
+            output = "rich" if able and not in_ci() else "lines"
         return cls(output, verbosity)
 
     @property
@@ -39,12 +58,13 @@ class Console:
     @property
     def live(self) -> bool:
         """Whether the terminal may be redrawn."""
-        return self.output == "rich" and not self.quiet and sys.stdout.isatty()
+        return self.output == "rich" and not self.quiet and is_terminal(sys.stdout)
 
     @property
     def colour(self) -> bool:
         """Whether a line of result may carry colour."""
-        return self.output == "rich" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        wanted = self.output == "rich" and not os.environ.get("NO_COLOR")
+        return wanted and is_terminal(sys.stdout)
 
     def data(self, line: str) -> None:
         """A line of result on stdout; suppressed by -q."""
@@ -66,3 +86,30 @@ class Console:
         """What to type next."""
         if self.output != "json":
             self.words(f"next: {command}")
+
+
+def confirmer(plan: str, hint: str) -> Callable[[str], bool]:
+    """Someone to ask for a yes; the only way to ask, so that no prompt waits where nobody is.
+
+    `plan` is what needs the yes ("dropping 3 dead letters"). Raises ConfigError, with the hint,
+    unless a person is at a terminal. What is returned takes a question, which is seen under -q and
+    --output json too, and is False for a no and for an empty answer; click.Abort at the end of
+    input.
+    """
+    if in_ci() or not is_terminal(sys.stdin):
+        raise ConfigError(f"{plan} needs a yes, and there is no terminal to ask at", hint)
+    return _confirm
+
+
+def _confirm(question: str) -> bool:
+    answers = {b"y": True, b"yes": True, b"n": False, b"no": False, b"": False}
+    while True:
+        # click.confirm writes a space to stdout where that is no terminal, before the JSON.
+        click.echo(f"{question} [y/N]: ", err=True, nl=False)
+        line = sys.stdin.buffer.readline()
+        if not line:
+            click.echo(err=True)
+            raise click.Abort
+        if (answer := answers.get(line.strip().lower())) is not None:
+            return answer
+        click.echo("Please answer y or n.", err=True)

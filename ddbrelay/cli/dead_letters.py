@@ -133,8 +133,8 @@ def show(run: Run, id: str, remap: bool) -> None:
     if run.console.json:
         place = list(queue.letters).index(letter)
         found = view.whole_object(of, letter, stored, head=head)
-        found["waiting"] = [one.id for one in queue.letters[place + 1 :]]
-        found["head"] = queue.head.id
+        waiting = [one.id for one in queue.letters[place + 1 :]]
+        found |= {"waiting": len(waiting), "waitingIds": waiting, "head": queue.head.id}
         run.console.object(found)
         return
     mapper = mapper_of(run.config, of.table) if remap else None
@@ -185,6 +185,8 @@ def _writer(target: str | None) -> Iterator[Callable[[bytes], Any]]:
 
     from ddbrelay.errors import ConfigError
 
+    if target is None and sys.stdout is None:
+        raise ConfigError("standard output is closed", "--file FILE writes a file")
     if target is None:
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
@@ -223,8 +225,8 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
       ddbrelay dead-letters drop 7f3a91c2
       ddbrelay dead-letters drop --key id=7f3a91c2 --yes
     """
+    from ddbrelay.cli.console import confirmer
     from ddbrelay.cli.letters import key_line, letter_object
-    from ddbrelay.errors import ConfigError
     from ddbrelay.stores.parking import How
 
     one_choice(ids, everything, wanted)
@@ -236,17 +238,12 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
         else:
             doomed = [letter for _, letter in chosen(letters, wanted)]
         if doomed and not yes:
-            if not sys.stdin.isatty():
-                raise ConfigError(
-                    f"dropping {counted(len(doomed), 'dead letter')} needs a yes, and there is no "
-                    "terminal to ask at",
-                    "--yes drops without asking",
-                )
+            number = counted(len(doomed), "dead letter")
+            agreed = confirmer(f"dropping {number}", "--yes drops without asking")
             items = len({(one.stream_arn, one.item_key) for one in doomed})
-            what = f"{counted(len(doomed), 'dead letter')} of {counted(items, 'item')}"
-            if not click.confirm(f"Drop {what}? They will never be sent.", err=True):
-                console.words("nothing was dropped")
-                return
+            what = f"{number} of {counted(items, 'item')}"
+            if not agreed(f"Drop {what}? They will never be sent."):
+                doomed = []
         for start in range(0, len(doomed), _CHUNK):
             part = doomed[start : start + _CHUNK]
             dropped += letters.resolve(part, How.DROPPED)
@@ -258,7 +255,15 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
                     console.data(f"dropped {letter.id} {key_line(letter)}")
         left = letters.count()
     if console.json:
-        console.object({"type": "summary", "dropped": dropped, "remaining": left})
+        console.object(
+            {
+                "type": "summary",
+                "consumer": of.consumer,
+                "table": of.table or None,
+                "dropped": dropped,
+                "remaining": left,
+            }
+        )
     else:
         console.words(f"dropped {counted(dropped, 'dead letter')}, {left:,} left")
 

@@ -26,6 +26,8 @@ def name_of(file: str) -> str:
 
 def read(file: str) -> bytes:
     """The whole file; ConfigError where it cannot be read."""
+    if file == STDIN and sys.stdin is None:
+        raise ConfigError("standard input is closed", "name a file, or pipe it in")
     try:
         return sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except OSError as error:

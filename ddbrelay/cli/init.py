@@ -49,7 +49,7 @@ def command(run: Run, force: bool) -> None:
     }
     write_whole(target, render(given))
     if run.console.json:
-        run.console.object({"file": str(target)})
+        run.console.object({"type": "file", "path": str(target), "state": "written"})
     else:
         run.console.data(f"wrote {target}")
     run.console.next_step("ddbrelay provision" if settings.table else f"set table in {target.name}")

@@ -101,7 +101,9 @@ class _Progress:
         self._status: Any = None
 
     def __enter__(self) -> _Progress:
-        if sys.stderr.isatty() and not self._console.quiet:
+        from ddbrelay.cli.console import is_terminal
+
+        if is_terminal(sys.stderr) and not self._console.quiet:
             from rich.console import Console as RichConsole
 
             self._status = RichConsole(stderr=True, highlight=False).status("listing the shards")

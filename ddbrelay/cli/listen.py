@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
-from ddbrelay.cli.text import counted, one_word, printable
+from ddbrelay.cli.received import Bounds, LineScreen, Screen, Session, searched
+from ddbrelay.cli.recording import Recording, record_option
+from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.types import DURATION
-from ddbrelay.flow.calendar import iso
+from ddbrelay.cli.view.filters import Filter, view_options
 
 if TYPE_CHECKING:
-    from ddbrelay.cli.console import Console
+    from ddbrelay.cli.signals import Stop
     from ddbrelay.infra.listener import Listener, Received
 
 _EXPECT_TIMEOUT = 60.0
 _POLL = 1.0
 """Seconds of one long poll, and so the longest that a stop has to wait."""
 _PAUSE = 0.1
-_REMEMBERED = 100_000
-
-
-@dataclass
-class _Tally:
-    """What came so far; the ids of the last 100,000 events tell a repeat from a new one."""
-
-    events: int = 0
-    distinct: int = 0
-    others: int = 0
-    claims: int = 0
-    unfollowed: int = 0
-    _ids: dict[str, None] = field(default_factory=dict)
-
-    @property
-    def printed(self) -> int:
-        return self.events + self.others
-
-    def add(self, received: Received) -> bool:
-        """Count it; True for an event that came before."""
-        if not received.event:
-            self.others += 1
-            return False
-        self.events += 1
-        self.claims += received.claim is not None
-        self.unfollowed += received.claim_error is not None
-        number = str(received.event.get("id") or received.message_id)
-        if number in self._ids:
-            return True
-        self.distinct += 1
-        self._ids[number] = None
-        if len(self._ids) > _REMEMBERED:
-            del self._ids[next(iter(self._ids))]
-        return False
 
 
 @click.command("listen", cls=Command)
@@ -74,6 +43,8 @@ class _Tally:
     default=None,
     help="show the detail that a claim check stands for, from S3  [default: follow]",
 )
+@view_options
+@record_option
 @pass_run
 def command(
     run: Run,
@@ -84,6 +55,10 @@ def command(
     expect: int | None,
     keep: bool,
     follow: bool | None,
+    show: tuple[str, ...],
+    grep: str | None,
+    detail: bool,
+    record: Path | None,
 ) -> None:
     """Print the events that reach the queue behind the bus.
 
@@ -93,11 +68,14 @@ def command(
     An event too large for the bus carries a reference to its detail (tail --claim-check), and the
     detail is read from S3. Where that fails, the event is shown as it came and counts as received.
 
+    --show, --grep and --detail change what is shown, never what is received, counted or expected.
+
     \b
     Examples:
       ddbrelay listen
+      ddbrelay listen --show 'User*' --detail
       ddbrelay listen --expect 37 --timeout 30s --output json
-      ddbrelay listen --bus orders-bus --all
+      ddbrelay listen --bus orders-bus --all --record orders.svg
     """
     import time
 
@@ -110,43 +88,100 @@ def command(
         raise click.UsageError(f"--max-events {max_events} cannot meet --expect {expect}")
     if timeout is None and expect is not None:
         timeout = _EXPECT_TIMEOUT
-    tally = _Tally()
+    chosen = Filter(show, grep)
     with stop_on_signals() as stop:
         listener = _listener(run, queue, everything, keep)
-        with listener:
-            _say_where(run, listener, everything)
+        with listener, ExitStack() as stack:
             started = time.monotonic()
-            while not stop.is_set():
-                left = _POLL if timeout is None else timeout - (time.monotonic() - started)
-                wanted = _wanted(tally, max_events, expect)
-                if left <= 0 or wanted <= 0:
-                    break
-                batch = listener.receive(min(_POLL, left), wanted)
-                for received in batch:
-                    if follow is not False:
-                        received = _followed(run, received)
-                    _show(run.console, received, tally.add(received))
-                listener.done(batch)
-                if not batch and left < _POLL:
-                    stop.wait(min(_PAUSE, left))
+            bounds = Bounds(expect, max_events, None if timeout is None else started + timeout)
+            session = Session(
+                listener.name, listener.temporary, bounds, chosen, detail, stop.is_set
+            )
+            screens = _screens(run, stack, session, everything, record, stop)
+            _receive(run, listener, session, screens, stop, follow=follow is not False)
             seconds = time.monotonic() - started
-        _sum_up(run, tally, expect, listener, seconds)
-    if expect is not None and tally.distinct < expect:
+        _sum_up(run, session, seconds)
+    distinct = session.tally.distinct
+    if expect is not None and distinct < expect:
         raise ExpectationNotMet(
-            f"{tally.distinct} of {expect} expected events came in {seconds:.1f} s "
+            f"{distinct} of {expect} expected events came in {seconds:.1f} s "
             f"from queue {listener.name}",
             "ddbrelay tail --forward publishes; the queue gets what the rule's source matches",
         )
 
 
-def _wanted(tally: _Tally, max_events: int | None, expect: int | None) -> int:
-    # No more is taken from the queue than is asked for: the rest stays for others.
-    limits = [10]
-    if max_events is not None:
-        limits.append(max_events - tally.printed)
-    if expect is not None:
-        limits.append(expect - tally.distinct)
-    return min(limits)
+def _receive(
+    run: Run,
+    listener: Listener,
+    session: Session,
+    screens: list[Screen],
+    stop: Stop,
+    *,
+    follow: bool,
+) -> None:
+    """Show what comes, and delete it, until a bound or a signal."""
+    import time
+
+    bounds, tally = session.bounds, session.tally
+    while not stop.is_set():
+        left = _POLL if bounds.deadline is None else bounds.deadline - time.monotonic()
+        wanted = bounds.wanted(tally)
+        if left <= 0 or wanted <= 0:
+            return
+        batch = listener.receive(min(_POLL, left), wanted)
+        for received in batch:
+            if follow:
+                received = _followed(run, received, screens)
+            repeated = tally.add(received)
+            if session.chosen.shows(*searched(received)):
+                for screen in screens:
+                    screen.message(received, repeated)
+        listener.done(batch)
+        if not batch and left < _POLL:
+            stop.wait(min(_PAUSE, left))
+
+
+def _chosen(run: Run) -> bool:
+    """Whether somebody asked for this output."""
+    return run.config.origins["output"] != "default"
+
+
+def _live(run: Run) -> bool:
+    """Whether the view is drawn: not where a terminal cannot, or NO_COLOR asks for calm."""
+    import os
+
+    dumb = os.environ.get("TERM") in {"dumb", "", None}
+    return run.console.live and not dumb and (_chosen(run) or not os.environ.get("NO_COLOR"))
+
+
+def _screens(
+    run: Run,
+    stack: ExitStack,
+    session: Session,
+    everything: bool,
+    record: Path | None,
+    stop: Stop,
+) -> list[Screen]:
+    """What shows the messages, entered on the stack; a recording is written when that unwinds."""
+    console, live = run.console, _live(run)
+    if not (live or console.json):
+        console.words(_where(run, session, everything))
+    lines = LineScreen(console, session.detail, rows=console.output == "rich" and _chosen(run))
+    if not live and record is None:
+        return [lines]
+    from ddbrelay.cli.listening import LiveView, Recorder, Status
+    from ddbrelay.cli.view.live import header_of
+
+    header = header_of(*_header(run, session, everything))
+    status = Status(session)
+    screens: list[Screen] = []
+    if record is not None:
+        recording = stack.enter_context(Recording(record, title="ddbrelay listen"))
+        screens.append(stack.enter_context(Recorder(recording, header, session, status)))
+    if live:
+        view = LiveView(header, session, status, gone=stop.set)
+        return [*screens, stack.enter_context(view)]
+    return [*screens, lines]
 
 
 def _listener(run: Run, queue: str | None, everything: bool, keep: bool) -> Listener:
@@ -179,138 +214,78 @@ def _sources(run: Run) -> list[Any]:
     return [run.settings.event_source, *sources_of(run.config)]
 
 
-def _say_where(run: Run, listener: Listener, everything: bool) -> None:
-    if run.console.json:
-        return
+def _header(run: Run, session: Session, everything: bool) -> tuple[str, str]:
+    """What is listened to, and more about it."""
+    if not session.temporary:
+        return f"queue {printable(session.queue)}", "Ctrl-C stops"
+    return (
+        f"{printable(str(run.settings.bus_name))} ─▶ {session.queue}",
+        f"{_of(run, everything)}   temporary rule and queue, removed at the end   Ctrl-C stops",
+    )
+
+
+def _of(run: Run, everything: bool) -> str:
     from ddbrelay.infra.plan import source_text
 
-    what = f"queue {listener.name}"
-    if listener.temporary:
-        of = "all sources" if everything else f"source {', '.join(map(source_text, _sources(run)))}"
+    return "all sources" if everything else f"source {', '.join(map(source_text, _sources(run)))}"
+
+
+def _where(run: Run, session: Session, everything: bool) -> str:
+    what = f"queue {session.queue}"
+    if session.temporary:
         what = (
-            f"temporary rule and queue {listener.name} on bus {run.settings.bus_name} ({of}), "
-            "removed at the end"
+            f"temporary rule and queue {session.queue} on bus {run.settings.bus_name} "
+            f"({_of(run, everything)}), removed at the end"
         )
-    run.console.words(f"listening: {what} · Ctrl-C stops")
+    return f"listening: {what} · Ctrl-C stops"
 
 
-def _followed(run: Run, received: Received) -> Received:
+def _followed(run: Run, received: Received, screens: list[Screen]) -> Received:
     from ddbrelay.infra.listener import followed
 
     received = followed(run.aws, received)
     if received.claim_error is not None:
         number = printable(str(received.event.get("id") or received.message_id))
-        run.console.words(f"event {number} keeps its claim check: {received.claim_error}")
+        for screen in screens:
+            screen.note(f"event {number} keeps its claim check: {received.claim_error}")
     return received
 
 
-def _show(console: Console, received: Received, repeated: bool) -> None:
-    if console.json:
-        console.object(_object(received, repeated))
-        return
-    if console.output == "rich":
-        console.data(_rich(received, repeated))
-        return
-    if not received.event:
-        import json
-
-        console.data(f"{iso(received.received_at)} not-an-event {json.dumps(received.body)}")
-        return
-    kind, source, key, number = _columns(received.event)
-    time = str(received.event.get("time") or iso(received.received_at))
-    words = [time, kind, source, key, number, *(["repeated"] if repeated else [])]
-    console.data(" ".join(one_word(word) for word in words))
-
-
-def _object(received: Received, repeated: bool) -> dict[str, Any]:
-    import msgspec
-
-    moment = iso(received.received_at)
-    if not received.event:
-        return {"type": "message", "body": received.body, "receivedAt": moment}
-    # The text as it came keeps every digit; a line break is only ever between its tokens.
-    text = received.body.replace("\r", " ").replace("\n", " ")
-    shown: dict[str, Any] = {"type": "event", "event": msgspec.Raw(text.encode())}
-    if received.claim is not None:
-        shown["claimCheck"] = received.claim.as_object()
-        if received.claim_error is not None:
-            shown["claimError"] = received.claim_error
-    return shown | {"receivedAt": moment, "repeated": repeated}
-
-
-def _rich(received: Received, repeated: bool) -> str:
-    import shutil
-    from datetime import datetime
-
-    from rich.console import Console as Screen
-    from rich.text import Text
-
-    screen = Screen(highlight=False, soft_wrap=True)
-    try:
-        moment = datetime.fromisoformat(str(received.event.get("time"))).astimezone()
-    except ValueError:
-        moment = datetime.fromtimestamp(received.received_at)
-    clock = moment.strftime("%H:%M:%S")
-    if not received.event:
-        line = Text.assemble((clock, "dim"), ("  not an event  ", "red"), printable(received.body))
-    else:
-        kind, source, key, number = (printable(column) for column in _columns(received.event))
-        spare = shutil.get_terminal_size().columns - 80
-        wide = max(0, min(spare // 2, 20))
-        line = Text(clock, "dim")
-        columns = [(kind, 20 + wide, ""), (key, 18, ""), (source, 18 + wide, "dim")]
-        if spare >= 0:
-            columns.append(("repeated" if repeated else number[:8], 8, "dim"))
-        for text, width, style in columns:
-            cell = Text(text, "yellow" if repeated and text == "repeated" else style)
-            cell.truncate(width, overflow="ellipsis", pad=True)
-            line.append("  ").append_text(cell)
-    with screen.capture() as captured:
-        screen.print(line)
-    return captured.get().rstrip()
-
-
-def _columns(event: dict[str, Any]) -> tuple[str, str, str, str]:
-    kind, source, number = (str(event.get(k) or "-") for k in ("detail-type", "source", "id"))
-    return kind, source, _key(event.get("detail")), number
-
-
-def _key(detail: Any) -> str:
-    """What identifies the item, as far as the detail shows it: `id=…`, or a dash."""
-    if not isinstance(detail, dict):
-        return "-"
-    for inner in (detail, detail.get("keys"), detail.get("data")):
-        if isinstance(inner, dict):
-            for name in ("id", "pk", "PK"):
-                if isinstance(inner.get(name), str | int):
-                    return f"{name}={inner[name]}"
-    return "-"
-
-
-def _sum_up(
-    run: Run, tally: _Tally, expect: int | None, listener: Listener, seconds: float
-) -> None:
-    repeated = tally.events - tally.distinct
-    console = run.console
+def _sum_up(run: Run, session: Session, seconds: float) -> None:
+    console, tally = run.console, session.tally
+    expect, hidden = session.bounds.expected, session.chosen.hidden
     if console.json:
         console.object(
             {
                 "type": "summary",
                 "received": tally.events,
                 "distinct": tally.distinct,
-                "duplicates": repeated,
+                "duplicates": tally.repeated,
                 "notEvents": tally.others,
                 "claimChecks": tally.claims,
                 "claimErrors": tally.unfollowed,
                 "expected": expect,
-                "queue": listener.name,
-                "temporary": listener.temporary,
+                "queue": session.queue,
+                "temporary": session.temporary,
                 "seconds": round(seconds, 3),
             }
         )
         return
-    also = [f"{repeated:,} repeated"] if repeated else []
-    also += [f"{tally.others:,} messages that are no events"] if tally.others else []
+    if _live(run) and tally.printed:
+        from rich.console import Console as Terminal
+
+        from ddbrelay.cli.listening import summary_table
+
+        terminal = Terminal(highlight=False)
+        terminal.print()
+        terminal.print(summary_table(tally, terminal.width))
+        terminal.print()
+    also = [f"{tally.repeated:,} repeated"] if tally.repeated else []
+    if tally.others:
+        one, many = "message that is no event", "messages that are no events"
+        also.append(f"{tally.others:,} {one if tally.others == 1 else many}")
+    if hidden:
+        also.append(f"hidden by --show/--grep: {hidden:,}")
     if tally.unfollowed:
         also.append(f"{counted(tally.unfollowed, 'claim check')} not followed")
     console.words(

@@ -119,7 +119,7 @@ def status(run: Run) -> int:
         return 0
     stale = daemon.forget(run.settings.state_dir)
     if run.console.json:
-        run.console.object({"running": False})
+        run.console.object({"type": "engine", "running": False})
     else:
         run.console.data("not running" + (" (it ended without saying so)" if stale else ""))
         run.console.next_step("ddbrelay local start")
@@ -139,13 +139,15 @@ def stop(run: Run) -> None:
 
     pid = daemon.stop(run.settings.state_dir)
     if run.console.json:
-        run.console.object({"running": False, "stopped": pid is not None, "pid": pid})
+        stopped = {"stopped": pid is not None, "pid": pid}
+        run.console.object({"type": "engine", "running": False} | stopped)
     else:
         run.console.words("not running" if pid is None else f"stopped pid {pid}")
 
 
 def _object(found: Running) -> dict[str, Any]:
     return {
+        "type": "engine",
         "running": True,
         "url": found.url,
         "engine": found.engine,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
 import os
+import re
 import select
 import signal
 import sys
+import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
+from ddbrelay import logs
+from ddbrelay.cli import completing
 from ddbrelay.cli.options import Run, Suggesting, global_options, print_global_help
 from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
 
@@ -36,11 +39,28 @@ COMMANDS = {
     "ledger": "ledger",
     "dead-letters": "dead_letters",
     "export": "export",
+    "expect": "expect",
+    "doctor": "doctor",
+    "report": "report",
     "teardown": "teardown",
     "config": "config",
     "completion": "completion",
+    "help": "help",
 }
 """Command -> module of this package that defines it as `command`, in the order of the help."""
+
+HEADINGS = {
+    "Get started": ("demo", "init", "local", "provision", "seed"),
+    "Watch and relay": ("tail", "listen", "replay", "status"),
+    "Positions and accounts": ("positions", "ledger", "dead-letters", "report"),
+    "Mapping": ("map", "rules", "schema"),
+    "Deploy, CI and operations": ("doctor", "expect", "export", "teardown"),
+    "Help": ("help", "config", "completion"),
+}
+"""Heading of the help -> the commands below it."""
+
+_LOG_FORMAT = "--log-format"
+_NO_CHOICE = re.compile(r"'(.*?)' is not one of ")
 
 
 class LazyGroup(Suggesting):
@@ -68,6 +88,17 @@ class LazyGroup(Suggesting):
         self.format_commands(ctx, formatter)
         print_global_help(ctx, formatter, self.get_params(ctx))
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest, whole_sentence = max(map(len, COMMANDS)), 500
+        for heading, names in HEADINGS.items():
+            with formatter.section(heading):
+                rows = []
+                for name in names:
+                    command = self.get_command(ctx, name)
+                    assert command is not None, name
+                    rows.append((f"{name:<{widest}}", command.get_short_help_str(whole_sentence)))
+                formatter.write_dl(rows)
+
 
 @click.group(
     cls=LazyGroup,
@@ -90,36 +121,39 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the design's codes; never a traceback without -vv."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if completing.asked():
+        completing.isolate()
     run = Run()
     # SIGTERM unwinds as Ctrl-C does, so that what a command cleans up is cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = cli.main(args=arguments, prog_name="ddbrelay", standalone_mode=False, obj=run)
+        result = cli.main(args=words, prog_name="ddbrelay", standalone_mode=False, obj=run)
         sys.exit(result if isinstance(result, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
+        if not _json_log(run, words):
+            error.show()
+            sys.exit(2)
+        _end(run, words, 2, "no command is given", "ddbrelay --help")
     except click.ClickException as error:
-        _say(*_usage(error))
-        sys.exit(2)
+        _end(run, words, 2, *_usage(error))
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        sys.exit(INTERRUPTED)
+        _end(run, words, INTERRUPTED, "interrupted")
     except _ReaderLeft:
         # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         known = _known(error)
-        _explain(error, run.verbosity)
         if known is None:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            _say(f"unexpected: {text}", "run again with -vv and report what it prints")
-            sys.exit(1)
-        _say(known.message, known.hint)
-        sys.exit(known.exit_code)
+            hint = "run again with -vv and report what it prints"
+            _end(run, words, 1, f"unexpected: {text}", hint, error)
+        _end(run, words, known.exit_code, known.message, known.hint, error)
+    finally:
+        logs.release()
 
 
 class _ReaderLeft(Exception):
@@ -144,23 +178,19 @@ def _known(error: Exception) -> DdbrelayError | None:
         return error
     if "botocore" in sys.modules:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         from ddbrelay.aws.errors import translate
 
         if isinstance(error, BotoCoreError | ClientError):
             operation = getattr(error, "operation_name", None)
             return translate(error, f"call {operation}" if operation else "reach AWS")
+        if isinstance(error, ResponseParserError):
+            return AwsRefused(
+                "an answer could not be read: whoever answered does not speak as AWS does",
+                "does --endpoint-url, AWS_ENDPOINT_URL or a proxy lead elsewhere?",
+            )
     return None
-
-
-def _explain(error: Exception, verbosity: int) -> None:
-    if verbosity >= 2:
-        click.echo("".join(traceback.format_exception(error)), err=True)
-    elif verbosity == 1:
-        cause = error.__cause__ or error.__context__
-        while cause is not None:
-            click.echo(f"caused by: {type(cause).__name__}: {cause}", err=True)
-            cause = cause.__cause__ or cause.__context__
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
@@ -169,24 +199,88 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         path = error.ctx.command_path
     if isinstance(error, click.NoSuchOption):
-        close = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"{path} --help"
-        return f'no option "{error.option_name}"', hint
-    return error.format_message(), f"{path} --help"
+        hint = _meant(error.option_name, error.possibilities or ())
+        return f'no option "{error.option_name}"', hint or f"{path} --help"
+    hint = None
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        wrong = _NO_CHOICE.match(error.message)
+        if wrong is not None and isinstance(error.param.type, click.Choice):
+            hint = _meant(wrong[1], [str(choice) for choice in error.param.type.choices])
+    return error.format_message(), hint or f"{path} --help"
 
 
-def _say(message: str, hint: str | None = None) -> None:
-    colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style("error: ", fg="red") + message, err=True, color=colour)
+def _meant(word: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f'did you mean "{close[0]}"?' if close else None
+
+
+def _json_log(run: Run, words: list[str]) -> bool:
+    """Whether errors are objects, also where the command line could not be taken apart."""
+    typed = None
+    for before, word in zip(["", *words], words, strict=False):
+        if before == _LOG_FORMAT:
+            typed = word
+        elif word.startswith(f"{_LOG_FORMAT}="):
+            typed = word.partition("=")[2]
+    return typed == "json" if typed is not None else run.json_log
+
+
+def _end(
+    run: Run,
+    words: list[str],
+    code: int,
+    message: str,
+    hint: str | None = None,
+    error: Exception | None = None,
+) -> NoReturn:
+    """Say what went wrong: -v adds the causes, -vv the traceback."""
+    message = logs.without_password(message)
+    causes, trace = [], None
+    if error is not None and run.verbosity == 1:
+        cause = error.__cause__ or error.__context__
+        while cause is not None:
+            causes.append(logs.without_password(f"{type(cause).__name__}: {cause}"))
+            cause = cause.__cause__ or cause.__context__
+    if error is not None and run.verbosity >= 2:
+        trace = logs.without_password("".join(traceback.format_exception(error)))
+    if _json_log(run, words):
+        more = {"hint": hint, "causes": causes, "traceback": trace}
+        given: dict[str, Any] = {name: value for name, value in more.items() if value}
+        logs.write_object(logs.as_object("error", message, code=code, **given))
+        sys.exit(code)
+    if trace is not None:
+        click.echo(trace, err=True)
+    for said in causes:
+        click.echo(f"caused by: {said}", err=True)
+    _say("error: ", message, fg="red")
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        _say("  hint: ", hint)
+    sys.exit(code)
 
 
-def configure_logging(verbosity: int) -> None:
-    """Our log goes to stderr: warnings, with -v information, with -vv everything."""
-    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("ddbrelay")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level)
+def _say(label: str, text: str, **style: Any) -> None:
+    """One line; at a terminal broken between words, with the later lines below the first word."""
+    colour = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style(label, **style) + _fitted(label, text), err=True, color=colour)
+
+
+def _fitted(label: str, text: str) -> str:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return text
+    indent = " " * len(label)
+    return "\n".join(
+        textwrap.fill(
+            line,
+            # A terminal that says 0 does not know; the last column wraps on some.
+            max(width - 1, 40) if width else 79,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    ).removeprefix(indent)

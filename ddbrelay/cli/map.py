@@ -133,9 +133,10 @@ def _result(mapper: Mapper, record: Record, rules: int, *, explain: bool) -> _Re
 
 
 def _records(run: Run, files: Sequence[str]) -> Iterator[Record]:
+    from ddbrelay.cli.console import is_terminal
     from ddbrelay.errors import ConfigError
 
-    if not files and sys.stdin.isatty():
+    if not files and is_terminal(sys.stdin):
         raise ConfigError(
             "no records are given", f"{run.again('map')} FILE, or pipe them into the command"
         )
@@ -226,7 +227,7 @@ def _show_outcome(console: Console, outcome: Any) -> None:
     if console.output != "rich":
         console.data(outcome_line(outcome))
     elif not console.quiet:
-        from ddbrelay.cli.view import row
+        from ddbrelay.cli.view.rows import row
 
         screen = _screen()
         text = row(outcome, screen.width)

@@ -7,22 +7,39 @@ file and `Settings`.
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import shlex
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbrelay import __version__
+from ddbrelay import __version__, logs
+from ddbrelay.cli import completing
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.cli.console import Console
     from ddbrelay.config import Config, Settings
 
-GLOBAL = ("profile", "region", "endpoint_url", "table", "bus", "local", "output")
+_log = logging.getLogger("ddbrelay.cli")
+
+GLOBAL = (
+    "profile",
+    "region",
+    "endpoint_url",
+    "table",
+    "bus",
+    "local",
+    "output",
+    "log_format",
+    "log_level",
+)
 _METAVARS = {
     "profile": "NAME",
     "region": "REGION",
@@ -30,6 +47,8 @@ _METAVARS = {
     "table": "TABLE",
     "bus": "BUS",
     "output": "rich|lines|json",
+    "log_format": "text|json",
+    "log_level": "LEVEL",
     "consumer": "NAME",
     "state": "PATH",
     "start": "START",
@@ -70,6 +89,75 @@ class Run:
         """-1 errors only, 0 normal, 1 with -v, 2 with -vv."""
         return -1 if self.flags.get("quiet") else int(self.flags.get("verbose") or 0)
 
+    @property
+    def json_log(self) -> bool:
+        """Whether stderr gets objects; also where the settings are wrong."""
+        from ddbrelay.errors import ConfigError
+
+        try:
+            return self.settings.log_format == "json"
+        except ConfigError:
+            wanted = self.flags.get("log_format") or os.environ.get("DDBRELAY_LOG_FORMAT")
+            return bool(wanted == "json")
+
+    @contextmanager
+    def logged(self, command: str) -> Iterator[None]:
+        """Log from here on as the settings say, first what they are and at last how it ended."""
+        from ddbrelay.errors import ConfigError
+
+        form = "json" if self.json_log else "text"
+        try:
+            level = self.settings.log_level
+        except ConfigError:
+            # The command itself meets it, if it needs them.
+            level = None
+        verbosity = self.verbosity
+        logs.configure(level or logs.level_of(verbosity), form, others=verbosity >= 2)
+        if not _log.isEnabledFor(logging.INFO):
+            yield
+            return
+        began = time.monotonic()
+        self._log_settings(command)
+        end, code = "done", 0
+        try:
+            yield
+        except BaseException as error:
+            end, code = type(error).__name__, getattr(error, "exit_code", 1)
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            _log.info(
+                "%s ended after %.1f s: %s",
+                command,
+                seconds,
+                end,
+                extra=logs.fields(command=command, seconds=round(seconds, 3), end=end, code=code),
+            )
+
+    def _log_settings(self, command: str) -> None:
+        from ddbrelay.config import given
+        from ddbrelay.errors import ConfigError
+
+        try:
+            settings = given(self.config)
+        except ConfigError:
+            settings = {}
+        told = ", ".join(f"{key}={value} [{origin}]" for key, (value, origin) in settings.items())
+        _log.info(
+            "%s %s starts; %s",
+            command,
+            __version__,
+            told or "all settings are at their defaults",
+            extra=logs.fields(
+                command=command,
+                version=__version__,
+                settings={
+                    key: {"value": value, "origin": origin}
+                    for key, (value, origin) in settings.items()
+                },
+            ),
+        )
+
     @cached_property
     def console(self) -> Console:
         """Where data and words go."""
@@ -103,7 +191,8 @@ class Run:
         words = ["ddbrelay", *(["--local"] if self.settings.local else []), first]
         for name in _CARRIED:
             if self.flags.get(name) is not None:
-                words += [f"--{name.replace('_', '-')}", str(self.flags[name])]
+                value = logs.without_password(str(self.flags[name]))
+                words += [f"--{name.replace('_', '-')}", value]
         return shlex.join([*words, *rest])
 
     def next_step(self, command: str) -> None:
@@ -117,7 +206,7 @@ pass_run = click.make_pass_decorator(Run)
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     # A count that was not given is 0, a flag with two sides that was not given is None.
     absent = value is None or (value == 0 and value is not False)
-    if absent or param.name is None or ctx.resilient_parsing:
+    if absent or param.name is None:
         return
     flags = ctx.ensure_object(Run).flags
     flags[param.name] = value
@@ -153,20 +242,19 @@ def _option(name: str) -> click.Option:
         name,
         metavar=_METAVARS.get(name),
         help=help_text,
-        **({"shell_complete": _complete_outputs} if name == "output" else {}),
+        shell_complete=completing.of_setting(name, setting.metadata["choices"]),
     )
-
-
-def _complete_outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from ddbrelay.config import OUTPUTS
-
-    return [word for word in OUTPUTS if word.startswith(incomplete)]
 
 
 def global_options() -> list[click.Option]:
     """The options accepted before and after every command."""
     return [
-        GlobalOption("--config", metavar="FILE", help="configuration file  [DDBRELAY_CONFIG]"),
+        GlobalOption(
+            "--config",
+            metavar="FILE",
+            help="configuration file  [DDBRELAY_CONFIG]",
+            shell_complete=completing.files,
+        ),
         *(_option(name) for name in GLOBAL),
         GlobalOption("-v", "--verbose", count=True, help="say more; -vv shows tracebacks"),
         GlobalOption("-q", "--quiet", is_flag=True, flag_value=True, help="print errors only"),
@@ -201,15 +289,17 @@ class Command(click.Command):
         self.params = [*self.params, *self._global]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
         own = [p for p in self.get_params(ctx) if p not in self._global]
         _write_options(ctx, formatter, "Options", own)
         print_global_help(ctx, formatter, self._global)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        from ddbrelay.cli.main import configure_logging
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Nothing: its examples stand above the options, as those of the other commands do."""
 
-        configure_logging(ctx.ensure_object(Run).verbosity)
-        return super().invoke(ctx)
+    def invoke(self, ctx: click.Context) -> Any:
+        with ctx.ensure_object(Run).logged(ctx.command_path):
+            return super().invoke(ctx)
 
 
 class Suggesting(click.Group):
@@ -241,7 +331,11 @@ class Group(Suggesting):
         self._global = global_options()
         self.params = [*self.params, *self._global]
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Nothing: its examples stand above the commands."""
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
         self.format_commands(ctx, formatter)
         _write_options(
             ctx, formatter, "Options", [p for p in self.get_params(ctx) if p not in self._global]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
 from ddbrelay.cli.text import counted
 from ddbrelay.flow.calendar import iso
@@ -206,7 +207,7 @@ def _position_object(position: Position) -> dict[str, Any]:
 
 
 @command.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.bookmarks)
 @setting_options("consumer", "state")
 @pass_run
 def show(run: Run, name: str | None) -> None:
@@ -280,7 +281,7 @@ def _say_saved(run: Run, mark: Bookmark, *, checkpoint: bool = False) -> None:
 
 
 @command.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.bookmarks)
 @setting_options("state")
 @pass_run
 def delete(run: Run, name: str) -> None:
@@ -301,7 +302,7 @@ def delete(run: Run, name: str) -> None:
 
 
 @command.command("export")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.bookmarks)
 @setting_options("consumer", "state")
 @pass_run
 def export(run: Run, name: str | None) -> None:
@@ -322,17 +323,22 @@ def export(run: Run, name: str | None) -> None:
     if not name:
         moment = datetime.fromtimestamp(mark.saved_at, UTC)
         mark = replace(mark, name=f"{CHECKPOINT}-{moment:%Y%m%dT%H%M%SZ}")
-    click.echo(dump(mark))
+    text = dump(mark)
+    if run.console.json:
+        import msgspec
+
+        text = msgspec.json.format(text, indent=-1)
+    click.echo(text)
 
 
 @command.command("import")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file")
 @click.option("--name", help="name of the bookmark (default: the one in the file)")
 @click.option("--force", is_flag=True, help="replace a bookmark of this name")
 @click.option("--checkpoint", is_flag=True, help="make it the checkpoint of its consumer as well")
 @setting_options("state")
 @pass_run
-def import_(run: Run, file: IO[bytes], name: str | None, force: bool, checkpoint: bool) -> None:
+def import_(run: Run, file: str, name: str | None, force: bool, checkpoint: bool) -> None:
     """Read a bookmark that export wrote (- for standard input).
 
     \b
@@ -343,10 +349,11 @@ def import_(run: Run, file: IO[bytes], name: str | None, force: bool, checkpoint
     import asyncio
     from dataclasses import replace
 
+    from ddbrelay.cli.files import name_of, read
     from ddbrelay.stores.exchange import load
     from ddbrelay.stores.sqlite import Bookmarks, SqliteStore
 
-    mark = load(file.read(), file.name)
+    mark = load(read(file), name_of(file))
     if name:
         mark = replace(mark, name=name)
     with _database(run) as database:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ddbrelay.cli.console import is_terminal
 from ddbrelay.cli.letters import ALL_GONE, result_line, result_object, state
 from ddbrelay.cli.signals import asyncio_stop
 from ddbrelay.cli.text import counted
@@ -36,7 +37,7 @@ class Screen:
         self._status: Any = None
 
     def __enter__(self) -> Screen:
-        if sys.stderr.isatty() and self._console.live:
+        if is_terminal(sys.stderr) and self._console.live:
             from rich.console import Console as RichConsole
 
             self._status = RichConsole(stderr=True, highlight=False).status("opening the bus")

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.cli.console import Console
 from ddbrelay.cli.render import gap_object
-from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
+from ddbrelay.cli.screens import Screen
 from ddbrelay.cli.signals import asyncio_stop
 from ddbrelay.cli.text import counted
 from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.aws.table import TableStream
     from ddbrelay.cli.metrics import Metrics
+    from ddbrelay.cli.view.view import View
     from ddbrelay.config import Settings
     from ddbrelay.flow.capture import StreamSource
     from ddbrelay.flow.mapping import MapFunction
@@ -184,16 +184,14 @@ async def relay(job: Job, screen: Screen, stop: asyncio.Event) -> Ended:
     return Ended(tally, engine.end_reason, engine.read, engine.usage.events, seconds, engine.held)
 
 
-def run(job: Job, console: Console, title: str, details: str) -> Ended:
-    """Run until a signal, a bound or the end of the stream, on the screen that fits."""
+def run(job: Job, view: View, title: str, details: str) -> Ended:
+    """Run until a signal, a bound or the end of the stream, as the view shows it."""
 
-    if not (console.live or console.json):
-        console.words(f"{title}   {details}")
+    if not (view.live or view.console.json):
+        view.console.words(f"{title}   {details}")
 
     async def main() -> Ended:
-        screen: Screen = (
-            LiveScreen(title, details) if console.live else LineScreen(console, job.bus)
-        )
+        screen = view.screen(title, details, job.bus)
         with asyncio_stop() as stop:
             return await relay(job, screen, stop)
 

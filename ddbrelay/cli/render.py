@@ -118,6 +118,16 @@ def outcome_line(outcome: Outcome) -> str:
     return " ".join(words)
 
 
+def searched(outcome: Outcome) -> str:
+    """What --grep searches: key, event type, reason, and the detail as it is sent."""
+    words = [key_text(outcome.change)]
+    if outcome.event is not None:
+        words += [outcome.event.detail_type, outcome.event.detail.decode(errors="replace")]
+    if outcome.reason:
+        words.insert(1, outcome.reason)
+    return " ".join(words)
+
+
 def gap_text(gap: Gap) -> str:
     """What was lost, for a person."""
     where = f"after {gap.after}" if gap.after else "from its start"

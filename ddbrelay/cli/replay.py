@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.recording import record_option
 from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION, asked_keys, moment
+from ddbrelay.cli.view.filters import view_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddbrelay.aws.table import TableStream
     from ddbrelay.cli.relaying import Ended
     from ddbrelay.flow.capture import Position, Start, StreamSource
@@ -51,6 +55,8 @@ class _Where(NamedTuple):
 @click.option("--forward", is_flag=True, help="publish the events; without it they are only shown")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--timeout", type=DURATION, help="stop after this long, with code 6")
+@view_options
+@record_option
 @setting_options(
     *(
         "consumer",
@@ -78,20 +84,29 @@ def command(
     forward: bool,
     max_records: int | None,
     timeout: float | None,
+    show: tuple[str, ...],
+    grep: str | None,
+    detail: bool,
+    record: Path | None,
 ) -> None:
     """Show, and with --forward send again, what followed a stored position.
 
     It ends with what was written before it began. The live checkpoint never moves. A position that
     is older than the 24 hours a stream keeps is an error, with code 4.
 
+    --key, --detail-type and --rule say which events are meant; --show and --grep narrow only what
+    of them is shown.
+
     \b
     Examples:
       ddbrelay replay --from before-deploy
       ddbrelay replay --from before-deploy --key id=7f3a91c2 --forward
       ddbrelay replay --since 2h --detail-type UserUpdated --forward
+      ddbrelay replay --since 2h --detail --record replay.html
     """
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
+    from ddbrelay.cli.view.view import view_of
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
@@ -107,6 +122,7 @@ def command(
     if since_time is not None and since_time > until_time:
         raise ConfigError("--until lies before --since, so nothing can be found")
     settings = run.settings
+    view = view_of(run, "ddbrelay replay", show, grep, detail, record)
     with closing(Database(settings.state_file)) as database:
         if bookmark is not None:
             where = _at_bookmark(run, database, bookmark)
@@ -144,7 +160,9 @@ def command(
             where.part,
         )
         title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
-        ended = relaying.run(job, run.console, title, "replay   the checkpoint does not move")
+        with view:
+            ended = relaying.run(job, view, title, "replay   the checkpoint does not move")
+    view.sum_up()
     _summary(run, ended, forward)
     relaying.judge(ended, timeout_is_a_failure=True, forward=forward)
 

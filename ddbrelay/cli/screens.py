@@ -15,6 +15,9 @@ from ddbrelay.cli.render import gap_object, gap_text, outcome_line, outcome_obje
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Observer, Outcome, Relay
 
+_UNFOLDED = 10_000
+"""Cells of a line that goes into a pipe or a file."""
+
 
 class Screen(Observer, Protocol):
     """An observer that shows what it is told; `follow` runs beside the engine."""
@@ -27,10 +30,13 @@ class Screen(Observer, Protocol):
 
 
 class LineScreen:
-    """One line, or one JSON object, for each outcome, written in batches."""
+    """One line, or one JSON object, for each outcome, written in batches.
 
-    def __init__(self, console: Console, bus: str | None) -> None:
-        self._console, self._bus = console, bus
+    With `detail` the event stands below its line, and what an update changed.
+    """
+
+    def __init__(self, console: Console, bus: str | None, *, detail: bool = False) -> None:
+        self._console, self._bus, self._detail = console, bus, detail
         self._buffer: list[bytes] = []
         self._written = asyncio.Event()
         self._silent = console.quiet and not console.json
@@ -41,8 +47,13 @@ class LineScreen:
             return
         if self._console.json:
             self._put(msgspec.json.encode(outcome_object(outcome, self._bus)))
-        else:
-            self._put(outcome_line(outcome).encode())
+            return
+        self._put(outcome_line(outcome).encode())
+        if self._detail:
+            from ddbrelay.cli.view.rows import below
+
+            for line in below(outcome, _UNFOLDED):
+                self._put(line.plain.encode())
 
     def gap(self, gap: Gap) -> None:
         if self._console.json:
@@ -81,26 +92,26 @@ class LineScreen:
 
 
 class LiveScreen:
-    """The live view of a terminal."""
+    """The live view of a terminal; `details` are parts with three spaces between them."""
 
-    def __init__(self, title: str, details: str) -> None:
-        from rich.text import Text
+    def __init__(self, title: str, details: str, *, detail: bool = False) -> None:
+        from ddbrelay.cli.view.live import LiveView, header_of
 
-        from ddbrelay.cli.view import REFRESH, LiveView
-
-        self._refresh = REFRESH
-        header = Text(title, style="bold")
-        header.append(f"   {details}", style="dim not bold")
-        self._view = LiveView(header)
+        self._view = LiveView(header_of(title, details), detail=detail)
         self._view.__enter__()
         self.outcome = self._view.outcome
         self.gap = self._view.gap
         self.trouble = self._view.trouble
 
+    @property
+    def dropped(self) -> int:
+        """Outcomes that were not shown because too many came."""
+        return self._view.dropped
+
     async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
         while True:
             self._view.draw(relay)
-            await asyncio.sleep(self._refresh)
+            await asyncio.sleep(self._view.pause)
 
     def close(self, relay: Relay | None) -> None:
         try:

@@ -92,7 +92,9 @@ def _progress(
 ) -> Iterator[Callable[[], None]]:
     import sys
 
-    if not (console.live and sys.stderr.isatty()):
+    from ddbrelay.cli.console import is_terminal
+
+    if not (console.live and is_terminal(sys.stderr)):
         yield lambda: None
         return
     from rich.console import Console as Screen

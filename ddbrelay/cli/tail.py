@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.recording import record_option
 from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
+from ddbrelay.cli.view.filters import view_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddbrelay.aws.table import TableStream
     from ddbrelay.cli.relaying import Ended, Monitor
     from ddbrelay.cli.succession import Leg
+    from ddbrelay.cli.view.view import View
     from ddbrelay.flow.capture import Position, Start
     from ddbrelay.flow.mapping import MapFunction
     from ddbrelay.stores.database import Database
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")
 @click.option("--until-idle", type=DURATION, help="stop when nothing came for this long")
 @click.option("--timeout", type=DURATION, help="stop after this long")
+@view_options
+@record_option
 @setting_options("grace", "max_in_flight", "claim_check", "dead_letter_queue", "metrics_port")
 @pass_run
 def command(
@@ -33,6 +40,10 @@ def command(
     max_records: int | None,
     until_idle: float | None,
     timeout: float | None,
+    show: tuple[str, ...],
+    grep: str | None,
+    detail: bool,
+    record: Path | None,
 ) -> None:
     """Follow a table's stream and show each change as the event it becomes.
 
@@ -49,10 +60,13 @@ def command(
 
     The time-out ends with code 6 when --max-records or --until-idle was asked for and not reached.
 
+    --show and --grep narrow what is shown, and nothing else; --record keeps it in a file.
+
     \b
     Examples:
       ddbrelay tail --table users
       ddbrelay tail --table users --forward
+      ddbrelay tail --table users --show 'User*' --grep kaylee --detail
       ddbrelay tail --table users --forward --until-idle 5s --timeout 2m --output json
     """
     import time
@@ -61,10 +75,12 @@ def command(
 
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying, succession
+    from ddbrelay.cli.view.view import view_of
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
 
     table = run.require("table")
+    view = view_of(run, f"ddbrelay tail {table}", show, grep, detail, record)
     chosen = _start(run)
     mapper = mapper_of(run.config, table)
     latest = stream_of(run.aws, table)
@@ -76,7 +92,7 @@ def command(
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: relaying.Ended | None = None
-    with closing(Database(run.settings.state_file)) as database:
+    with closing(Database(run.settings.state_file)) as database, view:
         legs = deque([succession.Leg(latest)])
         if forward:
             legs.extendleft(reversed(_older(run, database, latest, chosen)))
@@ -90,7 +106,7 @@ def command(
                 "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
             }
             leg_ended, positions = _run(
-                run, database, leg, mapper, bus, None if follows else chosen, bounds, monitor
+                run, database, leg, mapper, bus, None if follows else chosen, bounds, monitor, view
             )
             ended = leg_ended.following(ended)
             if ended.reason not in {"ended", "gone"}:
@@ -103,6 +119,7 @@ def command(
                     legs.append(newer)
                     follows = True
     assert ended is not None
+    view.sum_up()
     _summary(run, ended, forward, positions)
     bounded = max_records is not None or until_idle is not None
     relaying.judge(ended, timeout_is_a_failure=bounded, forward=forward)
@@ -134,6 +151,7 @@ def _run(
     chosen: tuple[Start | None, float | None] | None,
     bounds: dict[str, Any],
     monitor: Monitor | None,
+    view: View,
 ) -> tuple[Ended, dict[str, Position]]:
     """Read one stream, and return where its checkpoint stands; `chosen` None goes on from there.
 
@@ -181,7 +199,7 @@ def _run(
         f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
         "   Ctrl-C stops cleanly"
     )
-    ended = relaying.run(job, run.console, title, details)
+    ended = relaying.run(job, view, title, details)
     return ended, asyncio.run(store.load()) if forward else {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -32,26 +31,31 @@ data included, and leaves everything else. It can be repeated.
 @pass_run
 def command(run: Run, yes: bool, dry_run: bool) -> None:
     """Delete what provision made: archive, rule, queue, bus, table."""
+    from ddbrelay.cli.console import confirmer
     from ddbrelay.cli.provision import Rows, lines, summary
-    from ddbrelay.errors import ConfigError
     from ddbrelay.infra.plan import Wanted
     from ddbrelay.infra.teardown import teardown
     from ddbrelay.mappings import buses_of
 
     table = run.require("table")
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise ConfigError(
-            f"teardown of {table} needs a yes, and there is no terminal to ask at",
+    console = run.console
+    agreed = None
+    if not (yes or dry_run):
+        agreed = confirmer(
+            f"teardown of {table}",
             "--yes deletes without asking, --dry-run shows what would be deleted",
         )
-    console = run.console
     rows = Rows(console)
 
     def ask(plan: tuple[Step, ...]) -> None:
+        assert agreed is not None
         # The question must be seen under -q and --output json too.
         click.echo(lines(plan), err=True)
         doomed = sum(step.state == "would-delete" for step in plan)
-        if not click.confirm(f"Delete these {doomed}, with the data in them?", err=True):
+        if not agreed(f"Delete these {doomed}, with the data in them?"):
+            if console.json:
+                seconds = time.monotonic() - started
+                console.object(summary(plan, dry_run=False, seconds=seconds))
             console.words("nothing was deleted")
             raise click.exceptions.Exit(0)
 
@@ -60,7 +64,7 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
         run.aws,
         Wanted.from_settings(run.settings, other_buses=buses_of(run.config)),
         dry_run=dry_run,
-        confirm=None if yes else ask,
+        confirm=None if agreed is None else ask,
         on_plan=rows.plan,
         on_step=rows.show,
     )

@@ -86,15 +86,11 @@ def _finding_words(finding: Finding) -> str:
 
 
 def _finding_object(finding: Finding) -> dict[str, Any]:
-    numbers = (
-        {"sequenceNumber": finding.first}
-        if finding.first == finding.last
-        else {"first": finding.first, "last": finding.last}
-    )
     return {
         "type": finding.verdict.value,
         "shardId": finding.shard_id,
-        **numbers,
+        "first": finding.first,
+        "last": finding.last,
         "count": finding.count,
         "reason": finding.reason,
         "eventID": finding.event_id,

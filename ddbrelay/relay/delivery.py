@@ -327,7 +327,10 @@ class Delivery:
             usage.chunks += billed_chunks(item.size)
             usage.puts += item.claim is not None
             if not more:
-                ticket.mark(Fate.PUBLISHED, rule_of(item.whole) if item.whole else event.rule or "")
+                if item.whole:
+                    ticket.mark(Fate.PUBLISHED, rule_of(item.whole), _types(item.whole))
+                else:
+                    ticket.mark(Fate.PUBLISHED, event.rule or "", event.detail_type)
                 frontiers[ticket.frontier] = None
                 self._release(ticket)
                 published += 1
@@ -364,11 +367,17 @@ class Delivery:
     ) -> None:
         fate, event = outcome.fate, outcome.event
         assert fate is not None, "what is only shown has none"
-        rule = outcome.rule or rule_of(whole or (event,))
+        events = whole or (event,)
+        rule = outcome.rule or rule_of(events)
         self.tally.fates[fate] += 1
         if fate is Fate.SKIPPED:
             rule = outcome.reason or ""
             self.tally.skipped_by[rule] += 1
-        ticket.settle(fate, rule)
+        ticket.settle(fate, rule, _types(events))
         self._release(ticket)
         self._observer.outcome(outcome)
+
+
+def _types(events: Sequence[Event | None]) -> tuple[str, ...]:
+    """The detail types of the events that are there."""
+    return tuple(event.detail_type for event in events if event is not None)

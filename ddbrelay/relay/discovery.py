@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -24,8 +25,11 @@ from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.sink import retry_delay
 from ddbrelay.flow.tracking import Account, Store
+from ddbrelay.logs import fields
 from ddbrelay.relay.listing import Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
+
+_log = logging.getLogger(__name__)
 
 _FIRST_PATIENCE = 1.0
 """Seconds until a shard that ended is looked at again for its children; then twice as long."""
@@ -114,6 +118,23 @@ class Discovery:
             for position in self._positions.values():
                 if position.finished:
                     self._lineage.finish(position.shard_id)
+        shards = self._lineage.shards
+        closed = sum(shard.closed for shard in shards.values())
+        _log.info(
+            "stream %s: %d shards are listed, %d of them closed, %d positions are stored%s",
+            self._origin.stream_arn,
+            len(shards),
+            closed,
+            len(stored),
+            "; it is disabled" if self._disabled else "",
+            extra=fields(
+                streamArn=self._origin.stream_arn,
+                shards=len(shards),
+                closed=closed,
+                stored=len(stored),
+                disabled=self._disabled,
+            ),
+        )
         if self._saves:
             await self._store.begin(self._positions.values(), accounts)
         self._listed_time = self._now()
@@ -234,6 +255,12 @@ class Discovery:
                 if fault.fault is Fault.NOT_FOUND:
                     raise StreamGone from fault
                 self._failures += 1
+                _log.info(
+                    "cannot list the shards: %s; %d failures in a row",
+                    fault,
+                    self._failures,
+                    extra=fields(fault=fault.fault.value, failures=self._failures),
+                )
                 if self._failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(f"cannot list the shards, trying again: {fault}")
                 return False
@@ -272,6 +299,13 @@ class Discovery:
         """Positions for newly listed shards; a parent that came and went unseen is lost."""
         new = [s for s in self._lineage.shards.values() if s.id not in self._met]
         self._met.update(shard.id for shard in new)
+        for shard in new:
+            _log.info(
+                "shard %s is new, %s",
+                shard.id,
+                f"a child of {shard.parent_id}" if shard.parent_id else "without a parent",
+                extra=fields(shardId=shard.id, parentShardId=shard.parent_id),
+            )
         lost = []
         for parent in sorted({s.parent_id for s in new if s.parent_id is not None}):
             if parent not in self._lineage.shards and parent not in self._positions:

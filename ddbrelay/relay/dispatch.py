@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
@@ -14,6 +15,8 @@ from ddbrelay.flow.tracking import Tally, Usage
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 from ddbrelay.relay.tasks import Tasks, Timers, cancel
 from ddbrelay.relay.window import Window
+
+_log = logging.getLogger(__name__)
 
 _PROBE_CAP = 15.0
 """Seconds between two looks at a bus that takes nothing, at most."""
@@ -200,6 +203,7 @@ class Dispatch:
         items = [item for item, _ in failed]
         attempt = max(item.attempts for item in items)
         delay = retry_delay(attempt if self._budget.take() else _LONGEST, self._rng)
+        _log.debug("entries not taken: %d, again in %.2f s: %s", len(items), delay, failed[0][1])
         self._timers.later(delay, lambda: self._try_again(items))
 
     def _say(self, reason: str) -> None:

@@ -116,6 +116,16 @@ class Relay:
         return len(self._reading.open)
 
     @property
+    def open_shards(self) -> list[str]:
+        """The ids of the shards that are being read."""
+        return list(self._reading.open)
+
+    def settled(self, shard_id: str) -> str | None:
+        """The sequence number up to which a shard is settled; None before the first one."""
+        opened = self._reading.open.get(shard_id)
+        return None if opened is None else opened.frontier.position.sequence
+
+    @property
     def read(self) -> int:
         """Records that were read."""
         return self._reading.read

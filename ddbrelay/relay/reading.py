@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +25,14 @@ from ddbrelay.flow.capture import (
 )
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.tracking import Frontier
+from ddbrelay.logs import fields
 from ddbrelay.relay.backlog import Unread, unread_of
 from ddbrelay.relay.checkpoints import Checkpoints
 from ddbrelay.relay.delivery import Delivery
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options, Progress
 from ddbrelay.relay.tasks import Tasks
+
+_log = logging.getLogger(__name__)
 
 _FIRST_PAGE = 2 * 1024 * 1024
 """Bytes for which there must be room before the first page of a shard is asked for."""
@@ -154,6 +158,14 @@ class Reading:
         opened = Open(shard, reader, frontier, _loop_time(), _loop_time())
         frontier.on_advance = lambda: self._settled(opened)
         self.open[shard.id] = opened
+        start = position.start.value
+        where = f"after {position.sequence}" if position.sequence else f"from {start}"
+        _log.info(
+            "shard %s: reading %s",
+            shard.id,
+            where,
+            extra=fields(shardId=shard.id, start=start, after=position.sequence),
+        )
         gap = reader.unseen(self._now())
         if gap is not None:
             self._lose(opened, gap)
@@ -203,6 +215,16 @@ class Reading:
                 else:
                     raise
                 failures += 1
+                if failures & (failures - 1) == 0:
+                    _log.info(
+                        "shard %s: %s; backing off, failures in a row: %d",
+                        opened.shard.id,
+                        fault,
+                        failures,
+                        extra=fields(
+                            shardId=opened.shard.id, fault=fault.fault.value, failures=failures
+                        ),
+                    )
                 if failures % RETRIES_BEFORE_WORD == 0:
                     self._observer.trouble(
                         f"cannot read shard {opened.shard.id}, trying again: {fault}"
@@ -284,12 +306,23 @@ class Reading:
             await settled.wait()
         opened.frontier.finish()
         await self._checkpoints.save([opened.frontier])
+        _log.info(
+            "shard %s is read to its end, and settled",
+            opened.shard.id,
+            extra=fields(shardId=opened.shard.id),
+        )
         del self.open[opened.shard.id]
         # Its children are still to be found: the stream is not idle yet.
         self.last_read = _loop_time()
         self._on_finished(opened.frontier.position)
 
     def _lose(self, opened: Open, gap: Gap) -> None:
+        _log.info(
+            "shard %s: records were lost: %s",
+            gap.shard_id,
+            gap.reason,
+            extra=fields(shardId=gap.shard_id, after=gap.after, reason=gap.reason),
+        )
         self._on_lost(gap)
         opened.frontier.lose(gap)
 

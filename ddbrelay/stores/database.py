@@ -17,7 +17,7 @@ import msgspec
 
 from ddbrelay.errors import StateError
 
-VERSION = 3
+VERSION = 4
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
 _MAGIC = b"SQLite format 3\0"
@@ -131,6 +131,21 @@ CREATE TABLE usage (
     chunks INTEGER NOT NULL,
     puts INTEGER NOT NULL,
     PRIMARY KEY (consumer, stream_arn, started_at)
+) WITHOUT ROWID;
+""",
+    4: """
+CREATE TABLE timeline (
+    consumer TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    seconds INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    fate TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    timed INTEGER NOT NULL,
+    lag_sum REAL NOT NULL,
+    lag_max INTEGER NOT NULL,
+    PRIMARY KEY (consumer, stream_arn, seconds, start, fate, name)
 ) WITHOUT ROWID;
 """,
 }

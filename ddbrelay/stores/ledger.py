@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -225,6 +226,21 @@ def of_consumer(database: Database, consumer: str, stream_arn: str) -> dict[str,
         return _ledgers(cursor, (consumer, stream_arn))
 
 
+def gaps_of(database: Database, consumer: str, stream_arn: str) -> list[tuple[Gap, float]]:
+    """The losses of a consumer on a stream, the latest found first, and when each was found."""
+    with database.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT shard_id, after, reason, since, until, before, found_at FROM gaps"
+            " WHERE consumer = ? AND stream_arn = ? ORDER BY found_at DESC, shard_id",
+            (consumer, stream_arn),
+        )
+        return [(_gap(row), row[6]) for row in rows]
+
+
+def _gap(row: tuple[Any, ...]) -> Gap:
+    return Gap(row[0], row[1] or None, row[2], row[3] or None, row[4], row[5])
+
+
 def _ledgers(cursor: sqlite3.Cursor, of: _Of) -> dict[str, ShardLedger]:
     found: dict[str, ShardLedger] = {}
     try:
@@ -254,5 +270,4 @@ def _read(cursor: sqlite3.Cursor, of: _Of, shard: Callable[[str], ShardLedger]) 
         f"SELECT shard_id, after, reason, since, until, before FROM gaps {where} ORDER BY found_at",
         of,
     ):
-        gap = Gap(row[0], row[1] or None, row[2], row[3] or None, row[4], row[5])
-        shard(row[0]).gaps.append(gap)
+        shard(row[0]).gaps.append(_gap(row))

@@ -92,6 +92,33 @@ def consumers(database: Database) -> list[Kept]:
         return [Kept(*row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """So many dead letters that are parked for one reason, since when; epoch seconds.
+
+    `behind` is set for those that wait only because an earlier one of their item is parked.
+    """
+
+    reason: str
+    behind: bool
+    letters: int
+    oldest: float
+    latest: float
+
+
+def reasons(database: Database, consumer: str, stream_arns: Sequence[str]) -> list[Reason]:
+    """Why letters of a consumer on these streams are parked, the most frequent reason first."""
+    places = ", ".join("?" * len(stream_arns))
+    with database.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT reason, behind, count(*), min(parked_at), max(parked_at)"
+            f" FROM dead_letters WHERE consumer = ? AND stream_arn IN ({places})"
+            " GROUP BY reason, behind ORDER BY count(*) DESC, reason",
+            (consumer, *stream_arns),
+        )
+        return [Reason(row[0], bool(row[1]), *row[2:]) for row in rows]
+
+
 class Letters:
     """The dead letters of a consumer on some streams of a table, which come in this order."""
 

@@ -14,7 +14,7 @@ import msgspec
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import Account, DeadLetter, Usage
-from ddbrelay.stores import ledger, parking
+from ddbrelay.stores import ledger, parking, timeline
 from ddbrelay.stores import usage as billing
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ownership import Ownership
@@ -55,6 +55,7 @@ class SqliteStore:
         self._now = now
         self._ownership = Ownership(database, self._of, now, host)
         self._started_at: float | None = None
+        self._folded_in: int | None = None
 
     async def claim(self) -> None:
         self._ownership.claim()
@@ -103,12 +104,22 @@ class SqliteStore:
         accounts: Iterable[Account] = (),
         usage: Usage | None = None,
     ) -> None:
+        accounts = list(accounts)
         with self._database.transaction() as cursor:
             self._ownership.check(cursor)
             cursor.executemany(_SAVE, self._rows(positions))
             ledger.add(cursor, self._of, accounts, self._now())
+            self._count(cursor, accounts)
             if usage is not None:
                 billing.add(cursor, self._of, self._start(), usage, self._now())
+
+    def _count(self, cursor: sqlite3.Cursor, accounts: Iterable[Account]) -> None:
+        now = self._now()
+        timeline.add(cursor, self._of, accounts, now)
+        hour = int(now // timeline.HOUR)
+        if hour != self._folded_in:
+            timeline.fold(cursor, now)
+            self._folded_in = hour
 
     async def replace(self, positions: Iterable[Position]) -> None:
         """These are the consumer's positions from now on, and no others."""

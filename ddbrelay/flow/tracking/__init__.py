@@ -1,7 +1,7 @@
 """Receipts -> contiguous frontier per shard -> checkpoint, and what became of every record."""
 
 from ddbrelay.flow.tracking.frontier import Frontier, Ticket
-from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
+from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Kind, Line, Passed
 from ddbrelay.flow.tracking.letter import DeadLetter, events_of, stored_events
 from ddbrelay.flow.tracking.store import Store, Tally, Usage
 
@@ -11,7 +11,9 @@ __all__ = [
     "DeadLetter",
     "Fate",
     "Frontier",
+    "Kind",
     "Line",
+    "Passed",
     "Store",
     "Tally",
     "Ticket",

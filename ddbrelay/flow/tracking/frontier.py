@@ -9,7 +9,7 @@ from typing import Any
 
 from ddbrelay.flow.capture import Gap, Page, Position, Record, Start
 from ddbrelay.flow.capture.port import RETENTION
-from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Line
+from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Kind, Line, Passed
 
 _MOST_RULES = 200
 """A shard's ledger names so many rules and reasons; those of a mapping without end share a line."""
@@ -28,6 +28,7 @@ class Ticket:
         "gap",
         "iterator",
         "iterator_at",
+        "kind",
         "page",
         "rule",
         "sequence",
@@ -46,18 +47,22 @@ class Ticket:
         self.settled = gap is not None
         self.fate: Fate | None = None
         self.rule = ""
+        self.kind: Kind = ""
         self.iterator: str | None = None
         self.iterator_at: float | None = None
         self.page: Any = None
 
-    def settle(self, fate: Fate | None = None, rule: str = "") -> None:
-        """Its fate is durable; None for a record that only had to be passed."""
-        self.mark(fate, rule)
+    def settle(self, fate: Fate | None = None, rule: str = "", kind: Kind = "") -> None:
+        """Its fate is durable; None for a record that only had to be passed.
+
+        `kind` is the detail type of its event, or those of its events; empty where there is none.
+        """
+        self.mark(fate, rule, kind)
         self.frontier.advance()
 
-    def mark(self, fate: Fate | None, rule: str) -> None:
+    def mark(self, fate: Fate | None, rule: str, kind: Kind = "") -> None:
         """Settle it as one of many, behind which `advance` of their frontiers must follow."""
-        self.fate, self.rule, self.settled = fate, rule, True
+        self.fate, self.rule, self.kind, self.settled = fate, rule, kind, True
 
 
 class Frontier:
@@ -83,6 +88,7 @@ class Frontier:
         self._open: deque[Ticket] = deque()
         self._rules: set[str] = set()
         self._lines: dict[tuple[Fate, str], Line] = {}
+        self._kinds: dict[tuple[Fate, Kind], Passed] = {}
         self._blocks: list[Block] = []
         self._gaps: list[Gap] = []
         self._last_gap: Gap | None = None
@@ -191,6 +197,11 @@ class Frontier:
         if line is None:
             line = self._line(fate, ticket)
         line.add(number, ticket.time)
+        kind = ticket.kind or ticket.rule
+        passed = self._kinds.get((fate, kind))
+        if passed is None:
+            passed = self._kinds[fate, kind] = Passed(fate, kind)
+        passed.add(ticket.time)
 
     def _line(self, fate: Fate, ticket: Ticket) -> Line:
         rule = ticket.rule
@@ -219,8 +230,9 @@ class Frontier:
             list(self._lines.values()),
             self._blocks,
             self._gaps,
+            tuple(self._kinds.values()),
         )
-        self._lines, self._blocks, self._gaps = {}, [], []
+        self._lines, self._blocks, self._gaps, self._kinds = {}, [], [], {}
         self.dirty = self.stale = False
         return self.position, account
 

@@ -3,6 +3,9 @@
 Lines count the records by fate and rule. Blocks prove that none is missing: a block stands for a
 run of records that followed each other, with their number and the sum of their sequence numbers.
 Who reads the same run again and finds one record more has its number as the difference of the sums.
+
+What was passed between two saves is also summed up by detail type. When that was, and how late,
+follows from the time of the save.
 """
 
 from __future__ import annotations
@@ -71,11 +74,48 @@ class Block:
         self.total += int(number)
 
 
+Kind = str | tuple[str, ...]
+"""The detail type of a record's event, or those of its several events in their order."""
+
+
+@dataclass(slots=True)
+class Passed:
+    """So many records with one fate and one kind that were passed since the last save.
+
+    `kind` is the rule of the ledger where there is no event. Of `timed` records the write time is
+    known: `written` is the sum of these times in epoch seconds, `oldest` the first of them.
+    """
+
+    fate: Fate
+    kind: Kind
+    count: int = 0
+    timed: int = 0
+    written: float = 0.0
+    oldest: float | None = None
+
+    def add(self, time: float | None) -> None:
+        """Count one more record, written at this time."""
+        self.count += 1
+        if time is not None:
+            self.timed += 1
+            self.written += time
+            if self.oldest is None or time < self.oldest:
+                self.oldest = time
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it counts under: published events each by type, other records once, by the first."""
+        if isinstance(self.kind, str):
+            return (self.kind,)
+        return self.kind if self.fate is Fate.PUBLISHED else self.kind[:1]
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one save adds to the ledger of a shard."""
+    """What one save adds to the ledger of a shard, and to the timeline of its stream."""
 
     shard_id: str
     lines: Sequence[Line] = ()
     blocks: Sequence[Block] = ()
     gaps: Sequence[Gap] = ()
+    passed: Sequence[Passed] = ()

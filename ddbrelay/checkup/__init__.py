@@ -1,0 +1,1 @@
+"""What `ddbrelay doctor` looks at: one module an area, asking apart from judging."""

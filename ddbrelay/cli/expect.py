@@ -1,0 +1,282 @@
+"""`ddbrelay expect`: scenarios from write to delivery, judged behind the bus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbrelay.cli.options import Command, Run, pass_run, setting_options
+from ddbrelay.cli.text import counted, printable
+from ddbrelay.cli.types import DURATION
+
+if TYPE_CHECKING:
+    from ddbrelay.aws.table import TableStream
+    from ddbrelay.cli.console import Console
+    from ddbrelay.cli.signals import Stop
+    from ddbrelay.infra.probing import ProbedListener
+    from ddbrelay.scenario.background import BackgroundRelay
+    from ddbrelay.scenario.model import Scenario
+    from ddbrelay.scenario.results import Outcome
+    from ddbrelay.scenario.writing import Writer
+
+_DELIVERY_TIMEOUT = 60.0
+
+
+@click.command("expect", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
+@click.option("--relay", is_flag=True, help="run a relay meanwhile; as `relay = true` in each file")
+@click.option("--timeout", type=DURATION, help="instead of the timeout of the files")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="JUnit XML to write")
+@click.option("--keep-going", is_flag=True, help="go on with the next file after one that is unmet")
+@setting_options("entity", "source", "preset", "mapper")
+@pass_run
+def command(
+    run: Run,
+    files: tuple[Path, ...],
+    relay: bool,
+    timeout: float | None,
+    junit: Path | None,
+    keep_going: bool,
+) -> None:
+    """Write items, and assert that their events come out behind the bus.
+
+    Each FILE is a scenario: steps that write, patterns of events that must come of them within a
+    time, and of events that must never come. It is judged at a temporary rule and queue, which are
+    made before the first write, waited for until they deliver, and removed however it ends. All
+    files are read first: a mistake in one ends with 2, and nothing is written.
+
+    \b
+      timeout = "30s"          # from the first write to the last expected event
+      relay = true             # or --relay; else one must be running
+      [[step]]                 # put, update (key, set, remove, add), delete, run
+      put = { id = "u-{run}", email = "a@example.org" }
+      [[step]]
+      run = ["python", "write_user.py"]    # or a line for the shell
+      wait = "200ms"
+      [[expect]]               # an EventBridge pattern over the delivered event
+      event = { detail-type = ["UserCreated"], detail = { id = ["u-{run}"] } }
+      times = 1                # exactly; without it at least once
+      [[never]]
+      event = { detail-type = ["UserDeleted"] }
+      for = "2s"               # after everything expected came
+
+    {run} stands for an id that is new in every run, so that jobs on one table do not meet; commands
+    have it as DDBRELAY_EXPECT_RUN. An event that is delivered again, or whose change is relayed
+    again, counts once.
+
+    The events of one item must be in the order of the file. The item is known by the table's key
+    attributes: a key that a step wrote, found anywhere in the detail, or else those in the detail,
+    its keys or its data. The order is that of the sequence numbers, where this relay or the detail
+    has them, else of the times, and within one second of arrival, but that only in the embedded
+    AWS: EventBridge and SQS promise no order. order = "arrival" takes arrival everywhere, "any"
+    asks for no order.
+
+    In GitHub Actions what is unmet is annotated at its line, and the job gets a summary.
+
+    \b
+    Examples:
+      ddbrelay expect signup.toml --relay
+      ddbrelay expect scenarios/*.toml --keep-going --junit report.xml
+      ddbrelay expect signup.toml --timeout 2m --output json
+    """
+    from dataclasses import replace
+    from uuid import uuid4
+
+    from ddbrelay.scenario.loading import load
+    from ddbrelay.scenario.results import Outcome
+
+    scenarios = [load(file, uuid4().hex[:8]) for file in files]
+    scenarios = [
+        replace(one, relay=one.relay or relay, timeout=timeout or one.timeout) for one in scenarios
+    ]
+    _check_writable(junit)
+    outcomes = [Outcome(one) for one in scenarios]
+    began = time.time()
+    with _reported(run.console, outcomes, junit, began):
+        _run_all(run, outcomes, keep_going)
+    _sum_up(run, outcomes, time.time() - began)
+
+
+def _check_writable(junit: Path | None) -> None:
+    from ddbrelay.errors import ConfigError
+
+    if junit is not None and (junit.is_dir() or not junit.parent.is_dir()):
+        what = "it is a folder" if junit.is_dir() else f"there is no folder {junit.parent}"
+        raise ConfigError(f"--junit: cannot write {junit}: {what}")
+
+
+@contextmanager
+def _reported(
+    console: Console, outcomes: Sequence[Outcome], junit: Path | None, began: float
+) -> Iterator[None]:
+    """Whatever happens, the reports are written; what ends the run is the error of a scenario."""
+    import os
+
+    from ddbrelay.cli.expecting import annotate
+    from ddbrelay.cli.files import write_whole
+    from ddbrelay.flow.calendar import iso
+    from ddbrelay.scenario import github
+    from ddbrelay.scenario.junit import report
+
+    in_github = github.is_running(os.environ)
+    try:
+        yield
+    except BaseException as error:
+        if not any(one.error for one in outcomes):
+            current = next((one for one in outcomes if not one.over), outcomes[-1])
+            current.error = _words_of(error)
+            annotate(console, current)
+        raise
+    finally:
+        if junit is not None:
+            write_whole(junit, report(outcomes, iso(began).removesuffix("Z")))
+        if in_github:
+            try:
+                github.append_summary(outcomes, os.environ)
+            except OSError as error:
+                console.words(f"cannot write the summary of the job: {error.strerror}")
+
+
+def _words_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
+
+
+def _run_all(run: Run, outcomes: Sequence[Outcome], keep_going: bool) -> None:
+    from ddbrelay.cli.expecting import Lines, Objects
+    from ddbrelay.cli.signals import stop_on_signals
+    from ddbrelay.scenario.running import Behind, Runner
+    from ddbrelay.scenario.writing import environment
+
+    console, settings = run.console, run.settings
+    scenarios = [one.scenario for one in outcomes]
+    with stop_on_signals() as stop, ExitStack() as stack:
+        writer, relay = _prepared(run, scenarios)
+        listeners = _listening(run, stack, stop, None if writer is None else writer.home)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        teller = Objects(console) if console.json else Lines(console)
+        runner = Runner(
+            Behind(run.aws, listeners, console.words),
+            writer,
+            teller,
+            stop,
+            environ=lambda number: environment(settings, run.aws, number),
+            relay=relay,
+            arrival_counts=settings.local,
+            width=teller.width,
+        )
+        for outcome in outcomes:
+            runner.run(outcome)
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if not outcome.met and not keep_going:
+                return
+
+
+def _prepared(
+    run: Run, scenarios: Sequence[Scenario]
+) -> tuple[Writer | None, Callable[[Callable[[str], None]], BackgroundRelay]]:
+    """What writes to the table, and what makes a relay; every mistake before the first write."""
+    from ddbrelay.aws.table import check_bus, describe_table, stream_of
+    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
+    from ddbrelay.scenario.background import BackgroundRelay
+    from ddbrelay.scenario.writing import Writer
+
+    relays = any(one.relay for one in scenarios)
+    if relays or not run.settings.source or any(one.needs_table for one in scenarios):
+        run.require("table")
+    table, bus = run.settings.table, run.settings.bus_name or run.require("bus")
+    writer: Writer | None = None
+    if table is not None:
+        writer = Writer(run.aws, table, describe_table(run.aws, table))
+        for one in scenarios:
+            writer.check(one)
+    stream: TableStream | None = None
+    if relays and table is not None:
+        mapper_of(run.config, table)
+        stream = stream_of(run.aws, table)
+        check_redaction(run.config, stream.keys)
+        for name in (bus, *buses_of(run.config)):
+            check_bus(run.aws, name)
+
+    def relay(say: Callable[[str], None]) -> BackgroundRelay:
+        assert stream is not None
+        return BackgroundRelay(run.aws, run.config, stream, bus, say)
+
+    return writer, relay
+
+
+def _listening(run: Run, stack: ExitStack, stop: Stop, home: str | None) -> list[ProbedListener]:
+    """Listeners at the buses that the mapping publishes to, which deliver already.
+
+    `home` is region and account as in an ARN: no rule can be made on a bus elsewhere.
+    """
+    from ddbrelay.infra.plan import ARN_PREFIX
+    from ddbrelay.infra.probing import ProbedListener, wait_until_delivering
+    from ddbrelay.mappings import buses_of, sources_of
+
+    settings, words = run.settings, run.console.words
+    sources: list[Any] = [settings.event_source, *sources_of(run.config)]
+    if settings.mapper is not None or settings.preset == "outbox":
+        # What a function or an item says of the source is known only when it has come.
+        sources = [{"anything-but": {"prefix": "aws."}}]
+    listeners = []
+    for bus in (settings.bus_name or run.require("bus"), *buses_of(run.config)):
+        if bus.startswith(ARN_PREFIX) and home is not None and home not in bus:
+            words(f"not looked at: bus {bus}, which is in another account or region")
+            continue
+        listener = stack.enter_context(ProbedListener(run.aws, bus=bus, sources=sources))
+        if not run.console.json:
+            words(f"rule and queue {listener.name} on bus {bus} until the end")
+        wait_until_delivering(
+            run.aws, listener, bus, timeout=_DELIVERY_TIMEOUT, stopped=stop.is_set
+        )
+        listeners.append(listener)
+    return listeners
+
+
+def _sum_up(run: Run, outcomes: Sequence[Outcome], seconds: float) -> None:
+    from ddbrelay.errors import ExpectationNotMet
+
+    unmet = [one for one in outcomes if one.begun and not one.met]
+    skipped = [one for one in outcomes if not one.begun]
+    if run.console.json:
+        verdicts = [verdict for one in outcomes for verdict in one.verdicts]
+        run.console.object(
+            {
+                "type": "summary",
+                "scenarios": len(outcomes),
+                "met": len(outcomes) - len(unmet) - len(skipped),
+                "unmet": len(unmet),
+                "skipped": len(skipped),
+                "expectations": len(verdicts),
+                "failures": sum(one.reason is not None for one in verdicts),
+                "events": sum(one.events for one in outcomes),
+                "repeats": sum(one.repeats for one in outcomes),
+                "seconds": round(seconds, 3),
+            }
+        )
+    if not unmet:
+        return
+    said = [f"{printable(one.scenario.name)}: {_first_failure(one)}" for one in unmet]
+    also = f"; {counted(len(skipped), 'scenario')} not run (--keep-going)" if skipped else ""
+    nothing = any(not (one.events or one.scenario.relay or one.failed_step) for one in unmet)
+    raise ExpectationNotMet(
+        "; ".join(said) + also,
+        "no event came at all: is a relay running? --relay runs one meanwhile" if nothing else None,
+    )
+
+
+def _first_failure(outcome: Outcome) -> str:
+    if (step := outcome.failed_step) is not None:
+        return f"{printable(step.step.title)} {step.error}"
+    first, *others = outcome.failures
+    more = f", and {len(others)} more" if others else ""
+    return f"{printable(first.about.title)} {printable(first.what)}{more}"

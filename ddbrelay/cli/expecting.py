@@ -1,0 +1,166 @@
+"""How `expect` shows what becomes of a scenario, while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbrelay.cli.console import Console
+from ddbrelay.cli.text import counted, printable
+
+if TYPE_CHECKING:
+    from ddbrelay.scenario.model import Scenario
+    from ddbrelay.scenario.results import Done, Outcome, Verdict
+
+_WIDTH = 100
+_INDENT = 6
+_TITLE = 60
+_MARKS = {"done": ("·", "dim"), "met": ("✔", "green"), "failed": ("✖", "red")}
+
+
+def annotate(console: Console, outcome: Outcome) -> None:
+    """What is wrong, as workflow commands, where GitHub Actions runs this."""
+    import os
+
+    from ddbrelay.scenario import github
+
+    if github.is_running(os.environ):
+        for line in github.annotate(outcome, os.environ):
+            # GitHub reads both streams, and JSON stays alone on its own.
+            click.echo(line, err=console.json)
+
+
+class Lines:
+    """A line for each thing as it happens, for a terminal or a log."""
+
+    def __init__(self, console: Console) -> None:
+        import shutil
+
+        self._console = console
+        columns = shutil.get_terminal_size().columns if console.output == "rich" else _WIDTH
+        self._columns = max(40, min(columns, _WIDTH))
+        self.width = self._columns - _INDENT
+
+    def begins(self, scenario: Scenario) -> None:
+        self._console.data(printable(scenario.name))
+
+    def step(self, scenario: Scenario, done: Done) -> None:
+        title = done.step.title
+        if done.step.name is None and done.key:
+            title = " ".join([done.step.action.word, *(f"{n}={value}" for n, value in done.key)])
+        if done.error is None:
+            self._row("done", title, done.seconds)
+        else:
+            self._wrong(title, done.error, done.lines)
+
+    def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
+        if verdict.reason is None:
+            self._row("met", verdict.about.title, verdict.seconds)
+        else:
+            self._wrong(verdict.about.title, verdict.what, verdict.lines)
+
+    def relay_said(self, words: str) -> None:
+        self._console.words(f"relay: {printable(words)}")
+
+    def ended(self, outcome: Outcome) -> None:
+        outcome.over = True
+        scenario = outcome.scenario
+        if outcome.error is None:
+            total = len(scenario.expects) + len(scenario.nevers)
+            met = total - len(outcome.failures) if outcome.failed_step is None else 0
+            how = "met" if outcome.met else "not met"
+            words = f"{how}: {met} of {counted(total, 'expectation')} in {outcome.seconds:.1f} s"
+            self._console.data(self._styled("met" if outcome.met else "failed", words))
+        annotate(self._console, outcome)
+
+    def _row(self, state: str, title: str, seconds: float) -> None:
+        room = min(self._columns - 16, _TITLE)
+        title = printable(title)
+        title = title if len(title) <= room else f"{title[: room - 1]}…"
+        mark = self._styled(state, _MARKS[state][0])
+        self._console.data(f"  {mark} {title:<{room}}  {seconds:>7.1f} s")
+
+    def _wrong(self, title: str, what: str, lines: Sequence[str]) -> None:
+        mark = self._styled("failed", _MARKS["failed"][0])
+        self._console.data(f"  {mark} {printable(title)}: {printable(what)}")
+        for line in lines:
+            self._console.data(f"{' ' * _INDENT}{printable(line)}")
+
+    def _styled(self, state: str, text: str) -> str:
+        style = _MARKS[state][1]
+        if not self._console.colour:
+            return text
+        return click.style(text, dim=True) if style == "dim" else click.style(text, fg=style)
+
+
+class Objects:
+    """A JSON object for each thing as it happens."""
+
+    width = _WIDTH
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def begins(self, scenario: Scenario) -> None:
+        """The first object of a scenario says which one it is, as all do."""
+
+    def step(self, scenario: Scenario, done: Done) -> None:
+        self._object(
+            "step",
+            scenario,
+            number=done.step.number,
+            title=done.step.title,
+            action=done.step.action.word,
+            key=None if done.key is None else _raw(dict(done.key)),
+            ok=done.error is None,
+            error=done.error,
+            output=list(done.lines),
+            seconds=round(done.seconds, 3),
+        )
+
+    def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
+        from ddbrelay.scenario.model import Never
+
+        known = {
+            "name": verdict.about.name,
+            "never": isinstance(verdict.about, Never),
+            "line": verdict.about.spot.line,
+            "came": verdict.came,
+            "events": [_raw(event) for event in verdict.events],
+            "seconds": round(verdict.seconds, 3),
+        }
+        if verdict.reason is None:
+            self._object("met", scenario, **known)
+            return
+        why = {"what": verdict.what, "explanation": list(verdict.lines)}
+        if verdict.reason == "forbidden":
+            self._object("forbidden", scenario, **known, **why)
+        else:
+            self._object("unmet", scenario, **known, reason=verdict.reason, **why)
+
+    def relay_said(self, words: str) -> None:
+        self._console.words(f"relay: {words}")
+
+    def ended(self, outcome: Outcome) -> None:
+        outcome.over = True
+        annotate(self._console, outcome)
+
+    def _object(self, kind: str, scenario: Scenario, **fields: Any) -> None:
+        about = {"scenario": scenario.name, "file": str(scenario.file), "run": scenario.run}
+        self._console.object({"type": kind, **about, **fields})
+
+
+def _raw(value: Mapping[str, Any]) -> Any:
+    """JSON with every digit; what an emulator delivers beyond 64 bits becomes text."""
+    import msgspec
+
+    from ddbrelay.flow.mapping.document import encode
+
+    try:
+        return msgspec.Raw(encode(value))
+    except OverflowError:
+        import json
+
+        return msgspec.Raw(json.dumps(value, default=str).encode())

@@ -1,0 +1,73 @@
+"""A run as a recording keeps it: every row, of which the last ones are drawn at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from ddbrelay.cli.view.live import REFRESH, gap_note, header_lines, header_of, trouble_note
+from ddbrelay.cli.view.rows import row_lines
+from ddbrelay.cli.view.status import Status
+from ddbrelay.cli.view.table import summary_table
+from ddbrelay.cli.view.words import Clock
+from ddbrelay.flow.capture import Gap
+from ddbrelay.relay import Outcome
+
+if TYPE_CHECKING:
+    from ddbrelay.cli.recording import Recording
+    from ddbrelay.cli.view.counts import Counts
+    from ddbrelay.relay import Relay
+
+_TALL = 1000
+"""Lines of a recording, which has room for all that may be said."""
+
+
+class Recorder:
+    """Hands a run to a recording, whose rows are made only when it is written."""
+
+    def __init__(self, recording: Recording, clock: Clock, *, detail: bool) -> None:
+        self._recording, self._detail, self._clock = recording, detail, clock
+        self._status = Status(clock)
+
+    def header(self, title: str, details: str) -> None:
+        """What the run is; `details` are parts with three spaces between them."""
+        lines = header_lines(header_of(title, details), self._recording.width)
+        self._recording.header(Text("\n").join(lines))
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Keep a row, as long as it is among the last ones."""
+        self._recording.row(partial(self._row, outcome, self._clock.now()))
+
+    def _row(self, outcome: Outcome, at: float) -> Text:
+        age = None if outcome.change.time is None else max(0.0, at - outcome.change.time)
+        lines = row_lines(outcome, self._recording.width, age, detail=self._detail)
+        return Text("\n").join(lines)
+
+    def gap(self, gap: Gap) -> None:
+        """Keep a line of its own."""
+        self._recording.note(gap_note(gap))
+
+    def trouble(self, message: str) -> None:
+        """Keep a line of its own."""
+        self._recording.note(trouble_note(message))
+
+    async def follow(self, relay: Relay) -> None:
+        """Take the numbers of the run until cancelled."""
+        while True:
+            self._status.measure(relay)
+            await asyncio.sleep(REFRESH)
+
+    def close(self, relay: Relay) -> None:
+        """Keep the status lines as they stand at the end."""
+        self._status.measure(relay, last=True)
+        lines = self._status.lines(relay, self._recording.width, _TALL, last=True)
+        self._recording.status(Text("\n").join([Text(), *lines]))
+
+    def sum_up(self, counts: Counts, *, preview: bool) -> None:
+        """Keep the table of what it came to."""
+        table = summary_table(counts, self._recording.width, preview=preview)
+        if table is not None:
+            self._recording.summary(table)

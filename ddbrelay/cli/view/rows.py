@@ -1,0 +1,141 @@
+"""The rows of the live view: what became of one change, on a line or two."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console as RichConsole
+from rich.text import Text
+
+from ddbrelay.cli.render import key_text, telling
+from ddbrelay.cli.text import printable
+from ddbrelay.cli.view.detail import INDENT, changed_lines, detail_lines
+from ddbrelay.cli.view.types import type_style
+from ddbrelay.cli.view.words import duration
+from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.flow.tracking import Fate
+from ddbrelay.objects import event_object
+from ddbrelay.relay import Outcome
+
+OLD = 5.0
+"""Seconds from which an age is worth a place in a narrow terminal."""
+_STYLES = {Fate.PUBLISHED: "green", Fate.SKIPPED: "yellow", Fate.PARKED: "red", None: ""}
+_MARKS = {Fate.PUBLISHED: "✔", Fate.SKIPPED: "–", Fate.PARKED: "✖", None: "·"}
+_KEY, _TYPE, _WORDS, _AGE = 15, 18, 24, 9
+_REASON_LINES = 3
+_ALL_COLUMNS = 100
+"""Cells from which a row has everything; below that the bus's event id goes first."""
+
+
+def row(outcome: Outcome, width: int, age: float | None = None) -> Text:
+    """The cells that fit; `age` is how old the change was, in seconds, when its fate was known.
+
+    The reason of a skip or of parking stands in full, however wide that is.
+    """
+    fate, text = outcome.fate, _cells(outcome, width)
+    reason = _reason(outcome)
+    if reason is not None and fate is not None:
+        return text.append(f"{_MARKS[fate]} {fate.value}: {reason}", style=_STYLES[fate])
+    words = max(0, min(width - text.cell_len - 12, _WORDS))
+    text.append(f"{fit(telling(outcome), words)}  ", style="dim")
+    text.append(_MARKS[fate], style=_STYLES[fate])
+    aged = age is not None and (width >= _ALL_COLUMNS or age >= OLD)
+    if outcome.event_id and (width >= _ALL_COLUMNS or (width >= 90 and not aged)):
+        text.append(f" {outcome.event_id[:8]}", style="dim")
+    if aged and text.cell_len + _AGE <= width:
+        text.append(f"{duration(age or 0.0):>{_AGE}}", style=_age_style(age or 0.0))
+    return text
+
+
+def row_lines(
+    outcome: Outcome, width: int, age: float | None = None, *, detail: bool = False
+) -> list[Text]:
+    """The row of an outcome within the width, and what belongs below it.
+
+    That is the reason why it was parked, where the row has no room for it; with `detail` also what
+    an update changed, and the event as it is sent.
+    """
+    text = row(outcome, width, age)
+    lines = [text]
+    if outcome.fate is Fate.PARKED and text.cell_len > width and (reason := _reason(outcome)):
+        text = _cells(outcome, width, alone=True).append("✖ parked", style="red")
+        if age is not None and age >= OLD and text.cell_len + _AGE <= width:
+            text.append(f"{duration(age):>{_AGE}}", style=_age_style(age))
+        lines = [text, *_indented(reason, width)]
+    text.no_wrap, text.overflow = True, "ellipsis"
+    text.truncate(width, overflow="ellipsis")
+    return [*lines, *below(outcome, width)] if detail else lines
+
+
+def below(outcome: Outcome, width: int) -> list[Text]:
+    """What --detail shows of an outcome below its row."""
+    change = outcome.change
+    lines = changed_lines(_diff(change), width) if change.event_name == "MODIFY" else []
+    if outcome.event is not None:
+        lines += detail_lines(event_object(outcome.event), width)
+    return lines
+
+
+def _diff(change: Change) -> dict[str, dict[str, object]]:
+    try:
+        return change.diff
+    except UndecodableError:
+        return {}
+
+
+def _cells(outcome: Outcome, width: int, *, alone: bool = False) -> Text:
+    """Time, kind of change, key and event type; the last two are wider in a wide terminal.
+
+    `alone` says that no reason follows.
+    """
+    change, event = outcome.change, outcome.event
+    spare = max(0, min(width - _ALL_COLUMNS, 40))
+    missing = max(0, min(72 - width, 18))
+    key = _KEY + spare // 2 - missing // 2
+    kind = _TYPE + min(spare // 4, 10) - (missing + 1) // 2
+    clock = time.strftime("%H:%M:%S", time.localtime(change.time)) if change.time else "--:--:--"
+    text = Text(clock, style="", no_wrap=True, overflow="ellipsis")
+    text.stylize("dim")
+    text.append(f"  {change.event_name:<6}  ")
+    text.append(f"{fit(key_text(change), key)}  ", style="dim")
+    if event is not None:
+        text.append(fit(printable(event.detail_type), kind), style=type_style(event.detail_type))
+        return text.append("  ")
+    reason = "" if alone else _reason(outcome) or ""
+    # A column that has nothing to say leaves its room to a reason that needs it.
+    tight = text.cell_len + kind + 2 + cell_len(reason) + 11 > width
+    return text.append("–  " if tight else f"{fit('–', kind)}  ")
+
+
+def _reason(outcome: Outcome) -> str | None:
+    if outcome.reason and outcome.fate in {Fate.SKIPPED, Fate.PARKED}:
+        return printable(outcome.reason)
+    return None
+
+
+def _indented(reason: str, width: int) -> list[Text]:
+    found = Text(reason, style="red").wrap(_wrapping(), max(width - INDENT, 10))
+    lines = list(found[:_REASON_LINES])
+    if len(found) > _REASON_LINES:
+        lines[-1] = Text(f"{lines[-1].plain} …", style="red")
+        lines[-1].truncate(max(width - INDENT, 10), overflow="ellipsis")
+    return [Text(" " * INDENT, no_wrap=True).append_text(line) for line in lines]
+
+
+@cache
+def _wrapping() -> RichConsole:
+    """Nothing is printed here; rich asks it how texts are wrapped."""
+    return RichConsole(force_terminal=False, highlight=False)
+
+
+def _age_style(age: float) -> str:
+    return "dim" if age < 60 else "yellow"
+
+
+def fit(text: str, width: int) -> str:
+    """Exactly so many cells, of which a Chinese character takes two."""
+    if cell_len(text) <= width or width == 0:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"

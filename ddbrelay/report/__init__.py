@@ -1,0 +1,1 @@
+"""A consumer's ledger over a period: its numbers, and the page that shows them."""

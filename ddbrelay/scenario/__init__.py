@@ -1,0 +1,1 @@
+"""Scenarios of `ddbrelay expect`: what is written, and which events must come of it."""

@@ -1,0 +1,101 @@
+"""What became of a scenario, for whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ddbrelay.scenario.model import Expect, Never, Scenario, Step
+from ddbrelay.scenario.ordering import Key
+
+Reason = Literal["missing", "order", "times", "forbidden"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was done, or failed with `error`; `seconds` is how long it took.
+
+    `lines` are the last ones that a failed command printed.
+    """
+
+    step: Step
+    key: Key | None
+    seconds: float
+    error: str | None = None
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one expectation; met where there is no `reason`.
+
+    That an event came once too often, or in the wrong order, is known only when all have come, so
+    another verdict may follow one that was met; the last one counts.
+
+    `seconds` is when that was known, from the first write on, `came` how many distinct events
+    matched. `what` says on one line what is wrong, `lines` show it, `events` are the envelopes that
+    prove it: what came instead, the two in the wrong order, those too many, the forbidden one.
+    """
+
+    about: Expect | Never
+    seconds: float
+    came: int = 0
+    reason: Reason | None = None
+    what: str = ""
+    lines: Sequence[str] = ()
+    events: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One scenario: done steps, verdicts, and the `error` that ended it before they were complete.
+
+    `words` are what its own relay said. `begun` is False for a scenario that was not run because an
+    earlier one was not met, `over` is set when it came to its end.
+    """
+
+    scenario: Scenario
+    steps: list[Done] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    error: str | None = None
+    seconds: float = 0.0
+    events: int = 0
+    repeats: int = 0
+    begun: bool = False
+    over: bool = False
+
+    @property
+    def failures(self) -> list[Verdict]:
+        """The verdicts that are not met."""
+        return [one for one in self.verdicts if one.reason is not None]
+
+    @property
+    def failed_step(self) -> Done | None:
+        """The step that failed, after which none was done."""
+        return next((one for one in self.steps if one.error is not None), None)
+
+    @property
+    def met(self) -> bool:
+        """Whether all of it was run, and is as expected."""
+        return self.begun and self.error is None and self.failed_step is None and not self.failures
+
+
+class Teller(Protocol):
+    """Hears what happens, at once; `ended` comes after everything else of a scenario."""
+
+    def begins(self, scenario: Scenario) -> None:
+        """Its first step comes next."""
+
+    def step(self, scenario: Scenario, done: Done) -> None:
+        """A step was done, or failed."""
+
+    def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
+        """An expectation is met, or is known not to be."""
+
+    def relay_said(self, words: str) -> None:
+        """The scenario's own relay has something to say; called from another thread."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """The scenario is over."""
