@@ -251,7 +251,7 @@ def test_an_error_leaves_the_terminal_as_it_was(cli: Cli, pipe: Pipeline) -> Non
 def test_a_flood_is_summed_up_and_nothing_is_forgotten_in_the_count(
     cli: Cli, pipe: Pipeline
 ) -> None:
-    for start in range(0, 500, 25):
+    for start in range(0, 700, 25):
         pipe.aws.client("dynamodb").batch_write_item(
             RequestItems={
                 pipe.table: [
@@ -259,10 +259,10 @@ def test_a_flood_is_summed_up_and_nothing_is_forgotten_in_the_count(
                 ]
             }
         )
-    with terminal(cli, 80, "tail", "--max-records", "500") as shown:
+    with terminal(cli, 80, "tail", "--max-records", "700") as shown:
         assert shown.wait() == 0
     lines = shown.screen()
     rows = [line for line in lines if line[2:3] == ":"]
-    assert any("seen 500   " in line for line in lines)
+    assert any("seen 700   " in line for line in lines)
     said = [line for line in lines if "rows were shown" in line]
-    assert said == [f"{len(rows):,} of 500 rows were shown; --output lines has all"]
+    assert said == [f"{len(rows):,} of 700 rows were shown; --output lines has all"]

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from stage import HOUR, Stage, check, outcome, shard_id, styled
 
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.view.rows import row, row_lines
+from ddbrelay.cli.view.rows import Shown, below, row, row_lines
 from ddbrelay.cli.view.sampling import Sample
 from ddbrelay.cli.view.view import View
 from ddbrelay.flow.capture import Gap
@@ -156,7 +156,10 @@ def test_at_the_end_the_last_lines_stay_and_a_table_sums_up(
 def test_no_row_is_wider_than_its_terminal(width: int) -> None:
     for one in [*usual(), outcome(fate=Fate.PARKED, reason=LONG), UPDATE]:
         for age in (None, 0.2, 7.0, 90_000.0):
-            lines = row_lines(one, width, age, detail=width >= 47)
+            shown = Shown.of(one, detail=True)
+            lines = row_lines(shown, width, age)
+            if width >= 47:
+                lines += below(shown, width)
             assert max(line.cell_len for line in lines) <= width
 
 
@@ -185,7 +188,7 @@ def test_the_state_has_its_colour_and_the_type_a_hue_of_its_own() -> None:
 
 
 def test_the_reason_of_a_skip_takes_the_room_of_what_it_has_not() -> None:
-    (line,) = row_lines(usual()[3], 80)
+    (line,) = row_lines(Shown.of(usual()[3]), 80)
     assert line.plain.endswith("–  – skipped: deletes are no events")
 
 
@@ -194,15 +197,16 @@ def test_the_reason_of_a_skip_takes_the_room_of_what_it_has_not() -> None:
 
 def wanted(sample: Sample, number: int, fate: Fate = Fate.PUBLISHED) -> None:
     one = outcome(fate=fate)
+    shown = Shown.of(one)
     for _ in range(number):
         if sample.wants(one):
-            sample.keep(one, 0.0)
+            sample.keep(shown, 0.0)
 
 
 def test_a_burst_that_can_be_shown_soon_is_shown_whole() -> None:
     sample = Sample(20)
-    wanted(sample, 400)
-    assert [len(sample.take()) for _ in range(21)] == [*[20] * 20, 0]
+    wanted(sample, 600)
+    assert [len(sample.take()) for _ in range(31)] == [*[20] * 30, 0]
     assert (sample.every, sample.dropped) == (1, 0)
 
 

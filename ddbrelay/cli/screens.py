@@ -12,6 +12,7 @@ import msgspec
 
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.render import gap_object, gap_text, outcome_line, outcome_object
+from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Observer, Outcome, Relay
 
@@ -50,9 +51,9 @@ class LineScreen:
             return
         self._put(outcome_line(outcome).encode())
         if self._detail:
-            from ddbrelay.cli.view.rows import below
+            from ddbrelay.cli.view.rows import Shown, below
 
-            for line in below(outcome, _UNFOLDED):
+            for line in below(Shown.of(outcome, detail=True), _UNFOLDED):
                 self._put(line.plain.encode())
 
     def gap(self, gap: Gap) -> None:
@@ -92,12 +93,17 @@ class LineScreen:
 
 
 class LiveScreen:
-    """The live view of a terminal; `details` are parts with three spaces between them."""
+    """The live view of a terminal; `details` are parts with three spaces between them.
 
-    def __init__(self, title: str, details: str, *, detail: bool = False) -> None:
+    What it is told is counted in `counts`.
+    """
+
+    def __init__(
+        self, title: str, details: str, *, detail: bool = False, counts: Counts | None = None
+    ) -> None:
         from ddbrelay.cli.view.live import LiveView, header_of
 
-        self._view = LiveView(header_of(title, details), detail=detail)
+        self._view = LiveView(header_of(title, details), detail=detail, counts=counts)
         self._view.__enter__()
         self.outcome = self._view.outcome
         self.gap = self._view.gap

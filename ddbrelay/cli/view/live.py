@@ -11,7 +11,8 @@ from rich.text import Text
 from ddbrelay.cli.drawing import Drawing
 from ddbrelay.cli.render import gap_text
 from ddbrelay.cli.text import printable
-from ddbrelay.cli.view.rows import row_lines
+from ddbrelay.cli.view.counts import Counts
+from ddbrelay.cli.view.rows import Shown, age_of, below, row_lines
 from ddbrelay.cli.view.sampling import Sample
 from ddbrelay.cli.view.status import Status, flow
 from ddbrelay.cli.view.words import Clock
@@ -25,7 +26,7 @@ REFRESH = 0.1
 """Seconds between two drawings, as long as each event has its row."""
 _SAMPLED_REFRESH = 0.25
 """... and where only some have one: then the relay needs the time more than the eye does."""
-_ROWS = 20
+_ROWS, _SAMPLED_ROWS = 20, 10
 """Rows of one drawing, which is more than anybody reads."""
 _ROWS_WITH_DETAIL = 4
 _TOO_MANY = "  … too many to show them all from here on; --output lines does"
@@ -35,7 +36,8 @@ _ALL_AGAIN = "  … all of them again"
 class LiveView:
     """A context manager; `draw` is to be called every `pause` seconds.
 
-    `detail` shows each event in full. What is drawn is as wide as the terminal is at that moment.
+    `detail` shows each event in full, `counts` is to count everything. What is drawn is as wide as
+    the terminal is at that moment.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class LiveView:
         header: Text,
         *,
         detail: bool = False,
+        counts: Counts | None = None,
         console: RichConsole | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._drawing = Drawing(console)
         self._clock = clock or Clock()
         self._header, self._detail = header, detail
-        self._sample = Sample(_ROWS_WITH_DETAIL if detail else _ROWS)
+        self._counts = Counts() if counts is None else counts
+        self._most_rows = _ROWS_WITH_DETAIL if detail else _ROWS
+        self._sample = Sample(self._most_rows)
         self._status = Status(self._clock)
         self._notes: list[Text] = []
         self._sampling = False
@@ -68,11 +73,14 @@ class LiveView:
 
     def outcome(self, outcome: Outcome) -> None:
         """Remember it for the next drawings, unless more come than can be shown."""
+        # Every event of a run comes here: what is not drawn must cost next to nothing.
+        self._counts.add(outcome)
         if self._sample.wants(outcome):
-            self._sample.keep(outcome, self._clock.now())
+            self._sample.keep(Shown.of(outcome, detail=self._detail), self._clock.now())
 
     def gap(self, gap: Gap) -> None:
         """A line of its own, that is never left out."""
+        self._counts.lost += 1
         self._notes.append(gap_note(gap))
 
     def trouble(self, message: str) -> None:
@@ -104,12 +112,15 @@ class LiveView:
         rows = []
         if sample.every > 1 and not self._sampling:
             self._sampling = True
+            sample.rows = min(sample.rows, _SAMPLED_ROWS)
             rows.append(Text(_TOO_MANY, style="dim"))
-        for outcome, at in sample.take(last=last):
-            age = None if outcome.change.time is None else max(0.0, at - outcome.change.time)
-            rows += row_lines(outcome, width, age, detail=self._detail)
+        for shown, at in sample.take(last=last):
+            rows += row_lines(shown, width, age_of(shown.time, at))
+            if self._detail:
+                rows += below(shown, width)
         if self._sampling and sample.every == 1 and not last:
             self._sampling = False
+            sample.rows = self._most_rows
             rows.append(Text(_ALL_AGAIN, style="dim"))
         return rows
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ddbrelay.cli.view.live import REFRESH, gap_note, header_lines, header_of, trouble_note
-from ddbrelay.cli.view.rows import row_lines
+from ddbrelay.cli.view.rows import Shown, age_of, below, row_lines
 from ddbrelay.cli.view.status import Status
 from ddbrelay.cli.view.table import summary_table
 from ddbrelay.cli.view.words import Clock
@@ -42,9 +42,9 @@ class Recorder:
         self._recording.row(partial(self._row, outcome, self._clock.now()))
 
     def _row(self, outcome: Outcome, at: float) -> Text:
-        age = None if outcome.change.time is None else max(0.0, at - outcome.change.time)
-        lines = row_lines(outcome, self._recording.width, age, detail=self._detail)
-        return Text("\n").join(lines)
+        width, shown = self._recording.width, Shown.of(outcome, detail=self._detail)
+        lines = row_lines(shown, width, age_of(shown.time, at))
+        return Text("\n").join([*lines, *(below(shown, width) if self._detail else ())])
 
     def gap(self, gap: Gap) -> None:
         """Keep a line of its own."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Any
 
+import msgspec
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console as RichConsole
 from rich.text import Text
@@ -15,6 +17,7 @@ from ddbrelay.cli.view.detail import INDENT, changed_lines, detail_lines
 from ddbrelay.cli.view.types import type_style
 from ddbrelay.cli.view.words import duration
 from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.objects import event_object
 from ddbrelay.relay import Outcome
@@ -29,90 +32,121 @@ _ALL_COLUMNS = 100
 """Cells from which a row has everything; below that the bus's event id goes first."""
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """What a row needs of an outcome.
+
+    An outcome itself would keep the whole page of its record in memory until its row is drawn, and
+    a relay whose pages are not freed at once is slower.
+    """
+
+    fate: Fate | None
+    event_name: str
+    time: float | None
+    key: str
+    telling: str
+    event: Event | None
+    event_id: str | None
+    reason: str | None
+    diff: dict[str, dict[str, Any]] | None
+
+    @classmethod
+    def of(cls, outcome: Outcome, *, detail: bool = False) -> Shown:
+        """`detail` says that what an update changed is shown too."""
+        change, fate = outcome.change, outcome.fate
+        told = bool(outcome.reason) and fate in {Fate.SKIPPED, Fate.PARKED}
+        return cls(
+            fate,
+            change.event_name,
+            change.time,
+            key_text(change),
+            telling(outcome),
+            outcome.event,
+            outcome.event_id,
+            printable(outcome.reason or "") if told else None,
+            _diff(change) if detail and change.event_name == "MODIFY" else None,
+        )
+
+
 def row(outcome: Outcome, width: int, age: float | None = None) -> Text:
     """The cells that fit; `age` is how old the change was, in seconds, when its fate was known.
 
     The reason of a skip or of parking stands in full, however wide that is.
     """
-    fate, text = outcome.fate, _cells(outcome, width)
-    reason = _reason(outcome)
-    if reason is not None and fate is not None:
-        return text.append(f"{_MARKS[fate]} {fate.value}: {reason}", style=_STYLES[fate])
+    return _row(Shown.of(outcome), width, age)
+
+
+def row_lines(shown: Shown, width: int, age: float | None = None) -> list[Text]:
+    """The row of an outcome within the width, and below it the reason why it was parked.
+
+    That is where the row has no room for it.
+    """
+    text = _row(shown, width, age)
+    lines = [text]
+    if shown.fate is Fate.PARKED and text.cell_len > width and shown.reason:
+        text = _cells(shown, width, alone=True).append("✖ parked", style="red")
+        if age is not None and age >= OLD and text.cell_len + _AGE <= width:
+            text.append(f"{duration(age):>{_AGE}}", style=_age_style(age))
+        lines = [text, *_indented(shown.reason, width)]
+    text.no_wrap, text.overflow = True, "ellipsis"
+    text.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def below(shown: Shown, width: int) -> list[Text]:
+    """What --detail shows below a row: what an update changed, and the event as it is sent."""
+    lines = changed_lines(shown.diff, width) if shown.diff else []
+    if shown.event is not None:
+        lines += detail_lines(event_object(shown.event), width)
+    return lines
+
+
+def age_of(time: float | None, at: float) -> float | None:
+    """How old a change of this time was at that moment; None where its time is not known."""
+    return None if time is None else max(0.0, at - time)
+
+
+def _row(shown: Shown, width: int, age: float | None) -> Text:
+    fate, text = shown.fate, _cells(shown, width)
+    if shown.reason is not None and fate is not None:
+        return text.append(f"{_MARKS[fate]} {fate.value}: {shown.reason}", style=_STYLES[fate])
     words = max(0, min(width - text.cell_len - 12, _WORDS))
-    text.append(f"{fit(telling(outcome), words)}  ", style="dim")
+    text.append(f"{fit(shown.telling, words)}  ", style="dim")
     text.append(_MARKS[fate], style=_STYLES[fate])
     aged = age is not None and (width >= _ALL_COLUMNS or age >= OLD)
-    if outcome.event_id and (width >= _ALL_COLUMNS or (width >= 90 and not aged)):
-        text.append(f" {outcome.event_id[:8]}", style="dim")
+    if shown.event_id and (width >= _ALL_COLUMNS or (width >= 90 and not aged)):
+        text.append(f" {shown.event_id[:8]}", style="dim")
     if aged and text.cell_len + _AGE <= width:
         text.append(f"{duration(age or 0.0):>{_AGE}}", style=_age_style(age or 0.0))
     return text
 
 
-def row_lines(
-    outcome: Outcome, width: int, age: float | None = None, *, detail: bool = False
-) -> list[Text]:
-    """The row of an outcome within the width, and what belongs below it.
-
-    That is the reason why it was parked, where the row has no room for it; with `detail` also what
-    an update changed, and the event as it is sent.
-    """
-    text = row(outcome, width, age)
-    lines = [text]
-    if outcome.fate is Fate.PARKED and text.cell_len > width and (reason := _reason(outcome)):
-        text = _cells(outcome, width, alone=True).append("✖ parked", style="red")
-        if age is not None and age >= OLD and text.cell_len + _AGE <= width:
-            text.append(f"{duration(age):>{_AGE}}", style=_age_style(age))
-        lines = [text, *_indented(reason, width)]
-    text.no_wrap, text.overflow = True, "ellipsis"
-    text.truncate(width, overflow="ellipsis")
-    return [*lines, *below(outcome, width)] if detail else lines
-
-
-def below(outcome: Outcome, width: int) -> list[Text]:
-    """What --detail shows of an outcome below its row."""
-    change = outcome.change
-    lines = changed_lines(_diff(change), width) if change.event_name == "MODIFY" else []
-    if outcome.event is not None:
-        lines += detail_lines(event_object(outcome.event), width)
-    return lines
-
-
-def _diff(change: Change) -> dict[str, dict[str, object]]:
+def _diff(change: Change) -> dict[str, dict[str, Any]] | None:
     try:
         return change.diff
     except UndecodableError:
-        return {}
+        return None
 
 
-def _cells(outcome: Outcome, width: int, *, alone: bool = False) -> Text:
+def _cells(shown: Shown, width: int, *, alone: bool = False) -> Text:
     """Time, kind of change, key and event type; the last two are wider in a wide terminal.
 
     `alone` says that no reason follows.
     """
-    change, event = outcome.change, outcome.event
     spare = max(0, min(width - _ALL_COLUMNS, 40))
     missing = max(0, min(72 - width, 18))
     key = _KEY + spare // 2 - missing // 2
     kind = _TYPE + min(spare // 4, 10) - (missing + 1) // 2
-    clock = time.strftime("%H:%M:%S", time.localtime(change.time)) if change.time else "--:--:--"
-    text = Text(clock, style="", no_wrap=True, overflow="ellipsis")
-    text.stylize("dim")
-    text.append(f"  {change.event_name:<6}  ")
-    text.append(f"{fit(key_text(change), key)}  ", style="dim")
-    if event is not None:
+    clock = time.strftime("%H:%M:%S", time.localtime(shown.time)) if shown.time else "--:--:--"
+    text = Text(no_wrap=True, overflow="ellipsis").append(clock, style="dim")
+    text.append(f"  {shown.event_name:<6}  ")
+    text.append(f"{fit(shown.key, key)}  ", style="dim")
+    if (event := shown.event) is not None:
         text.append(fit(printable(event.detail_type), kind), style=type_style(event.detail_type))
         return text.append("  ")
-    reason = "" if alone else _reason(outcome) or ""
+    reason = "" if alone else shown.reason or ""
     # A column that has nothing to say leaves its room to a reason that needs it.
     tight = text.cell_len + kind + 2 + cell_len(reason) + 11 > width
     return text.append("–  " if tight else f"{fit('–', kind)}  ")
-
-
-def _reason(outcome: Outcome) -> str | None:
-    if outcome.reason and outcome.fate in {Fate.SKIPPED, Fate.PARKED}:
-        return printable(outcome.reason)
-    return None
 
 
 def _indented(reason: str, width: int) -> list[Text]:

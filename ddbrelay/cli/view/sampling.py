@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from ddbrelay.cli.view.rows import Shown
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.relay import Outcome
 
-WAITING = 20
-"""Drawings after which a row is shown at the latest: a burst is shown whole where that is enough.
-"""
+_BURST = 30
+"""Drawings after which a row is shown at the latest; a burst is shown whole if that is enough."""
+_LATE = 10
+"""... and if it is not: what is shown then shall be of about now."""
 _SMOOTH = 0.2
 _SPARED = 10
 """Parked records that are shown of each drawing whatever comes: they are what one looks for."""
 
-Settled = tuple[Outcome, float]
-"""An outcome, and the epoch second at which it came."""
+Settled = tuple[Shown, float]
+"""What is shown of an outcome, and the epoch second at which it came."""
 
 
 class Sample:
@@ -26,33 +28,36 @@ class Sample:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.every = 1
-        self.dropped = 0
-        self._most = rows * WAITING
         self._waiting: list[Settled] = []
-        self._offered = self._next = self._drawn_at = self._spared = 0
+        self._offered = self._next = self._drawn_at = self._spared = self._taken = 0
         self._pace = 0.0
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def dropped(self) -> int:
+        """How many will never be drawn."""
+        return self._offered - self._taken - len(self._waiting)
+
     def wants(self, outcome: Outcome) -> bool:
-        """Whether this outcome is to be kept; every outcome must be asked for."""
+        """Whether this outcome is to be kept; every outcome must be asked for, and then kept."""
         self._offered = offered = self._offered + 1
-        if offered < self._next:
-            if outcome.fate is not Fate.PARKED or self._spared >= _SPARED:
-                self.dropped += 1
-                return False
-            self._spared += 1
-        else:
+        if offered >= self._next:
             self._next = offered + self.every
+            return True
+        if outcome.fate is not Fate.PARKED or self._spared >= _SPARED:
+            return False
+        self._spared += 1
         return True
 
-    def keep(self, outcome: Outcome, at: float) -> None:
-        """Let it wait for its drawing."""
-        self._waiting.append((outcome, at))
-        if len(self._waiting) > self._most:
-            self._thin()
+    def keep(self, shown: Shown, at: float) -> None:
+        """Let one that is wanted wait for its drawing."""
+        self._waiting.append((shown, at))
+        if len(self._waiting) > self.rows * (_BURST if self.every == 1 else _LATE):
+            while len(self._waiting) > self.rows * _LATE:
+                self._thin()
 
     def _thin(self) -> None:
         waiting = self._waiting
@@ -61,9 +66,8 @@ class Sample:
             for number, one in enumerate(waiting)
             if number % 2 == 0 or one[0].fate is Fate.PARKED
         ]
-        if len(kept) > self._most * 3 // 4:
+        if len(kept) > len(waiting) * 3 // 4:
             kept = waiting[::2]
-        self.dropped += len(waiting) - len(kept)
         self._waiting = kept
         self.every *= 2
 
@@ -71,6 +75,7 @@ class Sample:
         """What is to be drawn now; all that is left where this is the `last` drawing."""
         number = len(self._waiting) if last else self.rows
         taken, self._waiting = self._waiting[:number], self._waiting[number:]
+        self._taken += len(taken)
         came, self._drawn_at, self._spared = self._offered - self._drawn_at, self._offered, 0
         self._pace += (came - self._pace) * _SMOOTH
         # Only where twice as many would still fit well: the number must not go to and fro.

@@ -90,14 +90,16 @@ class View:
 
             self._recorder = Recorder(self._recording, self._clock, detail=self._detail)
             self._recorder.header(title, details)
+        plain = self._recorder is None and not self.narrows
+        screen: LiveScreen | LineScreen
         if self.live:
-            live = LiveScreen(title, details, detail=self._detail)
-            self._screens.append(live)
-            return _Viewed(self, live, self._recorder)
-        lines = LineScreen(self.console, bus, detail=self._detail)
-        if self._recorder is None and not self.narrows:
-            return lines
-        return _Viewed(self, lines, self._recorder)
+            # It counts by itself what nothing stands before.
+            counts = self.counts if plain else None
+            screen = LiveScreen(title, details, detail=self._detail, counts=counts)
+            self._screens.append(screen)
+        else:
+            screen = LineScreen(self.console, bus, detail=self._detail)
+        return screen if plain else _Viewed(self, screen, self._recorder)
 
     def sum_up(self, screen: RichConsole | None = None) -> None:
         """Print what the runs came to, in a terminal as a table, and how much a filter hid."""
@@ -138,7 +140,6 @@ class _Viewed:
         self._narrows = view.narrows
 
     def outcome(self, outcome: Outcome) -> None:
-        # Every event of a run comes here: what is not asked for must cost nothing.
         self._count(outcome)
         if self._narrows and not self._view.shows(outcome):
             return
