@@ -25,6 +25,7 @@ from ddbrelay.cli.recording import picture
 PICTURE = Path(__file__).parent.parent / "examples" / "demo.svg"
 COMMAND = ("ddbrelay", "demo", "--count", "8")
 COLUMNS = 100
+_UNSEEN = {"\r", "\x1b[?25l", "\x1b[?25h", "\x1b[?2026h", "\x1b[?2026l"}
 _MOVE = re.compile(r"(\r|\n|\x1b\[[0-9;?]*[A-HJ-Zfhl])")
 
 
@@ -72,11 +73,18 @@ def _read(master: int) -> bytes:
         return b""
 
 
+def written_to(console: Console) -> str:
+    """What a console of a test has put into its `StringIO`, also while something is drawn there."""
+    file = getattr(console.file, "file", console.file)
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
 def final_screen(written: str) -> list[str]:
     """The lines that stand in the end, with their colours, of a terminal that has room for all.
 
     Knows what rich's Live does and nothing else: go up, clear the line, write lines from their
-    first column, hide and show the cursor.
+    first column, hide and show the cursor; and that a drawing is shown at once.
     """
     lines, at = [""], 0
     for part in _MOVE.split(written):
@@ -87,7 +95,7 @@ def final_screen(written: str) -> list[str]:
             lines[at] = ""
         elif part == "\x1b[1A":
             at -= 1
-        elif part not in {"\r", "\x1b[?25l", "\x1b[?25h"}:
+        elif part not in _UNSEEN:
             if _MOVE.fullmatch(part):
                 sys.exit(f"the cursor moves in a way not known here: {part!r}")
             lines[at] += part

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from picture import final_screen
+from picture import final_screen, written_to
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from ddbrelay.cli.view.clock import Clock
 from ddbrelay.cli.view.live import LiveView, header_of
 from ddbrelay.cli.view.status import Status
-from ddbrelay.cli.view.words import Clock
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import CrudMapper, Event
 from ddbrelay.flow.tracking import Fate, Tally
@@ -132,11 +132,11 @@ class Stage:
     def draw(self, seconds: float = 0.1, *, last: bool = False) -> None:
         self.now += seconds
         self.view.draw(self.run, last=last)  # type: ignore[arg-type]
+        self.view.write()
 
     @property
     def written(self) -> str:
-        assert isinstance(self.console.file, io.StringIO)
-        return self.console.file.getvalue()
+        return written_to(self.console)
 
     @property
     def screen(self) -> list[str]:

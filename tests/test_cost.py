@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbrelay.cli.cost import Bill, Bills, Prices, money
 from ddbrelay.config import Settings
+from ddbrelay.cost import Bill, Bills, Prices, money
 from ddbrelay.flow.tracking import Usage
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
 

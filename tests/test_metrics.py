@@ -16,11 +16,11 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ddbrelay import __version__
-from ddbrelay.cli.metrics import BUCKETS, Engine, Metrics, Served, serving
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking import Fate, Tally, Usage
+from ddbrelay.metrics import BUCKETS, Engine, Metrics, Served, serving
 from ddbrelay.relay.backlog import Backlog, Unread
 from ddbrelay.relay.outcome import Progress
 from ddbrelay.testing import clock

@@ -22,8 +22,8 @@ import report_day
 from conftest import Cli
 from pipeline import clear_error, state_file
 
-from ddbrelay.cli.cost import Prices
 from ddbrelay.config import Settings
+from ddbrelay.cost import Prices
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.outputs import schema_of

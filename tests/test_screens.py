@@ -13,6 +13,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from conftest import Cli
@@ -24,6 +25,8 @@ from ddbrelay.aws.session import Aws
 pytestmark = [pytest.mark.slow, ON_MOTO]
 
 Waiter = Callable[[Callable[[], bool], float], None]
+CTRL_S, CTRL_Q = b"\x13", b"\x11"
+CURSOR = re.compile(r"\x1b\[\?25([hl])")
 _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([a-zA-Z])|\r|\n|[^\x1b\r\n]+")
 
 
@@ -46,6 +49,10 @@ class Terminal:
     @property
     def written(self) -> str:
         return self._written.decode(errors="replace")
+
+    def type(self, keys: bytes) -> None:
+        """The person presses keys."""
+        os.write(self._master, keys)
 
     def resize(self, width: int) -> None:
         """The person makes the window narrower, or wider."""
@@ -239,6 +246,43 @@ def test_a_terminal_that_cannot_or_shall_not_be_redrawn_gets_plain_lines(
     assert "\x1b" not in shown.written
     assert len(pipe.received()) == 1
     assert bool(shown.written) is ("-q" not in words)
+
+
+def test_a_terminal_that_takes_nothing_does_not_hold_the_relay(
+    cli: Cli, pipe: Pipeline, wait_until: Waiter
+) -> None:
+    with terminal(cli, 80, "tail", "--forward") as shown:
+        pipe.put("a")
+        wait_until(lambda: shown.written.count("✔") >= 1, 30)
+        shown.type(CTRL_S)
+        for number in range(30):
+            pipe.put(f"paused-{number}")
+        received: list[dict[str, Any]] = []
+
+        def all_received() -> bool:
+            received.extend(pipe.received())
+            return len(received) >= 31
+
+        wait_until(all_received, 30)
+        assert "published 31 " not in shown.written
+        shown.type(CTRL_Q)
+        wait_until(lambda: "published 31 " in "\n".join(shown.screen()[-4:]), 10)
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.wait() == 0
+
+
+def test_a_command_that_is_suspended_gives_the_cursor_back(
+    cli: Cli, pipe: Pipeline, wait_until: Waiter
+) -> None:
+    with terminal(cli, 80, "tail") as shown:
+        wait_until(lambda: "all read" in shown.written, 30)
+        assert CURSOR.findall(shown.written) == ["l"]
+        # In a session of its own, without a shell, nobody could let it go on: the kernel does not
+        # stop it.
+        shown.process.send_signal(signal.SIGTSTP)
+        wait_until(lambda: CURSOR.findall(shown.written) == ["l", "h", "l"], 10)
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.wait() == 0
 
 
 def test_an_error_leaves_the_terminal_as_it_was(cli: Cli, pipe: Pipeline) -> None:

@@ -13,11 +13,12 @@ from test_dead_letters import keep, letter
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.letters import result_line, result_object
-from ddbrelay.cli.render import outcome_object
+from ddbrelay.cli.letters import result_line
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import DeadLetter, Fate, stored_events
 from ddbrelay.infra.names import rule_name
+from ddbrelay.objects.letters import result_object
+from ddbrelay.objects.outcomes import outcome_object
 from ddbrelay.relay import Outcome
 from ddbrelay.relay.letters import Result
 from ddbrelay.stores.parking import How
@@ -74,7 +75,7 @@ def test_a_dry_run_names_all_events_of_a_letter(bare_cli: Cli) -> None:
 
 
 def test_a_result_tells_which_events_the_bus_took() -> None:
-    from ddbrelay.cli.accounts import Of
+    from ddbrelay.objects import Of
     from ddbrelay.stores.letters import Parked
 
     parked = Parked("arn", "shard-1", "1", "e1", b"{}", "bad", 1, 0.0, behind=False, has_event=True)

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ddbrelay.cli.signals import asyncio_stop, stop_on_signals
+from ddbrelay.cli.signals import asyncio_stop, run_until_signal, stop_on_signals
 
 STOPPERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -124,7 +124,7 @@ def test_in_asyncio_earlier_handlers_are_back() -> None:
 
 PROGRAM = """
 import asyncio
-from ddbrelay.cli.signals import asyncio_stop, stop_on_signals
+from ddbrelay.cli.signals import asyncio_stop, run_until_signal, stop_on_signals
 
 def synchronous():
     with stop_on_signals() as stop:
@@ -169,3 +169,35 @@ def test_the_second_signal_ends_the_process_with_130(body: str, number: signal.S
             process.kill()
     assert process.returncode == 130
     assert words == "error: interrupted\n"
+
+
+class _Late(asyncio.SelectorEventLoop):
+    """A loop during whose end one more signal comes."""
+
+    def close(self) -> None:
+        if not self.is_closed():
+            signal.raise_signal(signal.SIGINT)
+        super().close()
+
+
+def test_a_signal_while_the_loop_is_taken_down_changes_nothing() -> None:
+    before = [signal.getsignal(number) for number in STOPPERS]
+
+    async def main(stop: asyncio.Event) -> int:
+        signal.raise_signal(signal.SIGINT)
+        await stop.wait()
+        return 7
+
+    assert run_until_signal(main, _Late) == 7
+    assert [signal.getsignal(number) for number in STOPPERS] == before
+
+
+def test_the_second_signal_ends_what_does_not_end_by_itself() -> None:
+    async def main(stop: asyncio.Event) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await stop.wait()
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_until_signal(main)

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +23,9 @@ from test_screens import terminal
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.cost import Bills, Prices
 from ddbrelay.cli.standing import Standing, print_objects, print_rows
-from ddbrelay.cli.view import short_shard
 from ddbrelay.config import Settings
+from ddbrelay.cost import Bills, Prices
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.relay.backlog import Unread
@@ -35,6 +35,7 @@ from ddbrelay.stores.ownership import LEASE, Owner, owner_of
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
 from ddbrelay.stores.usage import add as add_usage
+from ddbrelay.words.times import short_shard
 
 Waiter = Callable[[Callable[[], bool], float], None]
 FORWARD = ("tail", "--forward", "--until-idle", "0")
@@ -154,7 +155,9 @@ def test_lines_are_plain_and_silence_is_kept(cli: Cli, pipe: Pipeline) -> None:
 def test_what_is_lost_already_weighs_more_than_what_is_late(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
     gone = "shardId-00000000000000000001-00000001"
-    stand(cli, pipe.stream_arn, Position(gone, sequence="123456789012345678901", seen_at=NOW))
+    stand(
+        cli, pipe.stream_arn, Position(gone, sequence="123456789012345678901", seen_at=time.time())
+    )
     *_, lost, summary = cli.json("status")
     assert (lost["type"], lost["shardId"]) == ("lost", gone)
     assert lost["after"] == "123456789012345678901"

@@ -221,7 +221,7 @@ def test_a_replay_has_the_same_filters(cli: Cli, pipe: Pipeline) -> None:
     done = cli.ok("replay", "--since", "1h", "--grep", "id=b", "--record", "run.svg")
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["id=b"]
     assert "hidden by --show/--grep: 1\n" in done.stderr
-    assert "Showed 2 events of 2 records" in done.stderr
+    assert "Found 2 events in 2 records" in done.stderr
     assert "id=b" in (cli.directory / "run.svg").read_text().replace("&#160;", " ")
 
 

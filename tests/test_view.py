@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
 from stage import HOUR, NOW, Run, Stage, plain, shard
 
-from ddbrelay.cli.view import alarm, short_shard, whole
 from ddbrelay.cli.view.status import flow, unread_words
 from ddbrelay.relay.backlog import Backlog
+from ddbrelay.words import one_word, printable
+from ddbrelay.words.times import alarm, duration, short_shard, whole
 
 
 def styles(text: Text) -> set[str]:
@@ -22,6 +25,37 @@ def styles(text: Text) -> set[str]:
 )
 def test_what_is_known_to_the_second_is_told_in_whole_ones(seconds: float, says: str) -> None:
     assert whole(seconds) == says
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 m 0 s"),
+        (179.6, "3 m 0 s"),
+        (3599.8, "1 h 0 m"),
+        (7500, "2 h 5 m"),
+    ],
+)
+def test_a_duration_has_no_sixtieth_second(seconds: float, says: str) -> None:
+    assert duration(seconds) == says
+
+
+@pytest.mark.parametrize(
+    "text", ["山田\u3000太郎", "12\u202f345,00\u00a0€", "می\u200cخواهم", "👩\u200d💻"]
+)
+def test_ordinary_letters_and_spaces_of_every_language_stay(text: str) -> None:
+    assert printable(text) == text
+    word = one_word(text)
+    assert text in {word, json.loads(word) if word.startswith('"') else None}
+
+
+@pytest.mark.parametrize(
+    "char", ["\x1b", "\n", "\u202e", "\u2066", "\ud800", "\u2028", "\x9b", "\u200b"]
+)
+def test_what_moves_the_cursor_or_turns_the_line_does_not(char: str) -> None:
+    assert printable(f"a{char}b") == "a\N{REPLACEMENT CHARACTER}b"
 
 
 def test_a_shard_is_told_by_the_end_of_its_id() -> None:

@@ -18,7 +18,6 @@ from stage import Run, outcome, plain
 
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.recording import Recording
-from ddbrelay.cli.render import searched
 from ddbrelay.cli.screens import LineScreen
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.cli.view.detail import MOST_LINES, changed_lines, detail_lines
@@ -30,6 +29,7 @@ from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.relay import Outcome
+from ddbrelay.words.changes import searched
 
 CREATED = outcome("ada", new={"id": "ada", "username": "Ada Lovelace"})
 UPDATED = outcome(
@@ -139,7 +139,6 @@ def lines_of(
         for one in ALL:
             screen.outcome(one)
         screen.close(None)
-        view.sum_up()
     sys.stdout.flush()
     out, err = capfd.readouterr()
     return out.splitlines(), err.splitlines()

@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from stage import HOUR, Stage, check, outcome, shard_id, styled
 
 from ddbrelay.cli.console import Console
+from ddbrelay.cli.view.detail import changed_lines
 from ddbrelay.cli.view.rows import Shown, below, row, row_lines
 from ddbrelay.cli.view.sampling import Sample
 from ddbrelay.cli.view.view import View
@@ -166,14 +167,30 @@ def test_no_row_is_wider_than_its_terminal(width: int) -> None:
 def test_an_age_has_a_place_where_there_is_room_or_when_it_is_high() -> None:
     one = usual()[0]
     assert row(one, 80, 0.4).plain.endswith("✔")
-    assert row(one, 80, 12.0).plain.endswith("✔     12 s")
+    assert row(one, 80, 12.0).plain.endswith("✔      12 s")
     number = (one.event_id or "")[:8]
     assert row(one, 90, 0.4).plain.endswith(f"✔ {number}")
-    assert row(one, 90, 12.0).plain.endswith("✔     12 s")
-    assert row(one, 100, 0.4).plain.endswith(f"✔ {number}    0.4 s")
+    assert row(one, 90, 12.0).plain.endswith("✔      12 s")
+    assert row(one, 90, 737.0).plain.endswith("✔ 12 m 17 s")
+    assert row(one, 100, 0.4).plain.endswith(f"✔ {number}     0.4 s")
     assert row(one, 100, None).plain.endswith(f"✔ {number}")
     assert styled([row(one, 80, 12.0)], "12 s") == "dim"
     assert styled([row(one, 80, 120.0)], "2 m") == "yellow"
+
+
+def test_the_age_of_a_row_with_a_reason_stands_where_the_others_have_theirs() -> None:
+    published, skipped = usual()[0], usual()[3]
+    ages = [row(one, 120, 737.0).plain for one in (published, skipped)]
+    assert {one.index("12 m 17 s") for one in ages} == {ages[0].index("12 m 17 s")}
+    assert "12 m" not in row(skipped, 80, 737.0).plain, "the reason has taken its room"
+
+
+def test_of_long_values_that_begin_alike_the_difference_is_shown() -> None:
+    alike = "the quick brown fox jumps over the lazy dog " * 5
+    (line,) = changed_lines({"note": {"before": f"{alike}once", "after": f"{alike}twice"}}, 80)
+    assert line.plain.strip().startswith("note: …")
+    assert 'once" → …' in line.plain
+    assert line.plain.endswith('twice"')
 
 
 def test_the_state_has_its_colour_and_the_type_a_hue_of_its_own() -> None:

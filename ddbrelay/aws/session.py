@@ -75,6 +75,7 @@ class Aws:
                 "--region eu-west-1, AWS_REGION, or a region in the profile",
             )
         self.region: str = self.session.region_name
+        self.table = settings.table
         bundle = _ca_bundle(core, settings.local)
         self._tls = None if bundle is None else _trusting(bundle)
         self._clients: dict[str, Any] = {}
@@ -136,6 +137,11 @@ class Aws:
     def command(self, words: str) -> str:
         """A command of ours as it must be typed to work in the same place."""
         return f"ddbrelay {'--local ' if self.local else ''}{words}"
+
+    def provision(self, bus: str) -> str:
+        """The command that makes this bus, for the table of the settings."""
+        table = f"--table {self.table} " if self.table else ""
+        return self.command(f"provision {table}--bus {bus}")
 
     @property
     def where(self) -> str:

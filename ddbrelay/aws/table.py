@@ -99,8 +99,7 @@ def check_bus(aws: Aws, bus: str) -> None:
                 f'bus "{bus}" does not exist ({aws.where})',
                 "check the region, the account and the name in the ARN"
                 if bus.startswith("arn:")
-                else f"{aws.command(f'provision --bus {bus}')} makes it; or name another with "
-                "--bus",
+                else f"{aws.provision(bus)} makes it; or name another with --bus",
                 code=code_of(error),
             ) from error
         raise translate(error, "describe the bus") from error

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbrelay.cli.render import gap_object, gap_text
-from ddbrelay.cli.text import counted, printable
-from ddbrelay.cli.view import short_shard
 from ddbrelay.flow.tracking import Fate, Line
+from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
 from ddbrelay.values import iso_or_none
+from ddbrelay.words import counted, printable
+from ddbrelay.words.changes import gap_text
+from ddbrelay.words.times import short_shard
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
+    from ddbrelay.objects import Of
 
 _MOST_SHARDS = 20
 """A terminal shows so many shards, and of more only those that something happened to."""
@@ -28,19 +30,6 @@ _INDENT = 12
 _DAY = 24 * 3600.0
 ALL_SHOWN = "--output lines shows all"
 """What to do where a terminal leaves something out."""
-
-
-@dataclass(frozen=True)
-class Of:
-    """Whose ledger it is."""
-
-    consumer: str
-    table: str
-    stream_arn: str
-
-    def object(self) -> dict[str, Any]:
-        """What every summary says of it."""
-        return {"consumer": self.consumer, "table": self.table, "streamArn": self.stream_arn}
 
 
 @dataclass

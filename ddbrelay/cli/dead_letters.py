@@ -12,11 +12,11 @@ import click
 
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
-from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
-    from ddbrelay.cli.accounts import Of
+    from ddbrelay.objects import Of
     from ddbrelay.stores.letters import Parked, Queue
 
 _CHUNK = 500
@@ -93,15 +93,16 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
 
 def _print_queue(run: Run, of: Of, queue: Queue, behind: bool) -> None:
     from ddbrelay.cli import letters as view
+    from ddbrelay.objects.letters import letter_object
 
     console = run.console
     if console.json:
-        console.object(view.letter_object(of, queue.head, head=True, waiting=queue.waiting))
+        console.object(letter_object(of, queue.head, head=True, waiting=queue.waiting))
     else:
         console.data(view.list_line(queue))
     for letter in queue.letters[1:] if behind else ():
         if console.json:
-            console.object(view.letter_object(of, letter, head=False))
+            console.object(letter_object(of, letter, head=False))
         else:
             console.data(view.waiting_line(letter))
 
@@ -121,6 +122,7 @@ def show(run: Run, id: str, remap: bool) -> None:
     """
     from ddbrelay.cli import letters as view
     from ddbrelay.mappings import mapper_of
+    from ddbrelay.objects.letters import whole_object
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.stores.letters import Queue
 
@@ -132,7 +134,7 @@ def show(run: Run, id: str, remap: bool) -> None:
     head = letter == queue.head
     if run.console.json:
         place = list(queue.letters).index(letter)
-        found = view.whole_object(of, letter, stored, head=head)
+        found = whole_object(of, letter, stored, head=head)
         waiting = [one.id for one in queue.letters[place + 1 :]]
         found |= {"waiting": len(waiting), "waitingIds": waiting, "head": queue.head.id}
         run.console.object(found)
@@ -171,7 +173,7 @@ def export(run: Run, wanted: Filter, target: str | None) -> None:
 def _line(of: Of, letter: Parked, queue: Queue, stored: Any) -> bytes:
     import msgspec
 
-    from ddbrelay.cli.letters import whole_object
+    from ddbrelay.objects.letters import whole_object
 
     return msgspec.json.encode(whole_object(of, letter, stored, head=letter == queue.head)) + b"\n"
 
@@ -226,7 +228,8 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
       ddbrelay dead-letters drop --key id=7f3a91c2 --yes
     """
     from ddbrelay.cli.console import confirmer
-    from ddbrelay.cli.letters import key_line, letter_object
+    from ddbrelay.cli.letters import key_line
+    from ddbrelay.objects.letters import letter_object
     from ddbrelay.stores.parking import How
 
     one_choice(ids, everything, wanted)

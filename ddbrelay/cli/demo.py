@@ -16,9 +16,9 @@ from ddbrelay.cli.options import Command, Run, pass_run
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.cli.console import Console
-    from ddbrelay.cli.screens import Screen
     from ddbrelay.flow.capture import Gap
     from ddbrelay.infra.plan import Wanted
+    from ddbrelay.jobs import Screen
     from ddbrelay.relay import Outcome
 
 TABLE = "users"
@@ -187,8 +187,8 @@ async def _seed(aws: Aws, count: int, account: Account, done: asyncio.Event) -> 
 async def _relay(
     console: Console, aws: Aws, wanted: Wanted, account: Account, done: asyncio.Event
 ) -> None:
+    from ddbrelay import jobs
     from ddbrelay.aws.table import stream_of
-    from ddbrelay.cli import relaying
     from ddbrelay.cli.screens import LineScreen, LiveScreen
     from ddbrelay.flow.mapping import CrudMapper
     from ddbrelay.relay import Options
@@ -202,7 +202,7 @@ async def _relay(
         if console.live
         else LineScreen(console, wanted.bus)
     )
-    job = relaying.Job(
+    job = jobs.Job(
         aws,
         stream,
         CrudMapper(TABLE, source=wanted.source),
@@ -211,7 +211,7 @@ async def _relay(
         Options(),
     )
     try:
-        await relaying.relay(job, _Accountant(account, screen), done)
+        await jobs.relay(job, _Accountant(account, screen), done)
     finally:
         database.close()
 

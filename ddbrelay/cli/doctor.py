@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.checkup.findings import Finding, Level

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.types import DURATION
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream

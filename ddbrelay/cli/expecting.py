@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.scenario.model import Scenario

@@ -19,9 +19,9 @@ from ddbrelay.cli.export_options import (
     stdout_option,
 )
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted
 from ddbrelay.export.filters import DEFAULT_LIMIT
 from ddbrelay.export.model import ROLES, Choices
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.export.model import Project

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddbrelay.cli.text import printable
 from ddbrelay.errors import ConfigError
+from ddbrelay.words import printable
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Record

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
-    from ddbrelay.cli.accounts import Of
     from ddbrelay.cli.console import Console
+    from ddbrelay.objects import Of
     from ddbrelay.relay.audit import Report
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.ledger import Kept, Snapshot
@@ -37,9 +37,10 @@ def command(run: Run, verify: bool) -> None:
     """
     import asyncio
 
-    from ddbrelay.cli.accounts import Of, show
+    from ddbrelay.cli.accounts import show
     from ddbrelay.cli.positions import table_of
     from ddbrelay.cli.verification import show_report
+    from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.ledger import of_consumer, snapshot
 

@@ -1,31 +1,29 @@
-"""Dead letters as rows, as lines and as JSON objects."""
+"""Dead letters as rows and as lines."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ddbrelay.cli.accounts import Of, item, styled
-from ddbrelay.cli.render import as_texts, on_one_line
-from ddbrelay.cli.text import counted, one_word, printable
-from ddbrelay.cli.view import whole
+from ddbrelay.cli.accounts import item, styled
 from ddbrelay.flow.calendar import iso
-from ddbrelay.flow.change import Change, UndecodableError, plain
-from ddbrelay.flow.tracking import events_of
-from ddbrelay.objects import event_object
+from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.objects import Of, event_object
+from ddbrelay.objects.letters import keys_of, reason_of, result_state
 from ddbrelay.relay.letters import Ready, Result, Skipped, Stays
 from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
 from ddbrelay.values import iso_or_none
+from ddbrelay.words import counted, one_word, printable
+from ddbrelay.words.changes import as_texts, on_one_line
+from ddbrelay.words.times import whole
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
-    from ddbrelay.flow.tracking import DeadLetter
 
 ALL_GONE = "no dead letters"
 _SHORT = 12
@@ -35,16 +33,6 @@ _HEADINGS = ("id", "item", "waiting", "tries", "parked", "reason")
 _ALL_COLUMNS = 100
 """A narrower terminal leaves out how often a letter was tried."""
 _MOST_NAMES = 5
-_FREED = "not sent yet: what it waited for is gone"
-
-
-def keys_of(letter: Parked) -> dict[str, Any]:
-    """The key attributes as plain values; empty where they cannot be read."""
-    try:
-        typed = msgspec.json.decode(letter.item_key, type=dict[str, Any])
-        return {name: plain(value) for name, value in typed.items()}
-    except (msgspec.DecodeError, UndecodableError, UnicodeDecodeError):
-        return {}
 
 
 def key_texts(letter: Parked) -> dict[str, str]:
@@ -60,90 +48,6 @@ def key_line(letter: Parked) -> str:
 def short(letter: Parked) -> str:
     """An id to type."""
     return letter.id[:_SHORT] if letter.event_id else letter.place
-
-
-def reason_of(letter: Parked, *, head: bool) -> str:
-    """Why it is there; one that came to the head of its item has no reason of its own yet."""
-    return _FREED if head and letter.behind else letter.reason
-
-
-# Objects
-
-
-def letter_object(
-    of: Of, letter: Parked, *, head: bool, waiting: int | None = None
-) -> dict[str, Any]:
-    """What every command says of a letter in JSON; `waiting` is how many wait behind it."""
-    return {
-        "type": "deadLetter",
-        "id": letter.id,
-        "consumer": of.consumer,
-        "table": of.table,
-        "streamArn": letter.stream_arn,
-        "shardId": letter.shard_id,
-        "sequenceNumber": letter.sequence,
-        "keys": keys_of(letter),
-        "reason": reason_of(letter, head=head),
-        "attempts": letter.attempts,
-        "parkedAt": iso(letter.parked_at),
-        "behind": not head,
-        **({} if waiting is None else {"waiting": waiting}),
-    }
-
-
-def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> dict[str, Any]:
-    """The letter with its stored event, null where there is none, and its stream record.
-
-    Of several events the ones after the first stand behind `laterEvents`. A bus of null is the one
-    that the letters are sent to. Raises StateError where the letter cannot be read.
-    """
-    from ddbrelay.errors import StateError
-
-    try:
-        known = {"event": None} if stored.event is None else events_object(stored.event)
-        record = msgspec.json.decode(stored.record, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StateError(
-            f"what is stored of dead letter {letter.id} is damaged: {error}",
-            f"ddbrelay dead-letters drop {letter.id} removes it",
-        ) from error
-    return {**letter_object(of, letter, head=head), **known, "record": record}
-
-
-def events_object(stored: bytes) -> dict[str, Any]:
-    """What is to be sent, as JSON objects have it; msgspec.DecodeError where it cannot be read."""
-    first, *later = [event_object(event) for event in events_of(stored) if event is not None]
-    return {"event": first, **({"laterEvents": later} if later else {})}
-
-
-def result_object(of: Of, result: Result, *, dry_run: bool = False) -> dict[str, Any]:
-    """What became of a letter that was to be sent again, or would become of it."""
-    letter = result.letter
-    first, *later = [
-        {"detailType": None if event is None else event.detail_type, "eventId": event_id}
-        for event, event_id in zip_longest(result.events or [None], result.event_ids)
-    ]
-    return {
-        "type": "letter",
-        "id": letter.id,
-        "streamArn": letter.stream_arn,
-        "shardId": letter.shard_id,
-        "sequenceNumber": letter.sequence,
-        "keys": keys_of(letter),
-        "detailType": first["detailType"],
-        "state": state(result, dry_run=dry_run),
-        "eventId": first["eventId"],
-        "reason": result.reason,
-        "attempts": result.attempts,
-        **({"laterEvents": later} if later else {}),
-    }
-
-
-def state(result: Result, *, dry_run: bool = False) -> str:
-    """redriven, skipped or parked; would-send, would-skip or would-stay."""
-    if dry_run:
-        return {None: "would-stay", How.SKIPPED: "would-skip"}.get(result.how, "would-send")
-    return "parked" if result.how is None else result.how.value
 
 
 # Lines
@@ -169,7 +73,7 @@ def waiting_line(letter: Parked) -> str:
 def result_line(console: Console, result: Result, *, dry_run: bool = False) -> str:
     """What became of a letter, or would become of it."""
     change = result.change
-    word = state(result, dry_run=dry_run)
+    word = result_state(result, dry_run=dry_run)
     words = [
         (iso_or_none(change.time) if change is not None else None) or "-",
         change.event_name if change is not None else "-",

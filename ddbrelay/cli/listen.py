@@ -11,9 +11,9 @@ import click
 from ddbrelay.cli.options import Command, Run, pass_run
 from ddbrelay.cli.received import Bounds, LineScreen, Screen, Session, searched
 from ddbrelay.cli.recording import Recording, record_option
-from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.types import DURATION
 from ddbrelay.cli.view.filters import Filter, view_options
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.signals import Stop
@@ -97,7 +97,8 @@ def command(
             session = Session(
                 listener.name, listener.temporary, bounds, chosen, detail, stop.is_set
             )
-            screens = _screens(run, stack, session, everything, record, stop)
+            header = _header(run, session, everything, named=queue is not None)
+            screens = _screens(run, stack, session, header, record, stop)
             _receive(run, listener, session, screens, stop, follow=follow is not False)
             seconds = time.monotonic() - started
         _sum_up(run, session, seconds)
@@ -158,26 +159,27 @@ def _screens(
     run: Run,
     stack: ExitStack,
     session: Session,
-    everything: bool,
+    titles: tuple[str, str],
     record: Path | None,
     stop: Stop,
 ) -> list[Screen]:
     """What shows the messages, entered on the stack; a recording is written when that unwinds."""
     console, live = run.console, _live(run)
     if not (live or console.json):
-        console.words(_where(run, session, everything))
+        console.words(f"listening: {'   '.join(titles)}")
     lines = LineScreen(console, session.detail, rows=console.output == "rich" and _chosen(run))
     if not live and record is None:
         return [lines]
     from ddbrelay.cli.listening import LiveView, Recorder, Status
-    from ddbrelay.cli.view.live import header_of
+    from ddbrelay.cli.view.live import header_of, recorded
 
-    header = header_of(*_header(run, session, everything))
+    header = header_of(*titles)
     status = Status(session)
     screens: list[Screen] = []
     if record is not None:
         recording = stack.enter_context(Recording(record, title="ddbrelay listen"))
-        screens.append(stack.enter_context(Recorder(recording, header, session, status)))
+        kept = header_of(titles[0], recorded(titles[1]))
+        screens.append(stack.enter_context(Recorder(recording, kept, session, status)))
     if live:
         view = LiveView(header, session, status, gone=stop.set)
         return [*screens, stack.enter_context(view)]
@@ -214,12 +216,16 @@ def _sources(run: Run) -> list[Any]:
     return [run.settings.event_source, *sources_of(run.config)]
 
 
-def _header(run: Run, session: Session, everything: bool) -> tuple[str, str]:
-    """What is listened to, and more about it."""
+def _header(run: Run, session: Session, everything: bool, *, named: bool) -> tuple[str, str]:
+    """What is listened to, and more about it; `named` says that the queue was asked for by name."""
+    queue, settings = printable(session.queue), run.settings
+    if named:
+        return f"queue {queue}", "Ctrl-C stops"
+    title = f"{printable(str(settings.bus_name))} ─▶ {queue}"
     if not session.temporary:
-        return f"queue {printable(session.queue)}", "Ctrl-C stops"
+        return title, f"table {settings.table}   Ctrl-C stops"
     return (
-        f"{printable(str(run.settings.bus_name))} ─▶ {session.queue}",
+        title,
         f"{_of(run, everything)}   temporary rule and queue, removed at the end   Ctrl-C stops",
     )
 
@@ -228,16 +234,6 @@ def _of(run: Run, everything: bool) -> str:
     from ddbrelay.infra.plan import source_text
 
     return "all sources" if everything else f"source {', '.join(map(source_text, _sources(run)))}"
-
-
-def _where(run: Run, session: Session, everything: bool) -> str:
-    what = f"queue {session.queue}"
-    if session.temporary:
-        what = (
-            f"temporary rule and queue {session.queue} on bus {run.settings.bus_name} "
-            f"({_of(run, everything)}), removed at the end"
-        )
-    return f"listening: {what} · Ctrl-C stops"
 
 
 def _followed(run: Run, received: Received, screens: list[Screen]) -> Received:
@@ -275,11 +271,15 @@ def _sum_up(run: Run, session: Session, seconds: float) -> None:
         from rich.console import Console as Terminal
 
         from ddbrelay.cli.listening import summary_table
+        from ddbrelay.cli.view.table import rows_shown
 
         terminal = Terminal(highlight=False)
         terminal.print()
         terminal.print(summary_table(tally, terminal.width))
         terminal.print()
+        if tally.dropped:
+            seen = tally.printed - hidden
+            terminal.print(rows_shown(seen - tally.dropped, seen))
     also = [f"{tally.repeated:,} repeated"] if tally.repeated else []
     if tally.others:
         one, many = "message that is no event", "messages that are no events"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,19 +16,22 @@ from rich.text import Text
 
 from ddbrelay.cli.drawing import Drawing, Meter
 from ddbrelay.cli.received import OfType, Session, Tally, age_of, age_words, clock_of, columns
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.cli.view.clock import Clock
 from ddbrelay.cli.view.detail import INDENT, detail_lines
 from ddbrelay.cli.view.live import REFRESH, header_lines, trouble_note
 from ddbrelay.cli.view.status import flow
 from ddbrelay.cli.view.types import type_style
-from ddbrelay.cli.view.words import Clock, whole
+from ddbrelay.words import counted, printable
+from ddbrelay.words.times import whole
 
 if TYPE_CHECKING:
     from ddbrelay.cli.recording import Recording
     from ddbrelay.infra.listener import Received
 
 _ROWS, _ROWS_WITH_DETAIL = 40, 4
-"""Messages of one drawing; of more only the number is shown."""
+"""Messages of one drawing; the others wait for the next ones."""
+_BURST = 30
+"""Drawings that may wait like that; of what comes beyond them only the number is shown."""
 _TYPES = 12
 """Event types that the table at the end tells apart."""
 _WIDE = 80
@@ -184,9 +188,10 @@ class LiveView:
         self._drawing = Drawing(console)
         self._header, self._status, self._gone = header, status, gone
         self._detail, self._refresh = session.detail, refresh
-        self._rows: list[Text] = []
+        self._most = _ROWS_WITH_DETAIL if session.detail else _ROWS
+        self._waiting: deque[list[Text]] = deque()
         self._notes: list[Text] = []
-        self._left_out = self._shown = 0
+        self._left_out, self._tally = 0, session.tally
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._broken = False
@@ -213,19 +218,18 @@ class LiveView:
             self._drawing.stop()
 
     def message(self, received: Received, repeated: bool) -> None:
-        """Remember a row until the next drawing; of too many only their number."""
-        most = _ROWS_WITH_DETAIL if self._detail else _ROWS
+        """Remember a row until its drawing; of too many only their number."""
         with self._lock:
-            if self._shown >= most:
+            if len(self._waiting) >= self._most * _BURST:
                 self._left_out += 1
+                self._tally.dropped += 1
                 return
-            self._shown += 1
         width = self._drawing.size.width
-        rows = [row(received, repeated, width)]
+        lines = [row(received, repeated, width)]
         if self._detail:
-            rows += detail(received, width)
+            lines += detail(received, width)
         with self._lock:
-            self._rows += rows
+            self._waiting.append(lines)
 
     def note(self, words: str) -> None:
         """A line of its own, that is never left out."""
@@ -233,15 +237,19 @@ class LiveView:
             self._notes.append(trouble_note(words))
 
     def draw(self, *, last: bool = False) -> None:
-        """Print the rows that came and redraw the status lines; the last ones sum the run up."""
+        """Print the rows whose turn it is and the status lines; the last ones sum the run up."""
         with self._lock:
-            rows, self._rows = self._rows, []
+            number = len(self._waiting) if last else min(self._most, len(self._waiting))
+            rows = [line for _ in range(number) for line in self._waiting.popleft()]
             notes, self._notes = self._notes, []
-            left_out, self._left_out, self._shown = self._left_out, 0, 0
+            left_out = 0
+            if not self._waiting:
+                left_out, self._left_out = self._left_out, 0
         if left_out:
             more = f"  … {left_out:,} more, too fast to show; --output lines has them all"
             rows.append(Text(more, style="dim"))
         self._drawing.draw(rows, notes, self._status.lines(self._drawing.size.width, last=last))
+        self._drawing.write()
 
     def _run(self) -> None:
         try:
@@ -277,10 +285,11 @@ class Recorder:
 
     def message(self, received: Received, repeated: bool) -> None:
         """A row, and the message in full where that is wanted."""
-        self._recording.row(row(received, repeated, self._recording.width))
+        width = self._recording.width
+        lines = [row(received, repeated, width)]
         if self._session.detail:
-            for line in detail(received, self._recording.width):
-                self._recording.row(line)
+            lines += detail(received, width)
+        self._recording.row(Text("\n").join(lines))
 
     def note(self, words: str) -> None:
         """A line that stays."""

@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        known = _known(error)
+        known = _known(error) or _unwritten(error)
         if known is None:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             hint = "run again with -vv and report what it prints"
@@ -171,6 +171,23 @@ def _broken_pipe_explained() -> Iterator[None]:
         if stdout.poll(0):
             raise _ReaderLeft from None
         raise AwsRefused(f"a connection broke: {error}") from error
+
+
+def _unwritten(error: Exception) -> DdbrelayError | None:
+    """What to say where stdout takes no more: a full disk, a terminal that is gone."""
+    if not isinstance(error, OSError) or error.filename is not None or sys.stdout is None:
+        return None
+    try:
+        # What could not be written is still waiting there.
+        sys.stdout.flush()
+    except OSError as again:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DdbrelayError(
+            f"cannot write to stdout: {again.strerror}",
+            "what was relayed is saved; make room, or send the output elsewhere",
+        )
+    return None
 
 
 def _known(error: Exception) -> DdbrelayError | None:

@@ -12,7 +12,7 @@ import click
 
 from ddbrelay.cli.files import STDIN, name_of, read, records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -222,7 +222,7 @@ def _outcomes(result: _Result) -> list[Any]:
 
 
 def _show_outcome(console: Console, outcome: Any) -> None:
-    from ddbrelay.cli.render import outcome_line
+    from ddbrelay.words.changes import outcome_line
 
     if console.output != "rich":
         console.data(outcome_line(outcome))

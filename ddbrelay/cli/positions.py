@@ -11,8 +11,8 @@ import click
 
 from ddbrelay.cli import completing
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted
 from ddbrelay.flow.calendar import iso
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position

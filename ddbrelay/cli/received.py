@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddbrelay.cli.text import one_word
 from ddbrelay.flow.calendar import epoch_of, iso
+from ddbrelay.words import one_word
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -22,6 +22,7 @@ _BATCH = 10
 _REMEMBERED = 100_000
 _MOST_TYPES = 200
 _OTHER_TYPES = "(other types)"
+_MOST_DAYS = 999
 _DETAIL_WIDTH = 100
 """Columns of what is printed below a line, wherever that goes."""
 
@@ -40,12 +41,13 @@ class Tally:
     """What came so far.
 
     The ids of the last 100,000 events tell a repeat from a new one; the first 200 event types are
-    counted apart.
+    counted apart. `dropped` are those for which the live view had no room.
     """
 
     events: int = 0
     distinct: int = 0
     others: int = 0
+    dropped: int = 0
     claims: int = 0
     unfollowed: int = 0
     types: dict[str, OfType] = field(default_factory=dict)
@@ -246,11 +248,13 @@ def clock_of(received: Received) -> str:
 
 
 def age_words(seconds: float | None) -> str:
-    """`12 s`, `59 m`, `23 h`, `9 d`; a dash for None."""
+    """`12 s`, `59 m`, `23 h`, `9 d`; a dash for None, a minus before what lies ahead."""
     if seconds is None:
         return "–"
-    whole = int(seconds)
+    whole, sign = abs(int(seconds)), "-" if seconds <= -1 else ""
+    if whole > _MOST_DAYS * 86400:
+        return f"{sign}>{_MOST_DAYS}d"
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
         if whole >= unit:
-            return f"{whole // unit} {name}"
-    return f"{whole} s"
+            return f"{sign}{whole // unit} {name}"
+    return f"{sign}{whole} s"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from ddbrelay.cli.files import write_whole
-from ddbrelay.cli.text import printable
 from ddbrelay.errors import ConfigError
+from ddbrelay.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -101,7 +101,8 @@ def theme() -> TerminalTheme:
     """The sixteen colours of a terminal as a picture shows them, on a dark ground."""
     from rich.terminal_theme import TerminalTheme
 
-    ground, words = (24, 26, 31), (214, 217, 224)
+    # Half of it, which is what dim words have, still has a contrast of 4.5 to the ground.
+    ground, words = (24, 26, 31), (234, 236, 241)
     red, green, yellow = (232, 93, 93), (104, 194, 112), (226, 184, 86)
     blue, magenta, cyan = (97, 160, 230), (190, 130, 220), (86, 190, 190)
     bright = [(120, 126, 138), (245, 125, 125), (135, 215, 142), (240, 205, 120)]
@@ -124,6 +125,8 @@ def picture(console: Console, title: str) -> str:
         unique_id=_ID,
     )
     svg = re.sub(r"<text [^>]*>\n</text>", "", svg)
+    # The three buttons of a window have the colours that mean published, waiting and lost here.
+    svg = re.sub(r'<g transform="translate\(26,22\)">.*?</g>', "", svg, flags=re.S)
     return re.sub(r'textLength="[^"]*"([^>]*)>([^<]*)<', _in_cells, svg)
 
 

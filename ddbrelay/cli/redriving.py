@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.console import is_terminal
-from ddbrelay.cli.letters import ALL_GONE, result_line, result_object, state
-from ddbrelay.cli.signals import asyncio_stop
-from ddbrelay.cli.text import counted
+from ddbrelay.cli.letters import ALL_GONE, result_line
+from ddbrelay.cli.signals import run_until_signal
 from ddbrelay.errors import RecordsParked
+from ddbrelay.objects.letters import result_object, result_state
 from ddbrelay.relay.letters import Preparation, Result, preview
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
-    from ddbrelay.cli.accounts import Of
     from ddbrelay.cli.console import Console
     from ddbrelay.cli.options import Run
+    from ddbrelay.objects import Of
     from ddbrelay.stores.letters import Letters, Parked
 
 _MOST_SHOWN = 20
@@ -91,8 +92,8 @@ def send(
     console = run.console
     waiting = letters.count_of(heads)
 
-    async def main() -> Summary:
-        with asyncio_stop() as stop, Screen(console, of, waiting) as screen:
+    async def main(stop: asyncio.Event) -> Summary:
+        with Screen(console, of, waiting) as screen:
             async with Transport(run.aws) as transport:
                 claim_check = run.settings.claim_check
                 sink = await sink_of(run.aws, transport, bus, claim_check, console.words)
@@ -100,7 +101,7 @@ def send(
                 return await redrive.run(heads, stop)
 
     began = time.monotonic()
-    return asyncio.run(main()), time.monotonic() - began
+    return run_until_signal(main), time.monotonic() - began
 
 
 def show_preview(
@@ -111,7 +112,7 @@ def show_preview(
     for head in heads:
         waiting = letters.of_item(head.stream_arn, head.item_key)
         for result in preview(letters, preparation, waiting):
-            states[state(result, dry_run=True)] += 1
+            states[result_state(result, dry_run=True)] += 1
             if run.console.json:
                 run.console.object(result_object(of, result, dry_run=True))
             else:

@@ -11,18 +11,18 @@ import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.recording import record_option
-from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION, asked_keys, moment
 from ddbrelay.cli.view.filters import view_options
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ddbrelay.aws.table import TableStream
-    from ddbrelay.cli.relaying import Ended
     from ddbrelay.flow.capture import Position, Start, StreamSource
     from ddbrelay.flow.change import Change
     from ddbrelay.flow.mapping import Event, Reject, Skip
+    from ddbrelay.jobs import Ended
     from ddbrelay.stores.database import Database
 
 _QUIET = 2.0
@@ -104,6 +104,7 @@ def command(
       ddbrelay replay --since 2h --detail-type UserUpdated --forward
       ddbrelay replay --since 2h --detail --record replay.html
     """
+    from ddbrelay import jobs
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
     from ddbrelay.cli.view.view import view_of
@@ -139,13 +140,13 @@ def command(
             for name in (bus, *buses_of(run.config)):
                 check_bus(run.aws, name)
         letters = SqliteStore(database, settings.consumer, stream.arn) if forward else None
-        job = relaying.Job(
+        job = jobs.Job(
             run.aws,
             stream,
             mapper_of(run.config, stream.table),
             bus,
             FixedPositions(where.positions, letters),
-            relaying.options_of(
+            jobs.options_of(
                 settings,
                 start=where.start,
                 since=where.since,
@@ -162,8 +163,7 @@ def command(
         title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
         with view:
             ended = relaying.run(job, view, title, "replay   the checkpoint does not move")
-    view.sum_up()
-    _summary(run, ended, forward)
+    _summary(run, ended, forward, view.hidden)
     relaying.judge(ended, timeout_is_a_failure=True, forward=forward)
 
 
@@ -171,8 +171,8 @@ def _filter(
     keys: Sequence[str], detail_types: Sequence[str], rules: Sequence[str]
 ) -> Callable[[Change, Event | Skip | Reject], bool] | None:
     """Whether an event is asked for; None when all are. Values of one kind are alternatives."""
-    from ddbrelay.cli.render import key_parts
     from ddbrelay.flow.mapping import Event
+    from ddbrelay.words.changes import key_parts
 
     asked = asked_keys(keys)
     if not (asked or detail_types or rules):
@@ -243,7 +243,7 @@ def _at_sequence(run: Run, text: str) -> _Where:
     return _Where(_stream(run), Start.AT_SEQUENCE, [position], None, lambda s: Subtree(s, shard))
 
 
-def _summary(run: Run, ended: Ended, forward: bool) -> None:
+def _summary(run: Run, ended: Ended, forward: bool, hidden: int) -> None:
     from ddbrelay.cli.relaying import summary_object
 
     console = run.console
@@ -254,7 +254,13 @@ def _summary(run: Run, ended: Ended, forward: bool) -> None:
     if forward:
         words = f"Sent {counted(ended.events, 'event')} again, of {words}."
     else:
-        words = f"Showed {counted(ended.tally.previewed, 'event')} of {words}. Nothing was sent."
+        words = f"Found {counted(ended.tally.previewed, 'event')} in {words}. Nothing was sent."
     console.words(words if ended.reason != "stopped" else f"Stopped before the end. {words}")
     if ended.tally.previewed and ended.reason == "idle":
-        console.words("next: the same with --forward sends what is shown")
+        what = "what is shown"
+        if hidden:
+            what = (
+                f"all {ended.tally.previewed:,}, also what is hidden; "
+                "--detail-type, --key and --rule choose what is sent"
+            )
+        console.words(f"next: the same with --forward sends {what}")

@@ -63,8 +63,8 @@ def command(run: Run, since: str, out: str | None) -> None:
 def _gather(run: Run, database: Database, since: float) -> Report:
     import time
 
-    from ddbrelay.cli.cost import Prices
     from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.cost import Prices
     from ddbrelay.report.numbers import gather
     from ddbrelay.stores.ledger import consumers
 
@@ -86,7 +86,7 @@ def _gather(run: Run, database: Database, since: float) -> Report:
         database,
         latest.name,
         arns,
-        bus=run.settings.bus,
+        bus=run.settings.bus or f"{table_of(latest.stream_arn)}-bus",
         prices=Prices.of(run.settings),
         since=since,
         now=time.time,
@@ -102,8 +102,8 @@ def _nothing(run: Run) -> Exception:
 
 def _write(run: Run, report: Report, out: str) -> None:
     from ddbrelay.cli.files import write_whole
-    from ddbrelay.cli.text import printable
     from ddbrelay.report.page import page
+    from ddbrelay.words import printable
 
     text = page(report)
     if out == _STDOUT:

@@ -13,8 +13,8 @@ import click
 
 from ddbrelay.cli.files import records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -152,9 +152,9 @@ def _tell(reader: _Reader, change: Change, mapped: Mapped) -> None:
 
 
 def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> None:
+    from ddbrelay import jobs
     from ddbrelay.aws.table import stream_of
-    from ddbrelay.cli import relaying
-    from ddbrelay.cli.signals import asyncio_stop
+    from ddbrelay.cli.signals import run_until_signal
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import mapper_of
     from ddbrelay.stores.preview import FixedPositions
@@ -170,7 +170,7 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
         _tell(reader, change, mapped)
         return mapped
 
-    options = relaying.options_of(
+    options = jobs.options_of(
         config.settings,
         start=Start.TRIM_HORIZON,
         resume=False,
@@ -178,14 +178,13 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
         until_idle=bounds.until_idle,
         timeout=bounds.timeout,
     )
-    job = relaying.Job(run.aws, stream, mapper, None, FixedPositions(()), options)
+    job = jobs.Job(run.aws, stream, mapper, None, FixedPositions(()), options)
     run.console.words(f"reading the stream of {table} from its beginning; Ctrl-C ends the reading")
 
-    async def main() -> relaying.Ended:
-        with asyncio_stop() as stop:
-            return await relaying.relay(job, _Words(run.console), stop)
+    async def main(stop: asyncio.Event) -> jobs.Ended:
+        return await jobs.relay(job, _Words(run.console), stop)
 
-    ended = asyncio.run(main())
+    ended = run_until_signal(main)
     run.console.words(f"read {counted(ended.read, 'record')} in {ended.seconds:.1f} s")
 
 
@@ -199,7 +198,7 @@ class _Words:
         return
 
     def gap(self, gap: Gap) -> None:
-        from ddbrelay.cli.render import gap_text
+        from ddbrelay.words.changes import gap_text
 
         self._console.words(gap_text(gap))
 

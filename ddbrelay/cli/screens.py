@@ -5,29 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Protocol
 
 import click
 import msgspec
 
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.render import gap_object, gap_text, outcome_line, outcome_object
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
-from ddbrelay.relay import Observer, Outcome, Relay
+from ddbrelay.objects.outcomes import gap_object, outcome_object
+from ddbrelay.relay import Outcome, Relay
+from ddbrelay.words.changes import gap_text, outcome_line
 
 _UNFOLDED = 10_000
 """Cells of a line that goes into a pipe or a file."""
-
-
-class Screen(Observer, Protocol):
-    """An observer that shows what it is told; `follow` runs beside the engine."""
-
-    async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
-        """Keep the screen fresh until cancelled; may set `stop`."""
-
-    def close(self, relay: Relay | None) -> None:
-        """Show what is left."""
 
 
 class LineScreen:
@@ -40,7 +30,8 @@ class LineScreen:
         self._console, self._bus, self._detail = console, bus, detail
         self._buffer: list[bytes] = []
         self._written = asyncio.Event()
-        self._silent = console.quiet and not console.json
+        # Somebody may have closed stdout (`>&-`).
+        self._silent = (console.quiet and not console.json) or sys.stdout is None
         self.broken = False
 
     def outcome(self, outcome: Outcome) -> None:
@@ -117,11 +108,14 @@ class LiveScreen:
     async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
         while True:
             self._view.draw(relay)
+            # A terminal that takes nothing must not hold the relay.
+            await asyncio.to_thread(self._view.write)
             await asyncio.sleep(self._view.pause)
 
     def close(self, relay: Relay | None) -> None:
         try:
             if relay is not None:
                 self._view.draw(relay, last=True)
+                self._view.write()
         finally:
             self._view.__exit__(None, None, None)

@@ -13,16 +13,16 @@ import click
 from ddbrelay.cli.types import asked_keys, moment
 
 if TYPE_CHECKING:
-    from ddbrelay.cli.accounts import Of
     from ddbrelay.cli.options import Run
+    from ddbrelay.objects import Of
     from ddbrelay.stores.letters import Letters, Parked, Queue
 
 
 @contextmanager
 def opened(run: Run) -> Iterator[tuple[Letters, Of]]:
     """The letters of the consumer on all streams of the table, the oldest stream first."""
-    from ddbrelay.cli.accounts import Of
     from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.letters import Letters, consumers
 
@@ -59,7 +59,8 @@ class Filter:
 
     def takes(self, letter: Parked, *, head: bool) -> bool:
         """Whether a letter is asked for."""
-        from ddbrelay.cli.letters import key_texts, reason_of
+        from ddbrelay.cli.letters import key_texts
+        from ddbrelay.objects.letters import reason_of
 
         if self.since is not None and letter.parked_at < self.since:
             return False

@@ -10,10 +10,12 @@ import asyncio
 import select
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 _Handlers = dict[signal.Signals, Any]
 
@@ -122,3 +124,28 @@ def asyncio_stop(
         _restore(earlier)
         if insisted:
             raise KeyboardInterrupt
+
+
+def run_until_signal(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, _T]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> _T:
+    """Run a coroutine that is given the event of `asyncio_stop`, on a loop of its own.
+
+    A signal that comes when it is done, while its loop is taken down, changes nothing any more.
+    """
+    earlier: _Handlers = {number: signal.getsignal(number) for number in _signals()}
+
+    async def until_done() -> _T:
+        try:
+            with asyncio_stop() as stop:
+                return await main(stop)
+        finally:
+            for number in earlier:
+                signal.signal(number, signal.SIG_IGN)
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(until_done())
+    finally:
+        _restore(earlier)

@@ -10,16 +10,16 @@ import click
 
 from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.cost import Bills, money
-from ddbrelay.cli.render import gap_object
-from ddbrelay.cli.text import counted, printable
-from ddbrelay.cli.view import alarm, short_shard, whole
+from ddbrelay.cost import Bills, money
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Usage
+from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
 from ddbrelay.values import iso_or_none
+from ddbrelay.words import counted, printable
+from ddbrelay.words.times import alarm, short_shard, whole
 
 _WORDS = {State.WAITING: "waiting for its parent", State.NOT_BEGUN: "not begun"}
 _HEADINGS = ("shard", "state", "position", "oldest unread", "trimmed in")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -90,8 +90,8 @@ def _standing(
 ) -> Standing:
     import time
 
-    from ddbrelay.cli.cost import Bills, Prices
     from ddbrelay.cli.standing import Standing
+    from ddbrelay.cost import Bills, Prices
     from ddbrelay.flow.tracking import Fate
     from ddbrelay.stores import ledger, usage
     from ddbrelay.stores.ownership import owner_of
@@ -127,9 +127,9 @@ def _standing(
 
 def _judge(run: Run, found: Standing, longest: float) -> None:
     """Raise what the exit code must say; lost records weigh more than late ones."""
-    from ddbrelay.cli.view import whole
     from ddbrelay.errors import DataLost, ExpectationNotMet
     from ddbrelay.relay.backlog import worst
+    from ddbrelay.words.times import whole
 
     unread, gaps = found.survey.unread, found.survey.gaps
     start = None if found.owner else f"no relay is running: {run.again('tail --forward')}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Leg:
-    """One stream of a table that a run reads; `part` as in `relaying.Job`."""
+    """One stream of a table that a run reads; `part` as in `jobs.Job`."""
 
     stream: TableStream
     part: Callable[[StreamSource], StreamSource] | None = None

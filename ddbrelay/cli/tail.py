@@ -8,19 +8,19 @@ import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.recording import record_option
-from ddbrelay.cli.text import counted
 from ddbrelay.cli.types import DURATION
 from ddbrelay.cli.view.filters import view_options
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ddbrelay.aws.table import TableStream
-    from ddbrelay.cli.relaying import Ended, Monitor
     from ddbrelay.cli.succession import Leg
     from ddbrelay.cli.view.view import View
     from ddbrelay.flow.capture import Position, Start
     from ddbrelay.flow.mapping import MapFunction
+    from ddbrelay.jobs import Ended, Monitor
     from ddbrelay.stores.database import Database
 
 
@@ -91,7 +91,7 @@ def command(
             check_bus(run.aws, name)
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
-    ended: relaying.Ended | None = None
+    ended: Ended | None = None
     with closing(Database(run.settings.state_file)) as database, view:
         legs = deque([succession.Leg(latest)])
         if forward:
@@ -119,7 +119,6 @@ def command(
                     legs.append(newer)
                     follows = True
     assert ended is not None
-    view.sum_up()
     _summary(run, ended, forward, positions)
     bounded = max_records is not None or until_idle is not None
     relaying.judge(ended, timeout_is_a_failure=bounded, forward=forward)
@@ -159,6 +158,7 @@ def _run(
     """
     import asyncio
 
+    from ddbrelay import jobs
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import tidying_of
@@ -173,13 +173,13 @@ def _run(
         start, since, resume = _where(run, chosen, stored, forward)
     if not leg.stream.enabled:
         run.console.words("the stream is disabled; what it still holds is read")
-    job = relaying.Job(
+    job = jobs.Job(
         run.aws,
         leg.stream,
         mapper,
         bus,
         store if forward else FixedPositions(stored.values()),
-        relaying.options_of(
+        jobs.options_of(
             settings,
             start=start,
             since=since,
@@ -188,7 +188,7 @@ def _run(
             **bounds,
         ),
         leg.part,
-        relaying.CopyTo(settings.dead_letter_queue, store, settings.consumer)
+        jobs.CopyTo(settings.dead_letter_queue, store, settings.consumer)
         if forward and settings.dead_letter_queue is not None
         else None,
         monitor,

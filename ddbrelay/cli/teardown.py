@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run
-from ddbrelay.cli.text import counted
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.infra.plan import Step

@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.cli.accounts import ALL_SHOWN, Of, head, item, name_of
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.cli.accounts import ALL_SHOWN, head, item, name_of
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
+from ddbrelay.objects import Of
 from ddbrelay.values import iso_or_none
+from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -279,7 +279,7 @@ class _Temporary:
         if rule is None:
             raise AwsRefused(
                 f'bus "{self._bus}" does not exist ({self._aws.where})',
-                f"{self._aws.command(f'provision --bus {self._bus}')} makes it",
+                f"{self._aws.provision(self._bus)} makes it",
             )
         queue_arn = Place.of(rule["RuleArn"]).queue(self.name)
         statement = sending_statement(queue_arn, rule["RuleArn"])

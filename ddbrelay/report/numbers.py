@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ddbrelay.cli.cost import Bill, Bills, Prices
-from ddbrelay.cli.text import counted
+from ddbrelay.cost import Bill, Bills, Prices
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking import Fate
@@ -18,6 +17,7 @@ from ddbrelay.stores.letters import Reason
 from ddbrelay.stores.ownership import owner_of
 from ddbrelay.stores.sqlite import positions_of
 from ddbrelay.stores.usage import EARLIER_RUNS
+from ddbrelay.words import counted
 
 
 @dataclass(frozen=True)

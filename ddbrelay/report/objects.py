@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ddbrelay import __version__
-from ddbrelay.cli.render import gap_object
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.report.numbers import Report
 from ddbrelay.report.period import Bucket
 from ddbrelay.values import iso_or_none

@@ -10,9 +10,7 @@ from importlib import resources
 from xml.etree.ElementTree import Element
 
 from ddbrelay import __version__
-from ddbrelay.cli.cost import money
-from ddbrelay.cli.text import counted
-from ddbrelay.cli.view import whole
+from ddbrelay.cost import money
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.report import scales
@@ -22,6 +20,8 @@ from ddbrelay.report.numbers import Report
 from ddbrelay.report.period import Bucket, total
 from ddbrelay.report.scales import moment
 from ddbrelay.report.tables import by_name, lost, numbers, parked, runs, shards
+from ddbrelay.words import counted
+from ddbrelay.words.times import whole
 
 MOST_TYPES = 8
 """So many detail types have a colour of their own."""

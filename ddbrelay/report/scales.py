@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from ddbrelay.cli.view import whole
 from ddbrelay.report.period import Period
+from ddbrelay.words.times import whole
 
 Ticks = Sequence[tuple[float, str]]
 """The values of an axis from the bottom, and their texts."""

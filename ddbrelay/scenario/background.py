@@ -112,7 +112,7 @@ class BackgroundRelay:
             self._ready.set()
 
     async def _relay(self) -> None:
-        from ddbrelay.cli import relaying
+        from ddbrelay import jobs
         from ddbrelay.flow.capture import Start
         from ddbrelay.mappings import mapper_of, tidying_of
         from ddbrelay.stores.database import Database
@@ -120,24 +120,24 @@ class BackgroundRelay:
 
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         with closing(Database(":memory:")) as database:
-            job = relaying.Job(
+            job = jobs.Job(
                 self._aws,
                 self._stream,
                 mapper_of(self._config, self._stream.table),
                 self._bus,
                 SqliteStore(database, _CONSUMER, self._stream.arn),
-                relaying.options_of(self._config.settings, start=Start.LATEST, resume=False),
+                jobs.options_of(self._config.settings, start=Start.LATEST, resume=False),
                 part=lambda source: _Watched(source, self._started),
                 tidying=tidying_of(self._config),
             )
-            ended = await relaying.relay(job, self, self._stop)
+            ended = await jobs.relay(job, self, self._stop)
         if ended.reason != "stopped":
             raise AwsRefused(f"the stream came to its end ({ended.reason})")
 
     # What the engine tells
 
     def outcome(self, outcome: Outcome) -> None:
-        from ddbrelay.cli.render import key_text
+        from ddbrelay.words.changes import key_text
 
         change = outcome.change
         if outcome.event_id is not None:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from ddbrelay import jobs
 from ddbrelay.aws.table import stream_of
-from ddbrelay.cli import relaying
-from ddbrelay.cli.render import gap_text, key_text
-from ddbrelay.cli.text import counted, printable
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Start
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
+from ddbrelay.words import counted, printable
+from ddbrelay.words.changes import gap_text, key_text
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -183,8 +183,8 @@ class RunningRelay:
 
         So `reason` says why, `keys` which item, and `record` is the whole record of the stream.
         """
-        from ddbrelay.cli.accounts import Of
-        from ddbrelay.cli.letters import whole_object
+        from ddbrelay.objects import Of
+        from ddbrelay.objects.letters import whole_object
         from ddbrelay.stores.letters import Letters
 
         arn, consumer = self._stream.arn, self._settings.consumer
@@ -254,16 +254,16 @@ class RunningRelay:
         self._loop, self._stop_event = asyncio.get_running_loop(), asyncio.Event()
         with closing(Database(self._settings.state_file)) as database:
             store = SqliteStore(database, self._settings.consumer, self._stream.arn)
-            job = relaying.Job(
+            job = jobs.Job(
                 self._aws,
                 self._stream,
                 self._mapper,
                 self.bus,
                 store,
-                relaying.options_of(self._settings, start=self._start),
+                jobs.options_of(self._settings, start=self._start),
                 tidying=tidying_of(self._config),
             )
-            await relaying.relay(job, self._watch, self._stop_event)
+            await jobs.relay(job, self._watch, self._stop_event)
 
     def _settle(self, timeout: float) -> str | None:
         """Why it did not come to the end of the stream."""

@@ -11,7 +11,7 @@ import msgspec
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-from ddbrelay.cli.text import counted, printable
+from ddbrelay.words import counted, printable
 
 INDENT = 10
 """Cells before each line, which puts it below the row's second column."""
@@ -121,12 +121,24 @@ def _change(path: str, before: str, after: str, width: int) -> Text:
     room = max(room - cell_len(path), 2)
     # A short value leaves its room to the other one.
     half = room // 2
+    if min(cell_len(before), cell_len(after)) > half:
+        before, after = _from_the_difference(before, after, half)
     before = _cut(before, max(room - cell_len(after), half))
     after = _cut(after, max(room - cell_len(before), half))
     text = Text(" " * INDENT, no_wrap=True)
     text.append(f"{path}: ", style="dim").append(before).append(" → ", style="dim").append(after)
     text.truncate(width)
     return text
+
+
+def _from_the_difference(before: str, after: str, room: int) -> tuple[str, str]:
+    """Both without most of what they begin with alike, where that would fill the room."""
+    pairs = enumerate(zip(before, after, strict=False))
+    alike = next((at for at, (one, other) in pairs if one != other), 0)
+    start = alike - room // 4
+    if cell_len(before[:alike]) <= room * 3 // 4:
+        return before, after
+    return f"…{before[start:]}", f"…{after[start:]}"
 
 
 def _cut(text: str, width: int) -> str:

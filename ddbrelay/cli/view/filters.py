@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ddbrelay.cli.text import printable
 from ddbrelay.errors import ConfigError
+from ddbrelay.words import printable
 
 _ESCAPED = re.compile(r"\\.", re.S)
 _MOST_TYPES = 1000
@@ -50,6 +50,8 @@ class Filter:
 
     def __init__(self, show: Sequence[str], grep: str | None) -> None:
         self.hidden = 0
+        if not all(show):
+            raise ConfigError("--show: no event type is named", "wildcards too: --show 'User*'")
         self._types = re.compile("|".join(map(translate, show))).match if show else None
         self._text = None if grep is None else _compiled(grep).search
         self._verdicts: dict[str | None, bool] = {None: self._types is None}

@@ -9,15 +9,15 @@ from rich.console import Console as RichConsole
 from rich.text import Text
 
 from ddbrelay.cli.drawing import Drawing
-from ddbrelay.cli.render import gap_text
-from ddbrelay.cli.text import printable
+from ddbrelay.cli.view.clock import Clock
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.cli.view.rows import Shown, age_of, below, row_lines
 from ddbrelay.cli.view.sampling import Sample
 from ddbrelay.cli.view.status import Status, flow
-from ddbrelay.cli.view.words import Clock
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Outcome
+from ddbrelay.words import printable
+from ddbrelay.words.changes import gap_text
 
 if TYPE_CHECKING:
     from ddbrelay.relay import Relay
@@ -98,7 +98,7 @@ class LiveView:
         return self._sample.dropped
 
     def draw(self, relay: Relay, *, last: bool = False) -> None:
-        """Print the rows that came and redraw the status lines; the last ones sum the run up."""
+        """Draw the rows that came and the status lines anew; the last ones sum the run up."""
         size = self._drawing.size
         rows = self._rows(size.width, last)
         self._status.measure(relay, last=last)
@@ -106,6 +106,10 @@ class LiveView:
         status = self._status.lines(relay, size.width, size.height, every=every, last=last)
         notes, self._notes = self._notes, []
         self._drawing.draw(rows, notes, status)
+
+    def write(self) -> None:
+        """Write what was drawn; this waits where the terminal takes nothing."""
+        self._drawing.write()
 
     def _rows(self, width: int, last: bool) -> list[Text]:
         sample = self._sample
@@ -129,6 +133,11 @@ def header_of(title: str, details: str) -> Text:
     """The header of a view; `details` are parts with three spaces between them."""
     header = Text(title, style="bold")
     return header.append(f"   {details}", style="dim not bold")
+
+
+def recorded(details: str) -> str:
+    """The details without how to stop, for what is looked at later."""
+    return "   ".join(one for one in details.split("   ") if not one.startswith("Ctrl-C"))
 
 
 def header_lines(header: Text, width: int) -> list[Text]:

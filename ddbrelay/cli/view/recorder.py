@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ddbrelay.cli.view.live import REFRESH, gap_note, header_lines, header_of, trouble_note
+from ddbrelay.cli.view.clock import Clock
+from ddbrelay.cli.view.live import (
+    REFRESH,
+    gap_note,
+    header_lines,
+    header_of,
+    recorded,
+    trouble_note,
+)
 from ddbrelay.cli.view.rows import Shown, age_of, below, row_lines
 from ddbrelay.cli.view.status import Status
 from ddbrelay.cli.view.table import summary_table
-from ddbrelay.cli.view.words import Clock
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Outcome
 
@@ -34,7 +41,7 @@ class Recorder:
 
     def header(self, title: str, details: str) -> None:
         """What the run is; `details` are parts with three spaces between them."""
-        lines = header_lines(header_of(title, details), self._recording.width)
+        lines = header_lines(header_of(title, recorded(details)), self._recording.width)
         self._recording.header(Text("\n").join(lines))
 
     def outcome(self, outcome: Outcome) -> None:

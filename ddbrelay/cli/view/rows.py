@@ -11,22 +11,22 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console as RichConsole
 from rich.text import Text
 
-from ddbrelay.cli.render import key_text, telling
-from ddbrelay.cli.text import printable
 from ddbrelay.cli.view.detail import INDENT, changed_lines, detail_lines
 from ddbrelay.cli.view.types import type_style
-from ddbrelay.cli.view.words import duration
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.objects import event_object
 from ddbrelay.relay import Outcome
+from ddbrelay.words import printable
+from ddbrelay.words.changes import key_text, telling
+from ddbrelay.words.times import duration
 
 OLD = 5.0
 """Seconds from which an age is worth a place in a narrow terminal."""
 _STYLES = {Fate.PUBLISHED: "green", Fate.SKIPPED: "yellow", Fate.PARKED: "red", None: ""}
 _MARKS = {Fate.PUBLISHED: "✔", Fate.SKIPPED: "–", Fate.PARKED: "✖", None: "·"}
-_KEY, _TYPE, _WORDS, _AGE = 15, 18, 24, 9
+_KEY, _TYPE, _WORDS, _ID, _AGE = 15, 18, 24, 9, 10
 _REASON_LINES = 3
 _ALL_COLUMNS = 100
 """Cells from which a row has everything; below that the bus's event id goes first."""
@@ -84,8 +84,7 @@ def row_lines(shown: Shown, width: int, age: float | None = None) -> list[Text]:
     lines = [text]
     if shown.fate is Fate.PARKED and text.cell_len > width and shown.reason:
         text = _cells(shown, width, alone=True).append("✖ parked", style="red")
-        if age is not None and age >= OLD and text.cell_len + _AGE <= width:
-            text.append(f"{duration(age):>{_AGE}}", style=_age_style(age))
+        _append_age(text, width, age)
         lines = [text, *_indented(shown.reason, width)]
     text.no_wrap, text.overflow = True, "ellipsis"
     text.truncate(width, overflow="ellipsis")
@@ -108,16 +107,32 @@ def age_of(time: float | None, at: float) -> float | None:
 def _row(shown: Shown, width: int, age: float | None) -> Text:
     fate, text = shown.fate, _cells(shown, width)
     if shown.reason is not None and fate is not None:
-        return text.append(f"{_MARKS[fate]} {fate.value}: {shown.reason}", style=_STYLES[fate])
-    words = max(0, min(width - text.cell_len - 12, _WORDS))
+        text.append(f"{_MARKS[fate]} {fate.value}: {shown.reason}", style=_STYLES[fate])
+        return _append_age(text, width, age)
+    words = max(0, min(width - text.cell_len - 3 - _AGE, _WORDS))
     text.append(f"{fit(shown.telling, words)}  ", style="dim")
     text.append(_MARKS[fate], style=_STYLES[fate])
     aged = age is not None and (width >= _ALL_COLUMNS or age >= OLD)
     if shown.event_id and (width >= _ALL_COLUMNS or (width >= 90 and not aged)):
         text.append(f" {shown.event_id[:8]}", style="dim")
-    if aged and text.cell_len + _AGE <= width:
-        text.append(f"{duration(age or 0.0):>{_AGE}}", style=_age_style(age or 0.0))
+    return _append_age(text, width, age)
+
+
+def _append_age(text: Text, width: int, age: float | None) -> Text:
+    """In the same column of every row that has room for it."""
+    if age is None or (width < _ALL_COLUMNS and age < OLD):
+        return text
+    at = min(width - _AGE, _cells_before_age(width))
+    if text.cell_len <= at:
+        text.append(f"{' ' * (at - text.cell_len)}{duration(age):>{_AGE}}", style=_age_style(age))
     return text
+
+
+def _cells_before_age(width: int) -> int:
+    key, kind = _key_and_type(width)
+    cells = 18 + key + 2 + kind + 2
+    words = max(0, min(width - cells - 3 - _AGE, _WORDS))
+    return cells + words + 3 + (_ID if width >= _ALL_COLUMNS else 0)
 
 
 def _diff(change: Change) -> dict[str, dict[str, Any]] | None:
@@ -132,10 +147,7 @@ def _cells(shown: Shown, width: int, *, alone: bool = False) -> Text:
 
     `alone` says that no reason follows.
     """
-    spare = max(0, min(width - _ALL_COLUMNS, 40))
-    missing = max(0, min(72 - width, 18))
-    key = _KEY + spare // 2 - missing // 2
-    kind = _TYPE + min(spare // 4, 10) - (missing + 1) // 2
+    key, kind = _key_and_type(width)
     clock = time.strftime("%H:%M:%S", time.localtime(shown.time)) if shown.time else "--:--:--"
     text = Text(no_wrap=True, overflow="ellipsis").append(clock, style="dim")
     text.append(f"  {shown.event_name:<6}  ")
@@ -147,6 +159,13 @@ def _cells(shown: Shown, width: int, *, alone: bool = False) -> Text:
     # A column that has nothing to say leaves its room to a reason that needs it.
     tight = text.cell_len + kind + 2 + cell_len(reason) + 11 > width
     return text.append("–  " if tight else f"{fit('–', kind)}  ")
+
+
+def _key_and_type(width: int) -> tuple[int, int]:
+    """Cells of the two columns."""
+    spare = max(0, min(width - _ALL_COLUMNS, 40))
+    missing = max(0, min(72 - width, 18))
+    return _KEY + spare // 2 - missing // 2, _TYPE + min(spare // 4, 10) - (missing + 1) // 2
 
 
 def _indented(reason: str, width: int) -> list[Text]:

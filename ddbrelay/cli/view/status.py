@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ddbrelay.cli.drawing import Meter
-from ddbrelay.cli.text import counted
-from ddbrelay.cli.view.words import Clock, alarm, duration, short_shard, whole
+from ddbrelay.cli.view.clock import Clock
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.relay.backlog import Backlog, Unread, worst
+from ddbrelay.words import counted
+from ddbrelay.words.times import alarm, duration, short_shard, whole
 
 if TYPE_CHECKING:
     from ddbrelay.relay import Relay
@@ -22,7 +23,8 @@ BEHIND = 5.0
 _LOOK_EVERY = 0.5
 """Seconds between two looks at what is unread."""
 _ALL_READ_AFTER = 3.0
-"""So many seconds without anything unread before that is said: a trickle must not flicker."""
+"""So many seconds after a little was unread it is said that nothing is: a trickle must not flicker.
+"""
 _SHARD_LINES = 4
 _LOW = 20
 """Lines of a terminal below which only one shard has a line."""
@@ -39,7 +41,7 @@ class Status:
         self._meter, self._rate = Meter(self._began), 0
         self._words: list[Text] = []
         self._shards: list[_Shard] = []
-        self._two_lines, self._width = False, 0
+        self._two_lines, self._width, self._little = False, 0, False
         self._looked_at = self._unread_at = float("-inf")
 
     def measure(self, relay: Relay, *, last: bool = False) -> None:
@@ -55,7 +57,9 @@ class Status:
             self._shards = []
         if backlog.unread:
             self._unread_at = now
-        elif not last and now - self._unread_at < _ALL_READ_AFTER:
+            known = worst(backlog.unread)
+            self._little = bool(known) and (known[0].age(self._clock.now()) or 0.0) < BEHIND
+        elif not last and self._little and now - self._unread_at < _ALL_READ_AFTER:
             return
         if relay.shards or (last and self._words):
             self._words = unread_words(backlog, self._clock.now())
@@ -94,12 +98,12 @@ class Status:
             what, number = "seen", tally.previewed
         first = Text().append(self._meter.sparks, style="dim")
         first.append(f"  {self._rate:,}/s   {what} {number:,}")
-        parked, lost = tally[Fate.PARKED], len(tally.gaps)
+        parked, gaps = tally[Fate.PARKED], len(tally.gaps)
         return [
             first,
             Text(f"skipped {tally[Fate.SKIPPED]:,}"),
             Text(f"parked {parked:,}", style="red" if parked else ""),
-            Text(f"lost {lost:,}", style="red" if lost else ""),
+            Text(f"lost {counted(gaps, 'gap')}", style="red") if gaps else Text("lost 0"),
         ]
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
-from ddbrelay.cli.text import counted, printable
 from ddbrelay.cli.view.counts import FATES, Counts
 from ddbrelay.cli.view.rows import fit
 from ddbrelay.cli.view.types import type_style
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.words import counted, printable
 
 _SHOWN_TYPES = 12
 _WIDEST = 40
@@ -33,9 +33,10 @@ def summary_table(counts: Counts, width: int, *, preview: bool) -> Text | None:
         return None
     fates = [None if preview else Fate.PUBLISHED, Fate.SKIPPED, Fate.PARKED]
     rows, everything = _rows(counts), _sum(counts.types.values())
-    if len(rows) != 1:
+    # Nobody knows of which types the lost ones would have been.
+    if len(rows) != 1 or counts.lost:
         rows.append(("all", everything, "bold"))
-    heads = [*(_HEADS[fate] for fate in fates), "lost"]
+    heads = [*(_HEADS[fate] for fate in fates), "gaps" if counts.lost else "lost"]
     most = [*(f"{everything[fate]:,}" for fate in fates), f"{counts.lost:,}"]
     wide = [max(len(head), len(number)) for head, number in zip(heads, most, strict=True)]
     room = max(width - sum(wide) - 3 * len(wide), 8)
@@ -48,8 +49,12 @@ def summary_table(counts: Counts, width: int, *, preview: bool) -> Text | None:
         for fate, cells in zip(fates, wide, strict=False):
             alarm = "red" if fate is Fate.PARKED else ""
             text.append_text(_number(numbers[fate], cells, alarm))
-    # Nobody knows of which types they would have been.
     return text.append_text(_number(counts.lost, wide[-1], "red"))
+
+
+def rows_shown(shown: int, of: int) -> Text:
+    """What is said where too many came to show them all."""
+    return Text(f"{shown:,} of {of:,} rows were shown; --output lines has all", style="dim")
 
 
 def _rows(counts: Counts) -> list[tuple[str, Mapping[Fate | None, int], str]]:

@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.render import searched
-from ddbrelay.cli.screens import LineScreen, LiveScreen, Screen
+from ddbrelay.cli.screens import LineScreen, LiveScreen
+from ddbrelay.cli.view.clock import Clock
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.cli.view.filters import Filter
-from ddbrelay.cli.view.words import Clock
 from ddbrelay.flow.capture import Gap
+from ddbrelay.jobs import Screen
 from ddbrelay.relay import Outcome
+from ddbrelay.words.changes import searched
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -42,8 +43,8 @@ def view_of(
 class View:
     """The view of one command, whose runs may follow one another.
 
-    As a context manager it writes the recording at the end, however that comes. `asked` says that
-    the output was chosen: without that, NO_COLOR means lines.
+    As a context manager it sums up and writes the recording at the end, however that comes. `asked`
+    says that the output was chosen: without that, NO_COLOR means lines.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class View:
             if self._recorder is not None:
                 self._recorder.sum_up(self.counts, preview=self._preview)
             self._recording.__exit__(kind, error, trace)
+        if error is None or isinstance(error, Exception):
+            self.sum_up()
 
     def screen(self, title: str, details: str, bus: str | None) -> Screen:
         """The screen of the next run; `bus` None for one that sends nothing."""
@@ -105,20 +108,25 @@ class View:
         """Print what the runs came to, in a terminal as a table, and how much a filter hid."""
         if self.live:
             from rich.console import Console as RichConsole
+            from rich.console import Group
             from rich.text import Text
 
-            from ddbrelay.cli.view.table import summary_table
+            from ddbrelay.cli.view.table import rows_shown, summary_table
 
             screen = screen or RichConsole(highlight=False)
             table = summary_table(self.counts, screen.width, preview=self._preview)
             if table is not None:
-                screen.print(Text("\n").join([Text(), table, Text()]))
+                screen.print(Group(Text(), table, Text()))
             if dropped := sum(one.dropped for one in self._screens):
                 seen = self.counts.total - self._filter.hidden
-                words = f"{seen - dropped:,} of {seen:,} rows were shown; --output lines has all"
-                screen.print(Text(words, style="dim"))
+                screen.print(rows_shown(seen - dropped, seen))
         if not self.console.json and (hidden := self._filter.words()):
             self.console.words(hidden)
+
+    @property
+    def hidden(self) -> int:
+        """How many a filter did not let be seen."""
+        return self._filter.hidden
 
     def shows(self, outcome: Outcome) -> bool:
         """Whether a filter lets it be seen; those that it hides are counted."""

@@ -1,33 +1,22 @@
-"""Times, and the ids of shards, as the view and the tables of other commands say them."""
+"""Times, and the ids of shards, as views, tables and reports say them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from ddbrelay.cli.text import printable
+from ddbrelay.words import printable
 
 _HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Where a view has its times from; `now` in epoch seconds."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
-
-
 def duration(seconds: float) -> str:
     """`0.4 s`, `41 s`, `3 m 20 s`, `2 h 5 m`."""
-    if seconds < 10:
+    if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} m {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} m"
+    number = round(seconds)
+    if number < 60:
+        return f"{number} s"
+    if number < 3600:
+        return f"{number // 60} m {number % 60} s"
+    return f"{number // 3600} h {number % 3600 // 60} m"
 
 
 def whole(seconds: float) -> str:

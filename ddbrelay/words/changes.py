@@ -1,4 +1,4 @@
-"""What became of a change, as a JSON object, as a line, and as the cells of a row."""
+"""What became of a change, in words: as a line, and as the cells of a row."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.cli.text import one_word, printable
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.tracking import Fate
-from ddbrelay.objects import event_object
+from ddbrelay.objects.outcomes import state
 from ddbrelay.relay import Outcome
 from ddbrelay.values import iso_or_none
+from ddbrelay.words import one_word, printable
 
 _TELLING = ("username", "name", "title", "email", "status")
-
-
-def state(outcome: Outcome) -> str:
-    """published, skipped, parked, or preview for a run that sends nothing."""
-    return "preview" if outcome.fate is None else outcome.fate.value
 
 
 def key_text(change: Change) -> str:
@@ -47,57 +42,6 @@ def as_texts(values: Mapping[str, object]) -> dict[str, str]:
     return {
         name: bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
         for name, value in values.items()
-    }
-
-
-def outcome_object(outcome: Outcome, bus: str | None) -> dict[str, Any]:
-    """The object that `--output json` prints for one change."""
-    return {
-        "type": "event",
-        "change": _change_object(outcome.change),
-        "event": None if outcome.event is None else event_object(outcome.event, bus),
-        "receipt": {
-            "state": state(outcome),
-            "eventId": outcome.event_id,
-            "reason": outcome.reason,
-            "attempts": outcome.attempts,
-        },
-    }
-
-
-def _change_object(change: Change) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "eventID": change.event_id,
-        "eventName": change.event_name,
-        "time": iso_or_none(change.time),
-        "sequenceNumber": change.sequence_number,
-        "shardId": change.shard_id,
-        "table": change.table,
-        "streamArn": change.stream_arn,
-        "ttl": change.ttl,
-    }
-    try:
-        known |= {
-            "keys": change.keys,
-            "old": change.old,
-            "new": change.new,
-            "changed": change.changed,
-        }
-    except UndecodableError:
-        known["undecodable"] = msgspec.json.encode(change.record).decode(errors="replace")
-    return known
-
-
-def gap_object(gap: Gap) -> dict[str, Any]:
-    """The object that `--output json` prints for records that were lost."""
-    return {
-        "type": "lost",
-        "shardId": gap.shard_id,
-        "after": gap.after,
-        "before": gap.before,
-        "since": iso_or_none(gap.since),
-        "until": iso_or_none(gap.until),
-        "reason": gap.reason,
     }
 
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ddbrelay.flow.mapping import Event
 from ddbrelay.values import iso_or_none
+
+
+@dataclass(frozen=True)
+class Of:
+    """Whose ledger, or whose dead letters, these are."""
+
+    consumer: str
+    table: str
+    stream_arn: str
+
+    def object(self) -> dict[str, Any]:
+        """What every summary says of it."""
+        return {"consumer": self.consumer, "table": self.table, "streamArn": self.stream_arn}
 
 
 def event_object(event: Event, bus: str | None = None) -> dict[str, Any]:
