@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from conftest import Cli
+from pipeline import clear_error
 
 from ddbrelay import __version__
 from ddbrelay.cli.main import COMMANDS, cli
@@ -101,6 +103,23 @@ def test_the_module_and_the_script_are_one_command(bare_cli: Cli) -> None:
         assert f"\n  {name} " in module.stdout
 
 
+@pytest.mark.parametrize("words", [("config", "show"), ("rules", "--output", "json")])
+def test_an_output_that_takes_nothing_is_told_as_such(
+    bare_cli: Cli, words: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            bare_cli.arguments(*words, "--table", "users"),
+            cwd=bare_cli.directory,
+            env=bare_cli.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    clear_error(done, 1, "cannot write the output: No space left on device", "make room")
+
+
 def test_no_command_at_all_shows_the_help_and_is_wrong_usage(bare_cli: Cli) -> None:
     done = bare_cli.run()
     assert (done.returncode, done.stdout) == (2, "")
@@ -113,6 +132,9 @@ def test_no_command_at_all_shows_the_help_and_is_wrong_usage(bare_cli: Cli) -> N
         (("provison",), 'no command "provison"', 'did you mean "provision"?'),
         (("config", "shwo"), 'no command "shwo"', 'did you mean "show"?'),
         (("zzz",), 'no command "zzz"', "ddbrelay --help"),
+        (("version",), 'no command "version"', 'did you mean "--version"?'),
+        (("--state", "x", "tail"), 'no option "--state"', "ddbrelay tail --state …"),
+        (("tail", "users"), "unexpected extra argument (users)", "is named with --table"),
         (("local", "zzz"), 'no command "zzz"', "ddbrelay local --help"),
         (
             ("config", "show", "--tabel", "x"),

@@ -21,7 +21,7 @@ from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.ledger import EARLIER, ShardLedger, of_consumer
-from ddbrelay.stores.ownership import LEASE
+from ddbrelay.stores.ownership import LEASE, owners_of
 from ddbrelay.stores.sqlite import (
     AUTOMATIC_KEPT,
     Bookmark,
@@ -344,6 +344,23 @@ def test_an_owner_on_another_machine_is_given_up_after_a_silence_and_can_move_no
     asyncio.run(two.release())
     first.close()
     second.close()
+
+
+def test_a_run_on_a_table_that_was_torn_down_can_move_nothing(database: Database) -> None:
+    table = "arn:aws:dynamodb:eu-west-1:123456789012:table/users"
+    owner = SqliteStore(database, "default", f"{table}/stream/2026-11-23T10:31:00.000")
+    asyncio.run(owner.claim())
+    asyncio.run(owner.begin([Position("a")]))
+    assert [(consumer, one.alive) for consumer, one in owners_of(database, table)] == [
+        ("default", True)
+    ]
+    assert owners_of(database, f"{table}x") == []
+    assert forget_table(database, table) == 1
+    assert owners_of(database, table) == []
+    with pytest.raises(StateError, match="what is stored of its stream was removed"):
+        asyncio.run(owner.save([Position("a", sequence="1")]))
+    assert asyncio.run(owner.load()) == {}
+    asyncio.run(owner.release())
 
 
 def test_an_owner_whose_claim_was_taken_away_can_move_nothing(database: Database) -> None:

@@ -6,14 +6,16 @@ import dataclasses
 import json
 import os
 import pty
+import signal
 import subprocess
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Cli
 from outputs import check
-from pipeline import ON_MOTO
+from pipeline import ON_MOTO, running
 from provisioning import another, denied, everything, on_call
 
 from ddbrelay.aws.session import Aws
@@ -24,6 +26,7 @@ from ddbrelay.infra.teardown import teardown
 
 pytestmark = pytest.mark.moto_first
 
+Waiter = Callable[[Callable[[], bool], float], None]
 OURS = [("archive", "deleted"), ("rule", "deleted"), ("queue", "deleted")]
 ALL = [*OURS, ("bus", "deleted"), ("table", "deleted")]
 
@@ -35,6 +38,27 @@ def wanted(name: str) -> Wanted:
 
 def said(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
     return [(step.kind, step.state) for step in steps]
+
+
+@pytest.mark.slow
+@ON_MOTO
+def test_a_relay_that_still_runs_is_named_and_leaves_no_checkpoint_behind(
+    cli: Cli, wait_until: Waiter
+) -> None:
+    cli.ok("provision")
+    cli.ok("seed", "--count", "2")
+    with running(cli, "tail", "--forward") as relay:
+        wait_until(lambda: len(relay.lines) == 2, 30)
+        done = cli.ok("teardown", "--yes")
+        assert f'consumer "default" is relaying the table now, pid {relay.process.pid} on ' in (
+            done.stderr
+        )
+        relay.signal(signal.SIGINT)
+        code, said = relay.wait()
+    assert (code, "was taken away from this run" in said) == (2, True)
+    cli.ok("provision")
+    cli.ok("seed", "--count", "1")
+    assert "Relayed 1 event " in cli.ok("tail", "--forward", "--until-idle", "1s").stderr
 
 
 def nothing(aws: Aws, name: str) -> bool:

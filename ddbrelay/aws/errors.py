@@ -147,7 +147,7 @@ def translate(error: Exception, doing: str) -> DdbrelayError:
     if isinstance(error, boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return credentials_refused(error)
     if isinstance(error, boto.NoRegionError):
-        return ConfigError("no AWS region is configured", "--region eu-west-1 or AWS_REGION")
+        return ConfigError("no AWS region is configured", "--region eu-west-1, or AWS_REGION")
     if isinstance(error, boto.ProfileNotFound | boto.ConfigNotFound | boto.ConfigParseError):
         return ConfigError(said, "aws configure list-profiles shows the profiles")
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):

@@ -72,7 +72,8 @@ class Aws:
         if not self.session.region_name:
             raise ConfigError(
                 "no AWS region is configured",
-                "--region eu-west-1, AWS_REGION, or a region in the profile",
+                "--region eu-west-1, AWS_REGION, a region in the profile, or --local for the "
+                "embedded AWS",
             )
         self.region: str = self.session.region_name
         self.table = settings.table

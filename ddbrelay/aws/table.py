@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -50,13 +51,26 @@ def describe_table(aws: Aws, table: str) -> dict[str, Any]:
     except AwsRefused as refused:
         cause = refused.__cause__
         if isinstance(cause, ClientError) and code_of(cause) == "ResourceNotFoundException":
+            near = _near(aws, table)
+            meant = f'did you mean "{near}"? ' if near else ""
             raise AwsRefused(
                 f'table "{table}" does not exist ({aws.where})',
-                f"{aws.command(f'provision --table {table}')} makes it"
+                f"{meant}{aws.command(f'provision --table {table}')} makes it"
                 + f"; or check --region{'' if aws.local else ' and --profile'}",
                 code=refused.code,
             ) from cause
         raise
+
+
+def _near(aws: Aws, table: str) -> str | None:
+    """A table of the account whose name is much alike; None also for who may not list them."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        names = aws.client("dynamodb").list_tables()["TableNames"]
+    except (ClientError, BotoCoreError):
+        return None
+    return next(iter(difflib.get_close_matches(table, names, n=1, cutoff=0.75)), None)
 
 
 def stream_of(aws: Aws, table: str) -> TableStream:

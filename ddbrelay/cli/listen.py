@@ -102,6 +102,8 @@ def command(
             _receive(run, listener, session, screens, stop, follow=follow is not False)
             seconds = time.monotonic() - started
         _sum_up(run, session, seconds)
+    if record is not None:
+        run.console.words(f"wrote {printable(str(record))}")
     distinct = session.tally.distinct
     if expect is not None and distinct < expect:
         raise ExpectationNotMet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -13,6 +14,7 @@ import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, NoReturn
 
 import click
@@ -20,6 +22,7 @@ import click
 from ddbrelay import logs
 from ddbrelay.cli import completing
 from ddbrelay.cli.options import Run, Suggesting, global_options, print_global_help
+from ddbrelay.config import Settings
 from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
 
 COMMANDS = {
@@ -60,6 +63,8 @@ HEADINGS = {
 """Heading of the help -> the commands below it."""
 
 _LOG_FORMAT = "--log-format"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF}
+_FLAGS = {f"--{one.name.replace('_', '-')}" for one in fields(Settings)}
 _NO_CHOICE = re.compile(r"'(.*?)' is not one of ")
 
 
@@ -127,6 +132,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     run = Run()
     # SIGTERM unwinds as Ctrl-C does, so that what a command cleans up is cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = cli.main(args=words, prog_name="ddbrelay", standalone_mode=False, obj=run)
         sys.exit(result if isinstance(result, int) else 0)
@@ -174,20 +181,17 @@ def _broken_pipe_explained() -> Iterator[None]:
 
 
 def _unwritten(error: Exception) -> DdbrelayError | None:
-    """What to say where stdout takes no more: a full disk, a terminal that is gone."""
-    if not isinstance(error, OSError) or error.filename is not None or sys.stdout is None:
+    """What to say where the output takes no more: a full disk, a terminal that is gone."""
+    # Files of a name are looked after by who writes them.
+    if not isinstance(error, OSError) or error.filename or error.errno not in _NO_ROOM:
         return None
-    try:
-        # What could not be written is still waiting there.
-        sys.stdout.flush()
-    except OSError as again:
+    if sys.stdout is not None:
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DdbrelayError(
-            f"cannot write to stdout: {again.strerror}",
-            "what was relayed is saved; make room, or send the output elsewhere",
-        )
-    return None
+    return DdbrelayError(
+        f"cannot write the output: {error.strerror}",
+        "what was relayed is saved; make room, or send the output elsewhere",
+    )
 
 
 def _known(error: Exception) -> DdbrelayError | None:
@@ -217,8 +221,12 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
         path = error.ctx.command_path
     if isinstance(error, click.NoSuchOption):
         hint = _meant(error.option_name, error.possibilities or ())
+        if path == "ddbrelay" and error.option_name in _FLAGS:
+            hint = f"it stands behind the command: ddbrelay tail {error.option_name} …"
         return f'no option "{error.option_name}"', hint or f"{path} --help"
     hint = None
+    if error.message.startswith("Got unexpected extra argument") and path.count(" ") == 1:
+        hint = f"a table is named with --table; {path} --help"
     if isinstance(error, click.BadParameter) and error.param is not None:
         wrong = _NO_CHOICE.match(error.message)
         if wrong is not None and isinstance(error.param.type, click.Choice):

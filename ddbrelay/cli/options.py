@@ -302,6 +302,9 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
+_SYNONYMS = {"version": "--version", "relay": "tail --forward"}
+
+
 class Suggesting(click.Group):
     """A group that names the nearest command when it is given one that it does not have."""
 
@@ -313,7 +316,8 @@ class Suggesting(click.Group):
         if word not in names and not word.startswith("-") and not ctx.resilient_parsing:
             from ddbrelay.errors import ConfigError
 
-            close = difflib.get_close_matches(word, names, n=1)
+            close = [_SYNONYMS[word]] if word in _SYNONYMS else None
+            close = close or difflib.get_close_matches(word, names, n=1)
             raise ConfigError(
                 f'no command "{word}"',
                 f'did you mean "{close[0]}"?' if close else f"{ctx.command_path} --help",

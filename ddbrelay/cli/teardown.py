@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -59,13 +60,18 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
             console.words("nothing was deleted")
             raise click.exceptions.Exit(0)
 
+    def told(plan: Sequence[Step]) -> None:
+        rows.plan(plan)
+        for words in _relays(run, plan):
+            console.words(words)
+
     started = time.monotonic()
     steps = teardown(
         run.aws,
         Wanted.from_settings(run.settings, other_buses=buses_of(run.config)),
         dry_run=dry_run,
         confirm=None if agreed is None else ask,
-        on_plan=rows.plan,
+        on_plan=told,
         on_step=rows.show,
     )
     forgotten = sum(
@@ -88,6 +94,25 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
         )
     else:
         console.words(f"nothing is left of what provision made for {table}")
+
+
+def _relays(run: Run, plan: Sequence[Step]) -> Iterator[str]:
+    """What is said of each relay that still runs on a table that is to be deleted."""
+    from contextlib import closing
+
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.ownership import owners_of
+
+    doomed = [one.arn for one in plan if (one.kind, one.state) == ("table", "would-delete")]
+    if not doomed or not run.settings.state_file.exists():
+        return
+    with closing(Database(run.settings.state_file)) as database:
+        for arn in filter(None, doomed):
+            for consumer, owner in owners_of(database, arn):
+                yield (
+                    f'consumer "{consumer}" is relaying the table now, pid {owner.pid} on '
+                    f"{owner.host}; it ends when the table is gone"
+                )
 
 
 def _forget_checkpoints(run: Run, table_arn: str) -> int:

@@ -106,10 +106,15 @@ class Ownership:
                 return
         row = self._row(cursor)
         if self._token is not None:
+            if row is None:
+                raise StateError(
+                    f'consumer "{self._of[0]}" was taken away from this run: what is stored of its '
+                    "stream was removed",
+                    "ddbrelay teardown does so; a new run follows the stream that the table has "
+                    "then",
+                )
             raise StateError(
-                f'consumer "{self._of[0]}" was taken over by {_who(row)}'
-                if row is not None
-                else f'consumer "{self._of[0]}" was taken away from this run',
+                f'consumer "{self._of[0]}" was taken over by {_who(row)}',
                 "this run has stopped; what it had sent and not stored, the other one sends again",
             )
         if row is not None and self._lives(row, locked=False):
@@ -148,6 +153,22 @@ def owner_of(
     with database.reading() as cursor:
         row = claim._row(cursor)
     return None if row is None else Owner(*row, alive=claim._lives(row, locked=False))
+
+
+def owners_of(database: Database, table_arn: str) -> list[tuple[str, Owner]]:
+    """The consumers that are relaying a stream of this table now, and who does it."""
+    with database.reading() as cursor:
+        claims = [
+            Ownership(database, of, time.time)
+            for of in cursor.execute("SELECT consumer, stream_arn FROM owners ORDER BY consumer")
+            if of[1].startswith(f"{table_arn}/stream/")
+        ]
+        found = []
+        for claim in claims:
+            row = claim._row(cursor)
+            if row is not None and claim._lives(row, locked=False):
+                found.append((claim._of[0], Owner(*row, alive=True)))
+        return found
 
 
 def _who(row: tuple[str, int, float, float] | None) -> str:

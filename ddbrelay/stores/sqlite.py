@@ -206,15 +206,19 @@ class Consumer:
 
 
 def forget_table(database: Database, table_arn: str) -> int:
-    """Drop the checkpoints on all streams of a table that was deleted; how many consumers' ones."""
+    """Drop the checkpoints on all streams of a table that was deleted; how many consumers' ones.
+
+    A run that still reads one of them loses its claim, so that it cannot save another checkpoint.
+    """
     with database.transaction() as cursor:
-        # Not LIKE: it ignores case, and takes the underscore of a table's name for any character.
-        doomed = [
-            of
-            for of in cursor.execute("SELECT DISTINCT consumer, stream_arn FROM positions")
-            if of[1].startswith(f"{table_arn}/stream/")
-        ]
-        cursor.executemany("DELETE FROM positions WHERE consumer = ? AND stream_arn = ?", doomed)
+        for kind in ("owners", "positions"):
+            # Not LIKE: it ignores case, and takes an underscore in a name for any character.
+            doomed = [
+                of
+                for of in cursor.execute(f"SELECT DISTINCT consumer, stream_arn FROM {kind}")
+                if of[1].startswith(f"{table_arn}/stream/")
+            ]
+            cursor.executemany(f"DELETE FROM {kind} WHERE consumer = ? AND stream_arn = ?", doomed)
         return len(doomed)
 
 

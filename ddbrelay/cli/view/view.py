@@ -18,6 +18,7 @@ from ddbrelay.cli.view.filters import Filter
 from ddbrelay.flow.capture import Gap
 from ddbrelay.jobs import Screen
 from ddbrelay.relay import Outcome
+from ddbrelay.words import printable
 from ddbrelay.words.changes import searched
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class View:
             if self._recorder is not None:
                 self._recorder.sum_up(self.counts, preview=self._preview)
             self._recording.__exit__(kind, error, trace)
+            self.console.words(f"wrote {printable(str(self._recording.path))}")
         if error is None or isinstance(error, Exception):
             self.sum_up()
 
