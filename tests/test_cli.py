@@ -133,8 +133,16 @@ def test_no_command_at_all_shows_the_help_and_is_wrong_usage(bare_cli: Cli) -> N
         (("config", "shwo"), 'no command "shwo"', 'did you mean "show"?'),
         (("zzz",), 'no command "zzz"', "ddbrelay --help"),
         (("version",), 'no command "version"', 'did you mean "--version"?'),
-        (("--state", "x", "tail"), 'no option "--state"', "ddbrelay tail --state …"),
-        (("tail", "users"), "unexpected extra argument (users)", "is named with --table"),
+        (
+            ("--state", "x", "tail"),
+            'no option "--state"',
+            "it stands behind the command: ddbrelay tail --state …",
+        ),
+        (
+            ("tail", "users"),
+            "Got unexpected extra argument (users)",
+            "a table is named with --table; ddbrelay tail --help",
+        ),
         (("local", "zzz"), 'no command "zzz"', "ddbrelay local --help"),
         (
             ("config", "show", "--tabel", "x"),
