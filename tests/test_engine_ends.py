@@ -80,6 +80,20 @@ async def test_an_idle_run_does_not_end_while_an_event_is_unacknowledged(world: 
 
 
 @simulated()
+async def test_an_idle_run_does_not_end_while_its_shard_cannot_be_read(world: World) -> None:
+    world.fill("a")
+
+    def outage() -> None:
+        world.source.faults.fail_next("GetRecords", "InternalServerError", times=12)
+        world.fill("b")
+
+    loop = asyncio.get_running_loop()
+    loop.call_later(2.0, outage)
+    tally = await world.run(until_idle=3.0)
+    assert tally[Fate.PUBLISHED] == 2
+
+
+@simulated()
 async def test_a_run_ends_when_its_time_is_over(world: World) -> None:
     relay = world.relay(timeout=42.0, until_idle=None)
     await relay.run(asyncio.Event())

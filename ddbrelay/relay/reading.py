@@ -46,7 +46,8 @@ class Open:
 
     `passed` is set when only later records follow than were asked for. `read_at` and `settled_at`
     are the loop's times of the last call that succeeded, and of the last record that was passed or
-    began to wait; `page_size` is what the last page took, in bytes.
+    began to wait; `page_size` is what the last page took, in bytes. `failing` says that no page was
+    read since a call failed.
     """
 
     shard: Shard
@@ -58,6 +59,7 @@ class Open:
     passed: bool = False
     no_room: bool = False
     page_size: int = _FIRST_PAGE
+    failing: bool = False
 
 
 class Reading:
@@ -101,8 +103,14 @@ class Reading:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every shard that is being read is read as far as it was asked for."""
-        return all(opened.passed or opened.reader.caught_up for opened in self.open.values())
+        """Whether every shard that is being read is read as far as it was asked for.
+
+        One whose last call failed is not: nobody knows what was written since.
+        """
+        return all(
+            opened.passed or (opened.reader.caught_up and not opened.failing)
+            for opened in self.open.values()
+        )
 
     @property
     def lag(self) -> float:
@@ -205,7 +213,7 @@ class Reading:
                     case Ended():
                         await self._finish_shard(opened)
                         return
-                failures = 0
+                failures, opened.failing = 0, False
             except (StreamFault, AwsRefused) as error:
                 if isinstance(error, StreamFault):
                     fault = error
@@ -214,7 +222,7 @@ class Reading:
                     fault = StreamFault(Fault.REFUSED, str(error))
                 else:
                     raise
-                failures += 1
+                failures, opened.failing = failures + 1, True
                 if failures & (failures - 1) == 0:
                     _log.info(
                         "shard %s: %s; backing off, failures in a row: %d",
