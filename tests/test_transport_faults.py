@@ -586,3 +586,21 @@ def test_credentials_that_are_renewed_do_not_stop_the_run(
     assert code == 0
     assert words.splitlines()[-1].startswith(("Saw 0 changes", "next: "))
     assert "Traceback" not in words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("status",), ("provision",), ("tail", "--until-idle", "1s")])
+def test_a_good_answer_that_is_none_of_aws_is_told_as_such(
+    bare_cli: Cli, words: tuple[str, ...]
+) -> None:
+    bare_cli.environment |= {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }
+    with serving() as server:
+        server.answer = http(
+            200, b"<html>Please sign in</html>", "Content-Type: application/x-amz-json-1.0"
+        )
+        done = bare_cli.run(*words, "--table", "users", "--endpoint-url", server.url)
+    clear_error(done, 5, "does not speak as AWS does", "--endpoint-url")

@@ -13,6 +13,7 @@ import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.httpsession import get_cert_path
+from botocore.parsers import ResponseParserError
 
 from ddbrelay import __version__
 from ddbrelay.aws.errors import CERTIFICATE_HINT, NO_CREDENTIALS_HINT, credentials_refused
@@ -68,6 +69,7 @@ class Aws:
         )
         core.register("before-call", _started)
         core.register("after-call", _answered)
+        core.register("after-call", _readable)
         core.register("after-call-error", _failed)
         if not self.session.region_name:
             raise ConfigError(
@@ -251,6 +253,16 @@ def _answered(**event: Any) -> None:
             event["context"].get("ddbrelay_began"),
             told.get("RetryAttempts", 0),
         )
+
+
+def _readable(**event: Any) -> None:
+    """Refuse a good answer that is no JSON: botocore takes it for one with nothing in it."""
+    response, protocol = event["http_response"], event["model"].service_model.resolved_protocol
+    if protocol != "json" or response.status_code >= 300:
+        return
+    content = response.content.lstrip()
+    if content and not content.startswith(b"{"):
+        raise ResponseParserError(f"{event['model'].name} was answered with no JSON object")
 
 
 def _failed(**event: Any) -> None:
