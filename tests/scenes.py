@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 from ddbrelay.flow.capture import IteratorType
 from ddbrelay.testing.world import World
 
 MINUTE = 60.0
+
+
+def mostly_slow(seeds: Iterable[int], quick: int = 2) -> list[Any]:
+    """Parameters of which only the first few are played by default."""
+    found = list(seeds)
+    return [*found[:quick], *(pytest.param(one, marks=pytest.mark.slow) for one in found[quick:])]
 
 
 def asked(world: World, shard_id: str | None = None) -> list[IteratorType]:

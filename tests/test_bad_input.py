@@ -85,6 +85,7 @@ def test_an_endpoint_of_a_standard_variable_that_is_no_address(bare_cli: Cli) ->
     clear_error(done, 2, "Invalid endpoint: nonsense", "AWS_ENDPOINT_URL")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["nonsense", "http://", "http://127.0.0.1:port", "ftp://x", "//x"])
 def test_an_endpoint_that_is_no_address(bare_cli: Cli, url: str) -> None:
     bare_cli.environment |= KEYS
@@ -93,6 +94,7 @@ def test_an_endpoint_that_is_no_address(bare_cli: Cli, url: str) -> None:
     assert not state_file(bare_cli).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [

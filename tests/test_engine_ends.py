@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
+from scenes import mostly_slow
 
 from ddbrelay.errors import AwsRefused, DdbrelayError, StateError
 from ddbrelay.flow.capture import Position
@@ -447,7 +448,7 @@ async def crashing_relay(world: World) -> None:
 SEEDS, SHARE = 240, 20
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
+@pytest.mark.parametrize("first", mostly_slow(range(0, SEEDS, SHARE)))
 def test_after_crashes_at_random_points_everything_was_published_in_order(first: int) -> None:
     for seed in range(first, first + SHARE):
         tree = random.Random(seed).choice(["a", "a b", "a -> b c"])

@@ -143,6 +143,7 @@ def test_a_smoke_test_that_is_interrupted_leaves_nothing(
     assert nothing_is_left(job)
 
 
+@pytest.mark.slow
 def test_the_readme_of_the_examples_runs(tmp_path: Path) -> None:
     [script] = sessions(DOCUMENTS[1].read_text()).values()
     printed = run_session(script, tmp_path)

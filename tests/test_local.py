@@ -136,6 +136,7 @@ def test_starting_another_engine_or_port_beside_a_running_one_is_refused(
     assert local.json("local", "status")[0]["pid"] == first["pid"]
 
 
+@pytest.mark.slow
 def test_concurrent_starts_leave_one_engine(local: Cli, engine_name: str, all_gone: Gone) -> None:
     words = ("local", "start", "--engine", engine_name, "--output", "json")
     together = [local.start(*words) for _ in range(5)]
@@ -207,6 +208,7 @@ def test_a_stop_during_a_start_ends_what_was_started(
     assert local.run("local", "status").returncode == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing(
     local: Cli, engine_name: str, number: signal.Signals, all_gone: Gone, wait_until: Wait
@@ -235,6 +237,7 @@ def test_status_and_stop_without_an_engine_say_so(local: Cli) -> None:
     assert not state_dir(local).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_registers_itself_and_stops_cleanly(
     local: Cli, engine_name: str, number: signal.Signals
@@ -392,6 +395,7 @@ def test_a_state_directory_that_cannot_be_used_is_named(local: Cli, word: str) -
     assert "DDBRELAY_STATE_DIR" in hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"pid": 1, "log": null}'])
 def test_a_damaged_registration_counts_for_nothing(local: Cli, text: str) -> None:
     folder = state_dir(local) / "local"

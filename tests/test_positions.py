@@ -140,6 +140,7 @@ def test_a_bookmark_is_saved_shown_replaced_and_deleted(bare_cli: Cli) -> None:
         clear_error(done, 2, 'there is no bookmark "before-deploy"', "positions list")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", " ", "-x", "a b", "../x", "ä", "x" * 101, "checkpoint"])
 def test_a_name_that_is_none_is_refused(bare_cli: Cli, name: str) -> None:
     stand(bare_cli)
@@ -215,6 +216,7 @@ def _changed(**fields: Any) -> str:
     return json.dumps({k: v for k, v in (good | fields).items() if v is not ...})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

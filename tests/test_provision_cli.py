@@ -229,6 +229,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Cli, aws: Aws, name: s
     assert (summary["dryRun"], summary["streamArn"], summary["queueUrl"]) == (True, None, None)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_both_end_well(cli: Cli, aws: Aws, name: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         runs = [*pool.map(lambda _: cli.json("provision"), range(2))]
@@ -237,6 +238,7 @@ def test_two_runs_at_once_both_end_well(cli: Cli, aws: Aws, name: str) -> None:
     assert {r["state"] for r in cli.json("provision")[:-1]} == {"exists"}
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize(
     ("operation", "action"),

@@ -265,6 +265,7 @@ def test_every_local_link_leads_somewhere(document: Path) -> None:
     assert broken_links(document) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", sessions(README.read_text()))
 def test_the_commands_of_a_section_run(section: str, tmp_path: Path) -> None:
     run_session(sessions(README.read_text())[section], tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scenes import mostly_slow
 
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Position, Record
@@ -611,7 +612,7 @@ def assert_no_older_one_last(world: World) -> None:
         assert numbers[-1] == world.written_by_key()[key][-1], key
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", mostly_slow(range(6)))
 def test_relays_and_redrives_that_are_killed_again_and_again_lose_and_swap_nothing(
     seed: int,
 ) -> None:

@@ -207,6 +207,7 @@ def test_what_can_no_longer_be_read_is_a_clear_error(
     assert live(cli) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [

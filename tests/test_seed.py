@@ -402,6 +402,7 @@ def test_a_missing_table_is_named(aws: Aws, name: str) -> None:
     assert str(caught.value.hint).startswith(f"ddbrelay --local provision --table {name} makes it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -458,6 +459,7 @@ def test_a_missing_table_is_one_line_and_a_hint(cli: Cli, name: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_130_and_tells_what_was_written(
@@ -508,6 +510,7 @@ def terminal() -> Callable[..., str]:
     return run
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_progress_is_shown_in_a_terminal_only(
     cli: Cli, table: str, terminal: Callable[..., str]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
+from scenes import mostly_slow
 from simulation import __main__ as command
 from simulation.day import Day, Result
 from simulation.losses import Losses
@@ -55,7 +56,7 @@ def clean(seeds: Iterable[int], records: int) -> Total:
     return total
 
 
-@pytest.mark.parametrize("first", range(0, 30, 5))
+@pytest.mark.parametrize("first", mostly_slow(range(0, 30, 5)))
 def test_whatever_happens_on_a_day_every_record_is_accounted_for(first: int) -> None:
     assert clean(range(first, first + 5), RECORDS).counts["published"]
 
@@ -86,6 +87,7 @@ def test_the_days_have_everything_that_a_reader_must_get_over() -> None:
 # The same seed, the same day
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_day_whatever_the_order_of_hashes() -> None:
     seeds = range(2)
     script = (
@@ -461,6 +463,7 @@ def test_a_gap_covers_nothing_that_can_be_read() -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_plays_days_on_several_processes_and_sums_them_up() -> None:
     total = run(0, 2, RECORDS, jobs=2)
     assert total.seeds == 2

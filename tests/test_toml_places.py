@@ -339,6 +339,7 @@ def test_every_key_and_value_of_any_text_is_where_it_was_written(out: Writer) ->
         assert places.key(*path) is not None or path == ()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(written())
 def test_the_text_at_a_value_is_what_the_parser_gives(out: Writer) -> None:
@@ -350,6 +351,7 @@ def test_the_text_at_a_value_is_what_the_parser_gives(out: Writer) -> None:
             assert same(tomllib.loads(f"x = {out.text[begin:end]}")["x"], value)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(written())
 def test_every_character_of_a_text_is_where_it_was_written(out: Writer) -> None:

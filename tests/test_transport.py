@@ -107,6 +107,7 @@ def test_the_judge_of_signatures_agrees_with_boto3(server: Server, account: None
     )
 
 
+@pytest.mark.slow
 @WITHOUT_FIXTURE_CHECK
 @given(
     operation=st.sampled_from(sorted(OPERATIONS)),
@@ -363,6 +364,7 @@ class Judge:
         return http(200 if right else 400, json.dumps(body).encode(), *dates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [-7200.0, -301.0, 301.0, 86400.0])
 @pytest.mark.parametrize("code", sorted(SKEWED))
 def test_a_wrong_clock_is_corrected_by_the_first_answer(
