@@ -182,7 +182,7 @@ def test_the_age_of_a_row_with_a_reason_stands_where_the_others_have_theirs() ->
     published, skipped = usual()[0], usual()[3]
     ages = [row(one, 120, 737.0).plain for one in (published, skipped)]
     assert {one.index("12 m 17 s") for one in ages} == {ages[0].index("12 m 17 s")}
-    assert "12 m" not in row(skipped, 80, 737.0).plain, "the reason has taken its room"
+    assert "12 m" not in row(skipped, 70, 737.0).plain, "the reason has taken its room"
 
 
 def test_of_long_values_that_begin_alike_the_difference_is_shown() -> None:

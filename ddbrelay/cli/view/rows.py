@@ -109,8 +109,7 @@ def _row(shown: Shown, width: int, age: float | None) -> Text:
     if shown.reason is not None and fate is not None:
         text.append(f"{_MARKS[fate]} {fate.value}: {shown.reason}", style=_STYLES[fate])
         return _append_age(text, width, age)
-    words = max(0, min(width - text.cell_len - 3 - _AGE, _WORDS))
-    text.append(f"{fit(shown.telling, words)}  ", style="dim")
+    text.append(f"{fit(shown.telling, _words(width))}  ", style="dim")
     text.append(_MARKS[fate], style=_STYLES[fate])
     aged = age is not None and (width >= _ALL_COLUMNS or age >= OLD)
     if shown.event_id and (width >= _ALL_COLUMNS or (width >= 90 and not aged)):
@@ -129,10 +128,17 @@ def _append_age(text: Text, width: int, age: float | None) -> Text:
 
 
 def _cells_before_age(width: int) -> int:
-    key, kind = _key_and_type(width)
-    cells = 18 + key + 2 + kind + 2
-    words = max(0, min(width - cells - 3 - _AGE, _WORDS))
-    return cells + words + 3 + (_ID if width >= _ALL_COLUMNS else 0)
+    return _cells_before_words(width) + _words(width) + 3 + (_ID if width >= _ALL_COLUMNS else 0)
+
+
+def _words(width: int) -> int:
+    """Cells for what tells most of a change."""
+    behind = 3 + (_ID if width >= _ALL_COLUMNS else 0) + _AGE
+    return max(0, min(width - _cells_before_words(width) - behind, _WORDS))
+
+
+def _cells_before_words(width: int) -> int:
+    return 18 + sum(_key_and_type(width)) + 4
 
 
 def _diff(change: Change) -> dict[str, dict[str, Any]] | None:

@@ -61,7 +61,10 @@ class Status:
             self._little = bool(known) and (known[0].age(self._clock.now()) or 0.0) < BEHIND
         elif not last and self._little and now - self._unread_at < _ALL_READ_AFTER:
             return
-        if relay.shards or (last and self._words):
+        if last and backlog.unread and self._little:
+            # What was read last is only not known to be the last.
+            self._words = []
+        elif relay.shards or (last and self._words):
             self._words = unread_words(backlog, self._clock.now())
 
     def lines(
