@@ -17,6 +17,7 @@ import jmespath.functions
 import jmespath.visitor
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
+from ddbrelay.flow.mapping.expression_paths import picking
 from ddbrelay.flow.mapping.nearest import nearest
 
 _PRECISE = Context(prec=100)
@@ -86,7 +87,7 @@ _interpreter = jmespath.visitor.TreeInterpreter(jmespath.Options(custom_function
 class Expression:
     """One compiled expression; `fields` are what it reads of the document."""
 
-    __slots__ = ("_simple", "_tree", "fields", "text")
+    __slots__ = ("_pick", "_simple", "_tree", "fields", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -98,6 +99,7 @@ class Expression:
                 raise _unknown_field(text, name)
         self.fields = FIELDS if "*" in found else frozenset(found)
         self._simple = _path_of(self._tree)
+        self._pick = picking(self._tree)
 
     @property
     def path(self) -> tuple[str, ...] | None:
@@ -125,6 +127,8 @@ class Expression:
             for name in rest:
                 value = value.get(name) if type(value) is dict else None
             return value
+        if self._pick is not None:
+            return self._pick(document.part(self.fields, event_id))
         try:
             with localcontext(_PRECISE):
                 return _interpreter.visit(self._tree, document.part(self.fields, event_id))
