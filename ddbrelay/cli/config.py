@@ -52,9 +52,12 @@ def show(run: Run) -> None:
         (toml_key(name), _shown(name, value), config.origins[name])
         for name, value in values.items()
     ]
-    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    keys, widest, origins = (max(len(row[column]) for row in rows) for column in range(3))
     for key, value, origin in rows:
-        line = f"{key:<{first}}  {value:<{second}}  {origin}"
+        # A path may be longer than a terminal is wide: there it stands last.
+        middle = f"{origin:<{origins}}  {value}"
+        rest = middle if console.output == "rich" else f"{value:<{widest}}  {origin}"
+        line = f"{key:<{keys}}  {rest}"
         dim = console.colour and origin == "default"
         console.data(click.style(line, dim=True) if dim else line)
     if config.file is None:
