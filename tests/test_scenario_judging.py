@@ -150,6 +150,37 @@ def test_the_item_is_one_that_was_written_or_what_the_detail_says() -> None:
     assert key_of({"detail": {"id": "u1"}}, (), []) is None
 
 
+def test_the_key_in_the_detail_itself_wins_over_one_that_only_stands_in_it() -> None:
+    parent, child = (("id", "a"),), (("id", "b"),)
+
+    def found(detail: Any) -> Key | None:
+        return key_of({"detail": detail}, ("id",), [parent, child])
+
+    assert found({"id": "b", "parent": {"id": "a"}}) == child
+    assert found({"id": "x", "parent": {"id": "a"}}) == (("id", "x"),)
+    assert found({"data": {"id": "b", "parent": {"id": "a"}}}) == child
+    assert found({"keys": {"id": "b"}, "old": {"id": "a"}}) == child
+    assert found({"specversion": "1.0", "id": "e9", "data": {"id": "b"}}) == child
+    assert found({"specversion": "1.0", "id": "a", "data": {"user": {"id": "b"}}}) is None
+
+
+def test_two_written_keys_in_one_detail_leave_it_open_which_item_it_is_about() -> None:
+    parent, child = (("id", "a"),), (("id", "b"),)
+
+    def found(detail: Any) -> Key | None:
+        return key_of({"detail": detail}, ("id",), [parent, child])
+
+    assert found({"child": {"id": "b"}, "parent": {"id": "a"}}) is None
+    assert found({"child": "b", "parent": {"id": "a"}}) is None
+    assert found({"children": ["b"], "parent": {"id": "a"}}) is None
+    assert found({"name": "c", "parent": {"id": "a"}, "flag": True}) == parent
+
+
+def test_a_child_that_names_its_parent_is_in_no_order_with_it() -> None:
+    came = [event("A", id="u1"), event("B", second=1, id="u2", parent={"id": "u1"})]
+    assert not judged([expect("B"), expect("A")], came, Comparison("arrival")).disorder()
+
+
 def test_a_sequence_number_is_found_in_the_envelopes() -> None:
     long = "1" * 21
     details = [

@@ -70,11 +70,11 @@ def command(
     again, counts once.
 
     The events of one item must be in the order of the file. The item is known by the table's key
-    attributes: a key that a step wrote, found anywhere in the detail, or else those in the detail,
-    its keys or its data. The order is that of the sequence numbers, where this relay or the detail
-    has them, else of the times, and within one second of arrival, but that only in the embedded
-    AWS: EventBridge and SQS promise no order. order = "arrival" takes arrival everywhere, "any"
-    asks for no order.
+    attributes in the detail, its keys or its data, or else by the one key that a step wrote which
+    is found anywhere in the detail; where that is not sure, no order is asked for. The order is
+    that of the sequence numbers, where this relay or the detail has them, else of the times, and
+    within one second of arrival, but that only in the embedded AWS: EventBridge and SQS promise no
+    order. order = "arrival" takes arrival everywhere, "any" asks for no order.
 
     In GitHub Actions what is unmet is annotated at its line, and the job gets a summary.
 

@@ -31,6 +31,7 @@ Key = tuple[tuple[str, Any], ...]
 _SEQUENCE = re.compile(r"[0-9]{1,40}")
 _BARE_SEQUENCE = re.compile(r"[0-9]{21,40}")
 """What stands somewhere under the name may be anybody's; stream records have 21 digits or more."""
+_SPEC_VERSION = "specversion"
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("keys",), ("data",), ("data", "keys"))
 
 
@@ -96,7 +97,7 @@ def sequence_of(event: Mapping[str, Any]) -> int | None:
     if isinstance(metadata, dict):
         found.append((metadata.get("sequence"), _SEQUENCE))
         found.append((metadata.get("sequenceNumber"), _BARE_SEQUENCE))
-    if "specversion" in detail:
+    if _SPEC_VERSION in detail:
         found.append((detail.get("sequence"), _SEQUENCE))
     found.append((detail.get("sequenceNumber"), _BARE_SEQUENCE))
     for value, form in found:
@@ -106,26 +107,35 @@ def sequence_of(event: Mapping[str, Any]) -> int | None:
 
 
 def key_of(event: Mapping[str, Any], names: Sequence[str], written: Sequence[Key]) -> Key | None:
-    """The key of the item that an event is about, as far as its detail shows it.
+    """The key of the item that an event is about, as far as its detail shows it; None where unsure.
 
-    That is the key of the first of the items `written` all of whose key attributes, by name and
-    value, stand together anywhere in the detail; else whatever values the key attributes `names`
-    have in the detail itself, or in its `keys`, its `data` or the `keys` of that.
+    That is whatever values the key attributes `names` have in the detail itself, or in its `keys`,
+    its `data` or the `keys` of that. Where they have none there, it is the one of the items
+    `written` all of whose key attributes, by name and value, stand together anywhere in the detail,
+    but only if nothing in the detail is the key of another one.
     """
     detail = event.get("detail")
     if not names or not isinstance(detail, dict):
         return None
-    shown = {key for one in _objects(detail) if (key := _key_in(one, names)) is not None}
-    for key in written:
-        if key in shown:
-            return key
     for place in _PLACES:
+        if not place and _SPEC_VERSION in detail:
+            # The `id` and the `source` of a cloud event are its own.
+            continue
         inner: Any = detail
         for name in place:
             inner = inner.get(name) if isinstance(inner, dict) else None
         if isinstance(inner, dict) and (found := _key_in(inner, names)) is not None:
             return found
-    return None
+    objects = list(_objects(detail))
+    shown = {key for one in objects if (key := _key_in(one, names)) is not None}
+    nested = shown.intersection(written)
+    if len(nested) != 1:
+        return None
+    (key,) = nested
+    # An item may be shown under other names than those of its table, inside what it belongs to.
+    values = {one for each in objects for one in _scalars(each)}
+    others = [one for one in written if one != key and {value for _, value in one} <= values]
+    return None if others else key
 
 
 def _key_in(table: Mapping[str, Any], names: Sequence[str]) -> Key | None:
@@ -143,3 +153,14 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for one in value:
             yield from _objects(one)
+
+
+def _scalars(table: Mapping[str, Any]) -> Iterator[Any]:
+    """Every text and number of an object, those in its arrays too, but of no object within."""
+    waiting = list(table.values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str | int | Decimal) and not isinstance(value, bool):
+            yield value
