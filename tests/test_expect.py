@@ -141,6 +141,7 @@ def test_mistakes_and_refusals_end_before_anything_is_written(
     clear_error(cli.run("expect", good, wrong), 2, "wrong.toml:4:1", 'did you mean "put"?')
     other = scenario(cli, "other.toml", UNMET.replace('put = { id = "u-{run}",', "put = {"))
     clear_error(cli.run("expect", good, other), 2, "other.toml:4:1", 'attribute "id" is missing')
+    clear_error(cli.run("expect", good, "--timeout", "0"), 2, "--timeout: nothing can come")
     clear_error(cli.run("expect", good, "--junit", "no/folder.xml"), 2, "there is no folder no")
     done = cli.run("expect", good, "--bus", "none", "--junit", "report.xml")
     clear_error(done, 5, 'bus "none" does not exist')

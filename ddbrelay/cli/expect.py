@@ -87,9 +87,12 @@ def command(
     from dataclasses import replace
     from uuid import uuid4
 
-    from ddbrelay.scenario.loading import load
+    from ddbrelay.errors import ConfigError
+    from ddbrelay.scenario.loading import NO_TIME, load
     from ddbrelay.scenario.results import Outcome
 
+    if timeout == 0:
+        raise ConfigError(f"--timeout: {NO_TIME}", "--timeout 30s")
     scenarios = [load(file, uuid4().hex[:8]) for file in files]
     scenarios = [
         replace(one, relay=one.relay or relay, timeout=timeout or one.timeout) for one in scenarios

@@ -46,12 +46,16 @@ class Judge:
         self._matches: dict[int, list[int]] = {}
         self._seen: set[str] = set()
         self._others: deque[Arrival] = deque(maxlen=_KEPT)
+        self._late: list[tuple[Arrival, list[int]]] = []
         self.distinct = 0
         self.repeats = 0
         self.forbidden: list[tuple[Never, Arrival]] = []
 
-    def add(self, arrival: Arrival) -> tuple[list[Expect], list[Never]]:
-        """What is met now and was not before, and what this event is forbidden by."""
+    def add(self, arrival: Arrival, *, late: bool = False) -> tuple[list[Expect], list[Never]]:
+        """What is met now and was not before, and what this event is forbidden by.
+
+        One that is `late` meets nothing any more.
+        """
         identities = _identities(arrival.event)
         repeated = not self._seen.isdisjoint(identities)
         self._seen.update(identities)
@@ -66,6 +70,9 @@ class Judge:
         if not matches:
             if not forbidden:
                 self._others.append(arrival)
+            return [], forbidden
+        if late:
+            self._late.append((arrival, matches))
             return [], forbidden
         before = [self._is_met(at) for at in range(len(self._expects))]
         self._matches[arrival.place] = matches
@@ -107,11 +114,26 @@ class Judge:
         """The last 1000 events that nothing asked for."""
         return list(self._others)
 
+    def late(self, expect: Expect) -> list[Arrival]:
+        """Events that match, but came too late."""
+        return [one for one, matches in self._late if self._expects.index(expect) in matches]
+
+    def elsewhere(self, expect: Expect) -> list[tuple[Expect, list[Arrival]]]:
+        """Events that match, but meet other expectations, by these."""
+        wanted = self._expects.index(expect)
+        found = (
+            (one, [each for each in given if wanted in self._matches[each.place]])
+            for at, (one, given) in enumerate(zip(self._expects, self._given, strict=True))
+            if at != wanted
+        )
+        return [(one, arrivals) for one, arrivals in found if arrivals]
+
     @property
     def arrivals(self) -> list[Arrival]:
         """The distinct events in the order of arrival, without the oldest unasked ones."""
         several = [
             *(arrival for arrival, _ in self._wanted),
+            *(arrival for arrival, _ in self._late),
             *self._others,
             *(arrival for _, arrival in self.forbidden),
         ]

@@ -36,6 +36,7 @@ T = TypeVar("T")
 Where = tuple[str | int, ...]
 
 RUN = "{run}"
+NO_TIME = "nothing can come within no time at all"
 _TIMEOUT, _WATCH, _WATCH_TIMES = 30.0, 2.0, 1.0
 _TOP = ("name", "timeout", "relay", "order", "step", "expect", "never")
 _ACTIONS = ("put", "update", "delete", "run")
@@ -334,5 +335,5 @@ def _duration(value: Any) -> float:
 
 def _positive(value: Any) -> float:
     if (seconds := _duration(value)) <= 0:
-        raise ValueError("nothing can come within no time at all")
+        raise ValueError(NO_TIME)
     return seconds

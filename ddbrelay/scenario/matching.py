@@ -16,25 +16,31 @@ _ONE_OBJECT = "each field matches, but not all in the same object of an array"
 
 
 def mismatch(
-    pattern: Mapping[str, Any], events: Sequence[Mapping[str, Any]], *, width: int = 100
+    pattern: Mapping[str, Any],
+    events: Sequence[Mapping[str, Any]],
+    *,
+    width: int = 100,
+    more: bool = False,
 ) -> list[str]:
     """How many events came, the nearest one, and what of the pattern it does not fulfil.
 
     `events` are EventBridge's envelopes in the order of their arrival; none of them should match.
-    Of two that are equally near the later one is shown. The lines have no line break or control
+    Of two that are equally near the later one is shown. With `more`, some that match came too, and
+    the lines say that these are others. The lines have no line break or control
     character in them, and are at most `width` columns long where every character takes one.
     PatternError for a pattern that EventBridge refuses.
     """
     compiled = compile_pattern(pattern)
     if not events:
-        return ["no event came"]
+        return ["no other event came" if more else "no event came"]
     looked_at = events[-_EXPLAINED:]
     explained = [(event, compiled.explain(event)) for event in looked_at]
     nearest, findings = min(reversed(explained), key=lambda pair: _distance(pair[1]))
-    how_many = "1 event came, and it does not match:"
+    other = "other " if more else ""
+    how_many = f"1 {other}event came, and it does not match:"
     if len(events) > 1:
         of = f" of the last {_EXPLAINED}" if len(events) > _EXPLAINED else ""
-        how_many = f"{len(events):,} events came, none matches; the nearest{of}:"
+        how_many = f"{len(events):,} {other}events came, none matches; the nearest{of}:"
     rows = [(one.path, one.wanted, one.found) for one in unmet(findings)]
     lines = [how_many, f"  {summary(nearest, width - 2)}", *_table(rows, width)]
     if not rows:

@@ -15,6 +15,12 @@ Order = Literal["carried", "arrival", "any"]
 ORDERS: tuple[Order, ...] = ("carried", "arrival", "any")
 
 
+def in_seconds(seconds: float) -> str:
+    """A length of time as a message has it, without its unit: `30`, `0.25`, `2.9`."""
+    text = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.3f}"
+    return text.rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """A place in a scenario file; line and column count from 1."""

@@ -12,9 +12,9 @@ from decimal import Decimal
 from json import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddbrelay.scenario.judging import Disorder, Judge
-from ddbrelay.scenario.matching import mismatch, summary
-from ddbrelay.scenario.model import Command, Expect, Never, Scenario, Step
+from ddbrelay.scenario import verdicts
+from ddbrelay.scenario.judging import Judge
+from ddbrelay.scenario.model import Command, Expect, Never, Scenario, Step, in_seconds
 from ddbrelay.scenario.ordering import Arrival, Comparison, Key, key_of, sequence_of
 from ddbrelay.scenario.results import Done, Outcome, Teller, Verdict
 from ddbrelay.scenario.writing import StepFailed, Writer, run_command
@@ -30,8 +30,6 @@ _POLL = 1.0
 _PAUSE = 0.1
 _DRAINED = 100
 """Polls after which a queue that never gets empty is taken as it is."""
-_SHOWN = 5
-"""Events that nothing asked for, of which so many are shown."""
 
 
 class Stopper(Protocol):
@@ -138,6 +136,7 @@ class _Run:
         self._written: list[Key] = []
         self._came = 0
         self._said: set[str] = set()
+        self._time_over = self._late = False
         self._began = time.monotonic()
 
     @property
@@ -148,9 +147,9 @@ class _Run:
         scenario, judge, outcome = self._scenario, self._judge, self._outcome
         try:
             if self._do_steps():
-                self._receive_until(lambda: judge.complete, scenario.timeout - self._elapsed)
+                left = scenario.timeout - self._elapsed
+                self._receive_until(lambda: judge.complete or self._time_over, left)
                 if not judge.complete:
-                    # What came while the last step took all the time came in time.
                     self._take(0.0)
                 if judge.complete and not judge.forbidden:
                     self._receive_until(lambda: bool(judge.forbidden), scenario.watch)
@@ -165,10 +164,12 @@ class _Run:
     # Steps
 
     def _do_steps(self) -> bool:
-        """Whether all were done."""
+        """Whether what comes of them can be waited for: none failed, and nobody stopped them."""
         for step in self._scenario.steps:
             if self._stop.is_set():
                 return False
+            if self._is_too_late():
+                break
             key = None if self._runner._writer is None else self._runner._writer.key_of(step)
             if key is not None:
                 self._written.append(key)
@@ -192,11 +193,14 @@ class _Run:
             assert self._runner._writer is not None
             self._runner._writer.write(step)
             return
+        timeout = self._scenario.timeout
+        if (left := timeout - self._elapsed) <= 0:
+            raise StepFailed(f"was not begun: its {in_seconds(timeout)} s are over", ())
         run_command(
             step.action,
             self._scenario.file.resolve().parent,
             self._runner._environ(self._scenario.run),
-            timeout=max(self._scenario.timeout - self._elapsed, 0.0),
+            timeout=left,
             pause=self._pause,
         )
 
@@ -217,12 +221,32 @@ class _Run:
             if not self._take(min(_POLL, left)):
                 self._stop.wait(min(_PAUSE, left))
 
+    def _is_too_late(self) -> bool:
+        """Whether the time is over, and not everything expected came in it."""
+        if self._elapsed >= self._scenario.timeout and not self._time_over:
+            self._take(0.0)
+        return self._late
+
     def _take(self, wait: float) -> int:
-        """How many events came."""
+        """How many events came, after at most `wait` seconds; no wait spans the timeout."""
+        left = self._scenario.timeout - self._elapsed
+        if self._time_over or left > 0:
+            return self._look(wait if self._time_over else min(wait, left))
+        came = 0
+        for _ in range(_DRAINED):
+            # What came while nobody looked, as during a step, came in time.
+            found = self._look(0.0)
+            came += found
+            if not found:
+                break
+        self._time_over, self._late = True, not self._judge.complete
+        return came
+
+    def _look(self, wait: float) -> int:
         before = self._came
         for event in self._behind.receive(wait):
             arrival = self._arrival(event)
-            met, forbidden = self._judge.add(arrival)
+            met, forbidden = self._judge.add(arrival, late=self._late)
             for expect in met:
                 self._say_met(expect, arrival)
             for never in forbidden:
@@ -240,17 +264,7 @@ class _Run:
     def _say_forbidden(self, never: Never, arrival: Arrival) -> None:
         if never.title in self._said:
             return
-        self._say(
-            Verdict(
-                never,
-                arrival.at,
-                1,
-                "forbidden",
-                f"came after {arrival.at:.1f} s",
-                [summary(arrival.event, self._runner._width)],
-                (arrival.event,),
-            )
-        )
+        self._say(verdicts.forbidden(never, arrival, width=self._runner._width))
 
     def _say(self, verdict: Verdict) -> None:
         self._said.add(verdict.about.title)
@@ -260,72 +274,25 @@ class _Run:
     # The end
 
     def _conclude(self) -> None:
-        judge = self._judge
+        judge, width, timeout = self._judge, self._runner._width, self._scenario.timeout
+        at = self._elapsed
         for expect, came in judge.missing:
-            self._say(self._missing(expect, came))
+            self._say(verdicts.missing(judge, expect, came, at=at, timeout=timeout, width=width))
         for expect, several in judge.surplus:
-            self._replace(self._too_many(expect, several))
+            self._replace(verdicts.too_many(expect, several, at=at, width=width))
         if judge.complete:
             known = {} if self._relay is None else self._relay.known
             for arrival in judge.arrivals:
                 if arrival.id in known:
                     arrival.key, arrival.sequence = known[arrival.id]
             for disorder in judge.disorder():
-                self._replace(self._wrong_order(disorder))
+                self._replace(verdicts.wrong_order(disorder, at=at, width=width))
         for never in self._scenario.nevers:
             if never.title not in self._said:
                 self._say(Verdict(never, self._elapsed))
 
     def _replace(self, verdict: Verdict) -> None:
         """What was met as far as it was known is not, now that everything has come."""
-        verdicts = self._outcome.verdicts
-        verdicts[:] = [one for one in verdicts if one.about is not verdict.about]
+        known = self._outcome.verdicts
+        known[:] = [one for one in known if one.about is not verdict.about]
         self._say(verdict)
-
-    def _missing(self, expect: Expect, came: int) -> Verdict:
-        width = self._runner._width
-        unasked = [one.event for one in self._judge.unasked]
-        what = f"did not come within {self._scenario.timeout:g} s"
-        if expect.needed > 1:
-            what = f"came {came} of {expect.needed} times within {self._scenario.timeout:g} s"
-        # With a part of them there, only what nothing asked for is news.
-        others = unasked if came else [one.event for one in self._judge.arrivals]
-        lines = mismatch(expect.pattern.source, others, width=width)
-        rest = [f"  {summary(one, width - 2)}" for one in unasked[-_SHOWN:]]
-        if not set(rest) <= set(lines):
-            last = ", the last" if len(unasked) > _SHOWN else ""
-            lines += [f"nothing asked for {len(unasked):,} of them{last}:", *rest]
-        return Verdict(expect, self._elapsed, came, "missing", what, lines, unasked[-_SHOWN:])
-
-    def _too_many(self, expect: Expect, several: Sequence[Arrival]) -> Verdict:
-        came = expect.needed + len(several)
-        events = [one.event for one in several[:_SHOWN]]
-        return Verdict(
-            expect,
-            self._elapsed,
-            came,
-            "times",
-            f"came {came} times, expected {expect.needed}",
-            [summary(one, self._runner._width) for one in events],
-            events,
-        )
-
-    def _wrong_order(self, disorder: Disorder) -> Verdict:
-        width = self._runner._width - 8
-        key = " ".join(f"{name}={value}" for name, value in disorder.first.key or ())
-        pair = (disorder.first, disorder.then)
-        return Verdict(
-            disorder.wanted_first,
-            self._elapsed,
-            1,
-            "order",
-            f'must come before "{disorder.wanted_then.name}", but came after it',
-            [
-                f"both are of {key}; the order is that of their {disorder.evidence}:",
-                *(
-                    f"{word:<6}  {summary(one.event, width)}"
-                    for word, one in zip(("first", "then"), pair, strict=True)
-                ),
-            ],
-            [one.event for one in pair],
-        )
