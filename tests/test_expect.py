@@ -152,6 +152,29 @@ def test_mistakes_and_refusals_end_before_anything_is_written(
 
 
 @pytest.mark.slow
+def test_a_write_that_is_refused_is_told_with_its_place_and_the_next_file_is_run(
+    cli: Cli, aws: Aws, name: str
+) -> None:
+    pipeline = Pipeline(aws, name)
+    cli.environment["GITHUB_ACTIONS"] = "true"
+    large = scenario(cli, "large.toml", UNMET.replace('"a"', f'"{"x" * 500_000}"'))
+    met = scenario(cli, "met.toml", MET)
+    done = cli.run("expect", large, met, "--keep-going", "--junit", "r.xml", "--output", "json")
+    clear_error(done, 5, "large.toml:3:1: put (step 1): cannot put an item", "hint: ")
+    first, *others = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (first["type"], first["ok"], first["line"]) == ("step", False, 3)
+    assert (others[-1]["met"], others[-1]["unmet"]) == (1, 1)
+    root = checked((cli.directory / "r.xml").read_text())
+    assert [suite.attrib["errors"] for suite in root] == ["1", "0"]
+    assert f"::error file={cli.directory}/large.toml,line=3," in done.stderr
+    done = cli.run("expect", large, met)
+    clear_error(done, 5, "large.toml:3:1: put (step 1): cannot put an item", "1 scenario not run")
+    assert "✖ put id=u-" in done.stdout
+    assert "      at large.toml:3:1" in done.stdout
+    assert nothing_is_left(aws, pipeline.bus)
+
+
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_rule_and_no_queue(
     cli: Cli, aws: Aws, name: str, wait_until: Waiter
 ) -> None:

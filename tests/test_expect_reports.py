@@ -262,7 +262,8 @@ def test_a_command_is_ended_when_its_time_is_over_and_when_it_is_time_to_stop(
     with pytest.raises(StepFailed, match="cannot be started: No such file"):
         command(("./not-there",), wait)
     began = time.monotonic()
-    command(("sleep", "60"), lambda _: True)
+    with pytest.raises(StepFailed, match="interrupted"):
+        command(("sleep", "60"), lambda _: True)
     assert time.monotonic() - began < 30
 
 

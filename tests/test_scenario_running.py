@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_expect_reports import TABLE, Quiet, Stop, event
+from botocore.exceptions import ClientError
+from test_expect_reports import TABLE, Quiet, Stop, checked, event
 
+from ddbrelay.scenario import github
+from ddbrelay.scenario.junit import report
 from ddbrelay.scenario.loading import load
 from ddbrelay.scenario.results import Outcome
 from ddbrelay.scenario.running import Runner
@@ -45,7 +48,7 @@ class Later:
 
 
 class Client:
-    """DynamoDB, which takes everything."""
+    """DynamoDB, which takes everything but an item with a mark."""
 
     def __init__(self) -> None:
         self.meta = self
@@ -53,7 +56,10 @@ class Client:
         self.service_model = self
         self.endpoint_prefix = "dynamodb"
 
-    def put_item(self, **_: Any) -> dict[str, Any]:
+    def put_item(self, *, TableName: str, Item: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
+        if "refuse" in Item:
+            answer = {"Error": {"Code": "ValidationException", "Message": "too large"}}
+            raise ClientError(answer, "PutItem")  # type: ignore[arg-type]
         return {}
 
 
@@ -143,3 +149,36 @@ def test_an_event_that_another_expectation_has_is_said_to_match(run: Run) -> Non
     ]
     (verdict,) = run(text, (0.0, event("UserCreated")), (0.0, event("X"))).failures
     assert list(verdict.lines[2:]) == ["nothing asked for 1 event:", "  X  s  {}"]
+
+
+def test_an_item_that_dynamodb_refuses_is_a_step_that_failed_with_its_place(
+    run: Run, tmp_path: Path
+) -> None:
+    outcome = run(f'[[step]]\nput = {{ id = "a", refuse = true }}\n[[step]]\nrun = "x"\n{CREATED}')
+    failed = outcome.failed_step
+    assert failed is not None
+    assert failed.fault == "refused"
+    assert "dynamodb:PutItem): ValidationException: too large" in str(failed.error)
+    assert not outcome.met
+    (suite,) = checked(report([outcome], "2026-11-23T10:31:07.000"))
+    assert [suite.attrib[name] for name in ("failures", "errors", "skipped")] == ["0", "1", "2"]
+    assert f"{tmp_path}/signup.toml:1:1: cannot put" in str(suite.findtext("testcase/error"))
+    (line,) = github.annotate(outcome, {})
+    assert f"file={tmp_path}/signup.toml,line=1,col=1," in line
+    assert f"{tmp_path}/signup.toml:1:1: put (step 1) cannot put" in github.markdown([outcome])
+
+
+def test_a_command_that_is_interrupted_is_not_done(run: Run) -> None:
+    class Soon(Stop):
+        def wait(self, seconds: float | None = None) -> bool:
+            self.stopped = True
+            return True
+
+    outcome = run(f'[[step]]\nrun = "sleep 60"\n{CREATED}', stop=Soon())
+    (done,) = outcome.steps
+    assert (done.error, done.fault, outcome.error) == ("interrupted",) * 3
+    (suite,) = checked(report([outcome], "2026-11-23T10:31:07.000"))
+    assert [case.attrib["name"] for case in suite if case.find("error") is not None] == [
+        "run sleep 60"
+    ]
+    assert len(list(github.annotate(outcome, {}))) == 1

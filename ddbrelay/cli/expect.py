@@ -246,7 +246,7 @@ def _listening(run: Run, stack: ExitStack, stop: Stop, home: str | None) -> list
 
 
 def _sum_up(run: Run, outcomes: Sequence[Outcome], seconds: float) -> None:
-    from ddbrelay.errors import ExpectationNotMet
+    from ddbrelay.errors import AwsRefused, ExpectationNotMet
 
     unmet = [one for one in outcomes if one.begun and not one.met]
     skipped = [one for one in outcomes if not one.begun]
@@ -269,7 +269,11 @@ def _sum_up(run: Run, outcomes: Sequence[Outcome], seconds: float) -> None:
     if not unmet:
         return
     said = [f"{printable(one.scenario.name)}: {_first_failure(one)}" for one in unmet]
+    steps = [one.failed_step for one in unmet if one.failed_step is not None]
+    refused = [one for one in steps if one.fault == "refused"]
     also = f"; {counted(len(skipped), 'scenario')} not run (--keep-going)" if skipped else ""
+    if refused:
+        raise AwsRefused("; ".join(said) + also, refused[0].hint or "correct what the step writes")
     nothing = any(not (one.events or one.scenario.relay or one.failed_step) for one in unmet)
     raise ExpectationNotMet(
         "; ".join(said) + also,
@@ -279,7 +283,10 @@ def _sum_up(run: Run, outcomes: Sequence[Outcome], seconds: float) -> None:
 
 def _first_failure(outcome: Outcome) -> str:
     if (step := outcome.failed_step) is not None:
-        return f"{printable(step.step.title)} {step.error}"
+        what = f"{step.step.title} {step.error}"
+        if step.fault == "refused":
+            what = f"{step.step.spot}: {step.step.title}: {step.error}"
+        return printable(what)
     first, *others = outcome.failures
     more = f", and {len(others)} more" if others else ""
     return f"{printable(first.about.title)} {printable(first.what)}{more}"

@@ -11,7 +11,7 @@ from ddbrelay.cli.console import Console
 from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
-    from ddbrelay.scenario.model import Scenario
+    from ddbrelay.scenario.model import Scenario, Spot
     from ddbrelay.scenario.results import Done, Outcome, Verdict
 
 _WIDTH = 100
@@ -53,13 +53,13 @@ class Lines:
         if done.error is None:
             self._row("done", title, done.seconds)
         else:
-            self._wrong(title, done.error, done.lines)
+            self._wrong(title, done.error, done.step.spot, done.lines)
 
     def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
         if verdict.reason is None:
             self._row("met", verdict.about.title, verdict.seconds)
         else:
-            self._wrong(verdict.about.title, verdict.what, verdict.lines)
+            self._wrong(verdict.about.title, verdict.what, verdict.about.spot, verdict.lines)
 
     def relay_said(self, words: str) -> None:
         self._console.words(f"relay: {printable(words)}")
@@ -82,10 +82,10 @@ class Lines:
         mark = self._styled(state, _MARKS[state][0])
         self._console.data(f"  {mark} {title:<{room}}  {seconds:>7.1f} s")
 
-    def _wrong(self, title: str, what: str, lines: Sequence[str]) -> None:
+    def _wrong(self, title: str, what: str, spot: Spot, lines: Sequence[str]) -> None:
         mark = self._styled("failed", _MARKS["failed"][0])
         self._console.data(f"  {mark} {printable(title)}: {printable(what)}")
-        for line in lines:
+        for line in (f"at {spot}", *lines):
             self._console.data(f"{' ' * _INDENT}{printable(line)}")
 
     def _styled(self, state: str, text: str) -> str:
@@ -113,6 +113,7 @@ class Objects:
             number=done.step.number,
             title=done.step.title,
             action=done.step.action.word,
+            line=done.step.spot.line,
             key=None if done.key is None else _raw(dict(done.key)),
             ok=done.error is None,
             error=done.error,

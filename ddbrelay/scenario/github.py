@@ -24,7 +24,7 @@ def annotate(outcome: Outcome, environ: Mapping[str, str]) -> Iterator[str]:
     """A workflow command for each thing that is wrong; the runner reads them off either stream."""
     scenario = outcome.scenario
     root = environ.get("GITHUB_WORKSPACE")
-    if outcome.error is not None:
+    if outcome.error is not None and outcome.interrupted_step is None:
         yield _error(Spot(scenario.file, 1, 1), root, scenario.name, [outcome.error])
     failed = outcome.failed_step
     if failed is not None:
@@ -83,10 +83,6 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _row(sign: str, wrong: str | None, name: str, seconds: float) -> str:
-    return f"| {'❌' if wrong else sign} | {_inline(name)} | {seconds:.1f} |"
-
-
 def _state(outcome: Outcome) -> str:
     if not outcome.begun:
         return "not run"
@@ -97,7 +93,8 @@ def _wrong(outcome: Outcome) -> Iterator[str]:
     if outcome.error is not None:
         yield outcome.error
     if (failed := outcome.failed_step) is not None:
-        yield from (f"{failed.step.title}: {failed.error}", *(f"  {one}" for one in failed.lines))
+        yield f"{failed.step.spot}: {failed.step.title} {failed.error}"
+        yield from (f"  {one}" for one in failed.lines)
     for verdict in outcome.failures:
         yield f"{verdict.about.spot}: {verdict.about.title} {verdict.what}"
         yield from (f"  {line}" for line in verdict.lines)

@@ -21,8 +21,8 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def report(outcomes: Sequence[Outcome], started: str) -> str:
     """One `testsuite` for each scenario, with a `testcase` for each step and expectation.
 
-    What failed has a `failure`, what AWS or an interrupt ended an `error`, and what was not come to
-    is `skipped`. `started` is the time of the run, ISO 8601.
+    What failed has a `failure`, what AWS refused or an interrupt ended an `error`, and what was not
+    come to is `skipped`. `started` is the time of the run, ISO 8601.
     """
     root = Element("testsuites", name="ddbrelay expect")
     suites = [_suite(root, outcome, started) for outcome in outcomes]
@@ -53,7 +53,7 @@ def _suite(root: Element, outcome: Outcome, started: str) -> Element:
         _add_step(case(done.step.title, done.seconds), done)
     for verdict in outcome.verdicts:
         _add_verdict(case(verdict.about.title, verdict.seconds), verdict)
-    if outcome.error is not None:
+    if outcome.error is not None and outcome.interrupted_step is None:
         error = SubElement(case("run"), "error", message=_clean(outcome.error), type="error")
         error.text = _clean(outcome.error)
     for name in _not_reached(outcome):
@@ -69,8 +69,10 @@ def _suite(root: Element, outcome: Outcome, started: str) -> Element:
 
 def _add_step(case: Element, done: Done) -> None:
     if done.error is not None:
-        failure = SubElement(case, "failure", message=_clean(done.error), type="step")
-        failure.text = _clean("\n".join([done.error, *done.lines]))
+        tag = "failure" if done.fault == "failed" else "error"
+        wrong = SubElement(case, tag, message=_clean(done.error), type="step")
+        place = f"{done.step.spot}: {done.error}"
+        wrong.text = _clean("\n".join([place, *done.lines]))
 
 
 def _add_verdict(case: Element, verdict: Verdict) -> None:

@@ -10,13 +10,15 @@ from ddbrelay.scenario.model import Expect, Never, Scenario, Step
 from ddbrelay.scenario.ordering import Key
 
 Reason = Literal["missing", "order", "times", "forbidden"]
+Fault = Literal["failed", "refused", "interrupted"]
+"""Of a step: its command did, DynamoDB took no item, or somebody stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A step that was done, or failed with `error`; `seconds` is how long it took.
+    """A step that was done, or ended with `error` as `fault` says; `seconds` is how long it took.
 
-    `lines` are the last ones that a failed command printed.
+    `lines` are the last ones that a failed command printed, `hint` is what AWS's refusal asks for.
     """
 
     step: Step
@@ -24,6 +26,8 @@ class Done:
     seconds: float
     error: str | None = None
     lines: Sequence[str] = ()
+    fault: Fault = "failed"
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Outcome:
     def failed_step(self) -> Done | None:
         """The step that failed, after which none was done."""
         return next((one for one in self.steps if one.error is not None), None)
+
+    @property
+    def interrupted_step(self) -> Done | None:
+        """The step that was on its way when somebody stopped it."""
+        return next((one for one in self.steps if one.fault == "interrupted"), None)
 
     @property
     def met(self) -> bool:

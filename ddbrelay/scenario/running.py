@@ -12,6 +12,7 @@ from decimal import Decimal
 from json import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ddbrelay.errors import AwsRefused
 from ddbrelay.scenario import verdicts
 from ddbrelay.scenario.judging import Judge
 from ddbrelay.scenario.model import Command, Expect, Never, Scenario, Step, in_seconds
@@ -106,8 +107,8 @@ class Runner:
     def run(self, outcome: Outcome) -> None:
         """Run the scenario of `outcome`, which is filled as it goes, also when this raises.
 
-        AwsRefused where AWS refuses; a scenario that is not met raises nothing. Stopped early, it
-        has the error `interrupted`.
+        AwsRefused where AWS refuses anything but what a step writes; a scenario that is not met
+        raises nothing. Stopped early, it has the error `interrupted`.
         """
         scenario = outcome.scenario
         outcome.begun = True
@@ -173,20 +174,25 @@ class _Run:
             key = None if self._runner._writer is None else self._runner._writer.key_of(step)
             if key is not None:
                 self._written.append(key)
-            began = time.monotonic()
-            error: str | None = None
-            lines: Sequence[str] = ()
-            try:
-                self._do(step)
-            except StepFailed as failed:
-                error, lines = str(failed), failed.lines
-            done = Done(step, key, time.monotonic() - began, error, lines)
+            done = self._done(step, key)
             self._outcome.steps.append(done)
             self._teller.step(self._scenario, done)
-            if error is not None:
+            if done.error is not None:
                 return False
             self._receive_until(lambda: False, step.wait)
         return not self._stop.is_set()
+
+    def _done(self, step: Step, key: Key | None) -> Done:
+        began = time.monotonic()
+        try:
+            self._do(step)
+        except StepFailed as failed:
+            seconds = time.monotonic() - began
+            return Done(step, key, seconds, str(failed), failed.lines, failed.fault)
+        except AwsRefused as refused:
+            seconds = time.monotonic() - began
+            return Done(step, key, seconds, refused.message, (), "refused", refused.hint)
+        return Done(step, key, time.monotonic() - began)
 
     def _do(self, step: Step) -> None:
         if not isinstance(step.action, Command):

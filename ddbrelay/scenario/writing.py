@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.infra.calls import call
-from ddbrelay.scenario.model import Command, Delete, Put, Scenario, Step, Update
+from ddbrelay.scenario.model import Command, Delete, Put, Scenario, Step, Update, in_seconds
 from ddbrelay.scenario.ordering import Key
+from ddbrelay.scenario.results import Fault
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -37,9 +38,9 @@ _TERMINATION = 2.0
 class StepFailed(Exception):
     """A command that did not end with 0; `lines` are the last ones of what it said."""
 
-    def __init__(self, what: str, lines: Sequence[str]) -> None:
+    def __init__(self, what: str, lines: Sequence[str], fault: Fault = "failed") -> None:
         super().__init__(what)
-        self.lines = lines
+        self.lines, self.fault = lines, fault
 
 
 class Writer:
@@ -182,7 +183,7 @@ def run_command(
     """Run it to its end; StepFailed when that is not 0, or does not come within `timeout` seconds.
 
     `pause` waits for so many seconds, and says True when it is time to stop: the process and those
-    that it started are ended then.
+    that it started are ended then, and the step has failed as interrupted.
     """
     shell = isinstance(command.words, str)
     with tempfile.TemporaryFile() as said:
@@ -203,9 +204,11 @@ def run_command(
         try:
             while process.poll() is None:
                 if pause(_LOOK):
-                    return
+                    raise StepFailed("interrupted", _last_lines(said), "interrupted")
                 if time.monotonic() >= deadline:
-                    raise StepFailed(f"did not end within {timeout:g} s", _last_lines(said))
+                    raise StepFailed(
+                        f"did not end within {in_seconds(timeout)} s", _last_lines(said)
+                    )
         finally:
             _end(process)
         if process.returncode:
