@@ -122,6 +122,45 @@ def test_a_mistake_is_told_with_its_place(file: Path, text: str, place: str, sai
     assert said in f"{caught.value.message}\n{caught.value.hint}"
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("x = " + "[" * 600 + "]" * 600, "1:1", "more than 100 levels"),
+        ("x = " + "[" * 150 + "]" * 150, "1:105", "more than 100 levels"),
+        ("[" + ".".join("a" * 2000) + "]\n", "1:202", "more than 100 levels"),
+        (EXPECT + f"\n[[step]]\nput = {{ a = {'[' * 101}{']' * 101} }}", "5:110", "more than 100"),
+        (f"name = 'x'\ntimeout = {'9' * 5000}\n", "2:11", "more than 1,000 digits"),
+        (f"name = 'x'\ntimeout = 0x{'f' * 5000}\n", "2:1", "more than 1,000 digits"),
+        ("\n\ntimeout = 1e9999999999999999999\n", "3:11", "too large to be read"),
+        ("\ufeffname = 'x'\n", "1:1", "a byte order mark"),
+        ('timeout = "soon"\n' + EXPECT, "1:1", 'timeout: "soon" is not a duration'),
+        ("timeout = inf\n" + EXPECT, "1:1", "timeout: inf is not a duration"),
+        (f'timeout = "{"x" * 5000}"\n' + EXPECT, "1:1", "x… is not a duration"),
+        ("timeout = 1979-05-27\n" + EXPECT, "1:1", "timeout: 1979-05-27 is not"),
+        ("timeout = '900000h'\n" + EXPECT, "1:1", '"900000h" is longer than a hundred years'),
+        ("[[step]]\nput = { a = -inf }\n" + EXPECT, "2:9", "-inf is no number"),
+        ("[[step]]\nput = { a = 1979-05-27T10:31:00 }\n" + EXPECT, "2:9", "a date with a time"),
+        ("[[step]]\nupdate = {key={a=1}, add={b='x'}}\n" + EXPECT, "2:27", 'not "x"'),
+    ],
+)
+def test_what_the_parser_cannot_say_is_told_in_plain_words_with_its_place(
+    file: Path, text: str, place: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(file, text)
+    assert caught.value.message.startswith(f"{file}:{place}: ")
+    assert said in caught.value.message
+    assert len(caught.value.message.splitlines()) == 1
+    assert len(caught.value.message) < len(str(file)) + 200
+
+
+def test_a_file_in_another_encoding_is_told_with_its_place(file: Path) -> None:
+    file.write_bytes('name = "x"\nrelay = true # für'.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        load(file, "r1")
+    assert caught.value.message.startswith(f"{file}:2:17: ")
+
+
 def test_a_file_without_expectations_and_one_that_is_not_there_are_told(file: Path) -> None:
     with pytest.raises(ConfigError, match="nothing is expected"):
         loaded(file, "[[step]]\nrun = 'x'\n")

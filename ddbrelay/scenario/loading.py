@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from decimal import Decimal, DecimalException
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddbrelay.config_file import no_toml
 from ddbrelay.errors import ConfigError
-from ddbrelay.flow.mapping.matchers import shown
 from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern, impossible
 from ddbrelay.scenario.model import (
@@ -29,6 +27,7 @@ from ddbrelay.scenario.model import (
     Step,
     Update,
 )
+from ddbrelay.scenario.reading import plain, read
 from ddbrelay.toml_places import Places
 from ddbrelay.values import parse_duration
 
@@ -58,16 +57,8 @@ def load(file: Path, run: str) -> Scenario:
     ConfigError for what cannot be read, for TOML that is none, for an unknown key, and for a value
     or a pattern that can never do what it is there for.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        document = tomllib.loads(text, parse_float=Decimal)
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise no_toml(file, text, str(error)) from None
-    except (UnicodeDecodeError, DecimalException) as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    return _Loader(file, Places(text), run).scenario(document)
+    document, places = read(file)
+    return _Loader(file, places, run).scenario(document)
 
 
 class _Loader:
@@ -191,7 +182,9 @@ class _Loader:
         }
         for name, one in parts["add"].items():
             if isinstance(one, bool) or not isinstance(one, int | Decimal):
-                raise self._wrong((*path, "add", name), f"only numbers can be added, not {one!r}")
+                raise self._wrong(
+                    (*path, "add", name), f"only numbers can be added, not {plain(one)}"
+                )
         names = [*parts["set"], *parts["add"], *remove]
         for name in (name for name, times in Counter(names).items() if times > 1):
             raise self._wrong(path, f'update changes "{name}" twice')
@@ -237,9 +230,11 @@ class _Loader:
             except DecimalException:
                 exact = Decimal("NaN")
             if not exact.is_finite():
-                raise self._wrong(path, f"{value} is no number that DynamoDB keeps digit for digit")
+                raise self._wrong(
+                    path, f"{plain(value)} is no number that DynamoDB keeps digit for digit"
+                )
         elif not isinstance(value, str | bool):
-            kind = type(value).__name__
+            kind = "date with a time" if isinstance(value, datetime) else type(value).__name__
             raise self._wrong(path, f"DynamoDB has no type for a {kind}: quote it")
 
     # Expectations
@@ -304,13 +299,13 @@ class _Loader:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError(f"{shown(value)} is not a text of one line")
+        raise ValueError(f"{plain(value)} is not a text of one line")
     return value
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{shown(value)} is neither true nor false")
+        raise ValueError(f"{plain(value)} is neither true nor false")
     return value
 
 
@@ -318,19 +313,23 @@ def _order(value: Any) -> Order:
     for known in ORDERS:
         if value == known:
             return known
-    raise ValueError(f"{shown(value)} is none of {', '.join(ORDERS)}")
+    raise ValueError(f"{plain(value)} is none of {', '.join(ORDERS)}")
 
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{shown(value)} is not a whole number above zero ([[never]] means none)")
+        raise ValueError(f"{plain(value)} is not a whole number above zero ([[never]] means none)")
     return value
 
 
 def _duration(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise ValueError(f"{shown(value)} is not a duration such as 5, 250ms or 2m")
-    return parse_duration(str(value))
+        raise ValueError(f"{plain(value)} is not a duration such as 5, 250ms or 2m")
+    try:
+        return parse_duration(str(value))
+    except ValueError as error:
+        # It quotes the value as Python writes it.
+        raise ValueError(str(error).replace(repr(str(value)), plain(value), 1)) from None
 
 
 def _positive(value: Any) -> float:
