@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.words import printable
@@ -47,22 +49,87 @@ def records(files: Iterable[str]) -> Iterator[Record]:
             ) from None
 
 
+def check_writable(target: Path) -> None:
+    """ConfigError where `write_whole` will fail, as far as that shows before there is a text."""
+    shown = printable(str(target))
+    try:
+        kind = _kind(target)
+        if kind is None or stat.S_ISREG(kind):
+            real = _behind_links(target)
+            if not real.parent.is_dir():
+                folder = printable(str(real.parent))
+                raise ConfigError(f"cannot write {shown}: there is no folder {folder}")
+            # Permission bits alone do not tell: of a read-only or a full disk, of root.
+            with tempfile.TemporaryFile(dir=real.parent):
+                return
+    except OSError as error:
+        raise ConfigError(f"cannot write {shown}: {error.strerror}") from None
+    if stat.S_ISDIR(kind):
+        raise ConfigError(f"cannot write {shown}: it is a folder")
+    if stat.S_ISSOCK(kind) or not os.access(target, os.W_OK):
+        raise ConfigError(f"cannot write {shown}: it takes no text")
+
+
 def write_whole(target: Path, text: str, *, make_folder: bool = False) -> None:
-    """Write the file in one step, so that nobody sees a half of it; ConfigError where it fails."""
-    temporary: str | None = None
+    """Write the file in one step, so that nobody sees a half of it; ConfigError where it fails.
+
+    A link stays, and the file behind it is written. What is no file, such as a pipe or a device, is
+    opened and written to. What stdout or stderr leads to gets the text behind what it has already.
+    """
     try:
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-        temporary = None
+        kind, output = _kind(target), _output_at(target)
+        if output is not None:
+            _print(output, text)
+        elif kind is None or stat.S_ISREG(kind):
+            _replace(_behind_links(target), text)
+        else:
+            with target.open("w", encoding="utf-8") as file:
+                file.write(text)
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error.strerror}") from None
+
+
+def _kind(target: Path) -> int | None:
+    """The mode of what stands there, links followed; None where nothing does."""
+    try:
+        return target.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _behind_links(target: Path) -> Path:
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def _output_at(target: Path) -> int | None:
+    """Which of stdout and stderr leads there: replaced, it would be lost to what is printed."""
+    for number in (1, 2):
+        try:
+            if os.path.samestat(target.stat(), os.fstat(number)):
+                return number
+        except OSError:
+            # Nothing stands there, or that output is closed.
+            continue
+    return None
+
+
+def _print(output: int, text: str) -> None:
+    stream = sys.stdout if output == 1 else sys.stderr
+    if stream is not None:
+        stream.flush()
+    with os.fdopen(os.dup(output), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _replace(target: Path, text: str) -> None:
+    # The name is known before the file is there, so that no interrupt can leave one behind.
+    temporary = target.parent / f".ddbrelay-{uuid4().hex}"
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(target)
     finally:
-        if temporary is not None:
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
