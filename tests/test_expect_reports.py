@@ -116,6 +116,10 @@ class Quiet:
     def relay_said(self, words: str) -> None:
         self.heard.append(words)
 
+    def waits(self, what: str, seconds: float) -> None: ...
+
+    def settled(self, outcome: Outcome) -> None: ...
+
     def ended(self, outcome: Outcome) -> None:
         outcome.over = True
 

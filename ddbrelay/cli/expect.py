@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream
-    from ddbrelay.cli.console import Console
+    from ddbrelay.cli.expect_console import Steady
     from ddbrelay.cli.signals import Stop
     from ddbrelay.infra.probing import ProbedListener
     from ddbrelay.scenario.background import BackgroundRelay
@@ -84,84 +84,53 @@ def command(
       ddbrelay expect scenarios/*.toml --keep-going --junit report.xml
       ddbrelay expect signup.toml --timeout 2m --output json
     """
-    from dataclasses import replace
     from uuid import uuid4
 
+    from ddbrelay.cli.expect_console import Steady, silence
+    from ddbrelay.cli.expect_reports import Reports
     from ddbrelay.errors import ConfigError
-    from ddbrelay.scenario.loading import NO_TIME, load
-    from ddbrelay.scenario.results import Outcome
+    from ddbrelay.scenario.loading import NO_TIME
 
+    run.console = console = Steady(run.console.output, run.console.verbosity)
     if timeout == 0:
         raise ConfigError(f"--timeout: {NO_TIME}", "--timeout 30s")
-    scenarios = [load(file, uuid4().hex[:8]) for file in files]
-    scenarios = [
-        replace(one, relay=one.relay or relay, timeout=timeout or one.timeout) for one in scenarios
-    ]
-    _check_writable(junit)
-    outcomes = [Outcome(one) for one in scenarios]
+    if junit is not None:
+        _check_writable(junit)
     began = time.time()
-    with _reported(run.console, outcomes, junit, began):
-        _run_all(run, outcomes, keep_going)
-    _sum_up(run, outcomes, time.time() - began)
+    reports = Reports(console, files, junit, began)
+    try:
+        reports.load([uuid4().hex[:8] for _ in files], relay=relay, timeout=timeout)
+        with reports.written():
+            _run_all(run, console, reports.outcomes, keep_going)
+        with reports.judged():
+            _sum_up(run, reports.outcomes, time.time() - began)
+    finally:
+        console.still()
+        # What ends the run is said on stderr, which may be the same pipe.
+        silence()
 
 
-def _check_writable(junit: Path | None) -> None:
+def _check_writable(junit: Path) -> None:
+    from ddbrelay.cli.files import check_writable
     from ddbrelay.errors import ConfigError
 
-    if junit is not None and (junit.is_dir() or not junit.parent.is_dir()):
-        what = "it is a folder" if junit.is_dir() else f"there is no folder {junit.parent}"
-        raise ConfigError(f"--junit: cannot write {junit}: {what}")
-
-
-@contextmanager
-def _reported(
-    console: Console, outcomes: Sequence[Outcome], junit: Path | None, began: float
-) -> Iterator[None]:
-    """Whatever happens, the reports are written; what ends the run is the error of a scenario."""
-    import os
-
-    from ddbrelay.cli.expecting import annotate
-    from ddbrelay.cli.files import write_whole
-    from ddbrelay.flow.calendar import iso
-    from ddbrelay.scenario import github
-    from ddbrelay.scenario.junit import report
-
-    in_github = github.is_running(os.environ)
     try:
-        yield
-    except BaseException as error:
-        if not any(one.error for one in outcomes):
-            current = next((one for one in outcomes if not one.over), outcomes[-1])
-            current.error = _words_of(error)
-            annotate(console, current)
-        raise
-    finally:
-        if junit is not None:
-            write_whole(junit, report(outcomes, iso(began).removesuffix("Z")))
-        if in_github:
-            try:
-                github.append_summary(outcomes, os.environ)
-            except OSError as error:
-                console.words(f"cannot write the summary of the job: {error.strerror}")
+        check_writable(junit)
+    except ConfigError as error:
+        raise ConfigError(f"--junit: {error.message}", error.hint) from None
 
 
-def _words_of(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return str(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
-
-
-def _run_all(run: Run, outcomes: Sequence[Outcome], keep_going: bool) -> None:
+def _run_all(run: Run, console: Steady, outcomes: Sequence[Outcome], keep_going: bool) -> None:
     from ddbrelay.cli.expecting import Lines, Objects
     from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.scenario.running import Behind, Runner
     from ddbrelay.scenario.writing import environment
 
-    console, settings = run.console, run.settings
+    settings = run.settings
     scenarios = [one.scenario for one in outcomes]
     with stop_on_signals() as stop, ExitStack() as stack:
         writer, relay = _prepared(run, scenarios)
-        listeners = _listening(run, stack, stop, None if writer is None else writer.home)
+        listeners = _listening(run, console, stack, stop, None if writer is None else writer.home)
         if stop.is_set():
             raise KeyboardInterrupt
         teller = Objects(console) if console.json else Lines(console)
@@ -179,6 +148,9 @@ def _run_all(run: Run, outcomes: Sequence[Outcome], keep_going: bool) -> None:
             runner.run(outcome)
             if stop.is_set():
                 raise KeyboardInterrupt
+            if outcome.met and not outcome.events and not outcome.scenario.relay:
+                name = printable(outcome.scenario.name)
+                console.words(f"{name}: no event came at all: is a relay running? --relay runs one")
             if not outcome.met and not keep_going:
                 return
 
@@ -216,7 +188,9 @@ def _prepared(
     return writer, relay
 
 
-def _listening(run: Run, stack: ExitStack, stop: Stop, home: str | None) -> list[ProbedListener]:
+def _listening(
+    run: Run, console: Steady, stack: ExitStack, stop: Stop, home: str | None
+) -> list[ProbedListener]:
     """Listeners at the buses that the mapping publishes to, which deliver already.
 
     `home` is region and account as in an ARN: no rule can be made on a bus elsewhere.
@@ -225,7 +199,7 @@ def _listening(run: Run, stack: ExitStack, stop: Stop, home: str | None) -> list
     from ddbrelay.infra.probing import ProbedListener, wait_until_delivering
     from ddbrelay.mappings import buses_of, sources_of
 
-    settings, words = run.settings, run.console.words
+    settings, words = run.settings, console.words
     sources: list[Any] = [settings.event_source, *sources_of(run.config)]
     if settings.mapper is not None or settings.preset == "outbox":
         # What a function or an item says of the source is known only when it has come.
@@ -236,8 +210,9 @@ def _listening(run: Run, stack: ExitStack, stop: Stop, home: str | None) -> list
             words(f"not looked at: bus {bus}, which is in another account or region")
             continue
         listener = stack.enter_context(ProbedListener(run.aws, bus=bus, sources=sources))
-        if not run.console.json:
+        if not console.json:
             words(f"rule and queue {listener.name} on bus {bus} until the end")
+        console.waiting("  … waiting until the rule delivers")
         wait_until_delivering(
             run.aws, listener, bus, timeout=_DELIVERY_TIMEOUT, stopped=stop.is_set
         )

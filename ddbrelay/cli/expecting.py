@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbrelay.cli.console import Console
+from ddbrelay.cli.expect_console import Steady
+from ddbrelay.cli.expect_reports import annotate
 from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
@@ -20,30 +21,20 @@ _TITLE = 60
 _MARKS = {"done": ("·", "dim"), "met": ("✔", "green"), "failed": ("✖", "red")}
 
 
-def annotate(console: Console, outcome: Outcome) -> None:
-    """What is wrong, as workflow commands, where GitHub Actions runs this."""
-    import os
-
-    from ddbrelay.scenario import github
-
-    if github.is_running(os.environ):
-        for line in github.annotate(outcome, os.environ):
-            # GitHub reads both streams, and JSON stays alone on its own.
-            click.echo(line, err=console.json)
-
-
 class Lines:
     """A line for each thing as it happens, for a terminal or a log."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Steady) -> None:
         import shutil
 
         self._console = console
         columns = shutil.get_terminal_size().columns if console.output == "rich" else _WIDTH
         self._columns = max(40, min(columns, _WIDTH))
         self.width = self._columns - _INDENT
+        self._met: set[str] = set()
 
     def begins(self, scenario: Scenario) -> None:
+        self._met.clear()
         self._console.data(printable(scenario.name))
 
     def step(self, scenario: Scenario, done: Done) -> None:
@@ -56,13 +47,23 @@ class Lines:
             self._wrong(title, done.error, done.step.spot, done.lines)
 
     def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
+        title, what = verdict.about.title, verdict.what
         if verdict.reason is None:
-            self._row("met", verdict.about.title, verdict.seconds)
-        else:
-            self._wrong(verdict.about.title, verdict.what, verdict.about.spot, verdict.lines)
+            self._met.add(title)
+            self._row("met", title, verdict.seconds)
+            return
+        if title in self._met:
+            what = f"{what} ({_MARKS['met'][0]} above no longer counts)"
+        self._wrong(title, what, verdict.about.spot, verdict.lines)
+
+    def waits(self, what: str, seconds: float) -> None:
+        self._console.waiting(f"  … {what}  {seconds:.0f} s")
 
     def relay_said(self, words: str) -> None:
         self._console.words(f"relay: {printable(words)}")
+
+    def settled(self, outcome: Outcome) -> None:
+        self._console.still()
 
     def ended(self, outcome: Outcome) -> None:
         outcome.over = True
@@ -96,11 +97,11 @@ class Lines:
 
 
 class Objects:
-    """A JSON object for each thing as it happens."""
+    """A JSON object for each step as it is done, and for each verdict when it is the last one."""
 
     width = _WIDTH
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Steady) -> None:
         self._console = console
 
     def begins(self, scenario: Scenario) -> None:
@@ -122,6 +123,13 @@ class Objects:
         )
 
     def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
+        """Another one on the same expectation may follow."""
+
+    def settled(self, outcome: Outcome) -> None:
+        for verdict in outcome.verdicts:
+            self._verdict(outcome.scenario, verdict)
+
+    def _verdict(self, scenario: Scenario, verdict: Verdict) -> None:
         from ddbrelay.scenario.model import Never
 
         known = {
@@ -143,6 +151,9 @@ class Objects:
 
     def relay_said(self, words: str) -> None:
         self._console.words(f"relay: {words}")
+
+    def waits(self, what: str, seconds: float) -> None:
+        """That nothing has happened yet is no object."""
 
     def ended(self, outcome: Outcome) -> None:
         outcome.over = True

@@ -25,7 +25,9 @@ def annotate(outcome: Outcome, environ: Mapping[str, str]) -> Iterator[str]:
     scenario = outcome.scenario
     root = environ.get("GITHUB_WORKSPACE")
     if outcome.error is not None and outcome.interrupted_step is None:
-        yield _error(Spot(scenario.file, 1, 1), root, scenario.name, [outcome.error])
+        yield _error(
+            outcome.spot or Spot(scenario.file, 1, 1), root, scenario.name, [outcome.error]
+        )
     failed = outcome.failed_step
     if failed is not None:
         lines = [f"{failed.step.title}: {failed.error}", *failed.lines]
@@ -62,7 +64,8 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     lines: list[str] = []
     for outcome in outcomes:
         scenario = outcome.scenario
-        mark = "✅" if outcome.met else "❌" if outcome.begun else "⏭️"
+        wrong = outcome.begun or outcome.error is not None
+        mark = "✅" if outcome.met else "❌" if wrong else "⏭️"
         lines += [f"### {mark} {_inline(scenario.name)}", ""]
         lines += [f"`{scenario.file}` · {_state(outcome)}", ""]
         rows = [
@@ -76,10 +79,10 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
             lines += ["| | | seconds |", "|---|---|--:|"]
             lines += [f"| {sign} | {_inline(name)} | {at:.1f} |" for sign, name, at in rows]
             lines.append("")
-        wrong = list(_wrong(outcome))
-        if wrong:
-            fence = "`" * (max(3, _longest_run(wrong) + 1))
-            lines += [f"{fence}text", *wrong, fence, ""]
+        details = list(_wrong(outcome))
+        if details:
+            fence = "`" * (max(3, _longest_run(details) + 1))
+            lines += [f"{fence}text", *details, fence, ""]
     return "\n".join(lines)
 
 
@@ -90,8 +93,8 @@ def _state(outcome: Outcome) -> str:
 
 
 def _wrong(outcome: Outcome) -> Iterator[str]:
-    if outcome.error is not None:
-        yield outcome.error
+    if outcome.placed_error is not None:
+        yield outcome.placed_error
     if (failed := outcome.failed_step) is not None:
         yield f"{failed.step.spot}: {failed.step.title} {failed.error}"
         yield from (f"  {one}" for one in failed.lines)

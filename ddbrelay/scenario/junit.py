@@ -55,7 +55,7 @@ def _suite(root: Element, outcome: Outcome, started: str) -> Element:
         _add_verdict(case(verdict.about.title, verdict.seconds), verdict)
     if outcome.error is not None and outcome.interrupted_step is None:
         error = SubElement(case("run"), "error", message=_clean(outcome.error), type="error")
-        error.text = _clean(outcome.error)
+        error.text = _clean(outcome.placed_error or "")
     for name in _not_reached(outcome):
         SubElement(case(name), "skipped")
     if outcome.words:

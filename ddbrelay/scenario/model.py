@@ -93,7 +93,8 @@ class Step:
         if self.name is not None:
             return self.name
         if isinstance(self.action, Command):
-            return f"run {self.action.text}"
+            first, *more = self.action.text.strip().splitlines()
+            return f"run {first} …" if more else f"run {first}"
         return f"{self.action.word} (step {self.number})"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ddbrelay.scenario.model import Expect, Never, Scenario, Step
+from ddbrelay.scenario.model import Expect, Never, Scenario, Spot, Step
 from ddbrelay.scenario.ordering import Key
 
 Reason = Literal["missing", "order", "times", "forbidden"]
@@ -55,6 +55,7 @@ class Verdict:
 class Outcome:
     """One scenario: done steps, verdicts, and the `error` that ended it before they were complete.
 
+    `spot` is where in the file the error is, if it is one of the file.
     `words` are what its own relay said. `begun` is False for a scenario that was not run because an
     earlier one was not met, `over` is set when it came to its end.
     """
@@ -64,11 +65,17 @@ class Outcome:
     verdicts: list[Verdict] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     error: str | None = None
+    spot: Spot | None = None
     seconds: float = 0.0
     events: int = 0
     repeats: int = 0
     begun: bool = False
     over: bool = False
+
+    @property
+    def placed_error(self) -> str | None:
+        """The error with its place in the file, as far as it has one."""
+        return self.error if self.spot is None else f"{self.spot}: {self.error}"
 
     @property
     def failures(self) -> list[Verdict]:
@@ -92,7 +99,10 @@ class Outcome:
 
 
 class Teller(Protocol):
-    """Hears what happens, at once; `ended` comes after everything else of a scenario."""
+    """Hears what happens, at once; `ended` comes after everything else of a scenario.
+
+    `settled` comes before it, and however the scenario ends.
+    """
 
     def begins(self, scenario: Scenario) -> None:
         """Its first step comes next."""
@@ -103,8 +113,14 @@ class Teller(Protocol):
     def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
         """An expectation is met, or is known not to be."""
 
+    def waits(self, what: str, seconds: float) -> None:
+        """Nothing has happened yet; said again and again, `seconds` from the first write on."""
+
     def relay_said(self, words: str) -> None:
         """The scenario's own relay has something to say; called from another thread."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """No further verdict comes; those of the outcome are the last ones."""
 
     def ended(self, outcome: Outcome) -> None:
         """The scenario is over."""

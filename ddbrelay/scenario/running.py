@@ -117,10 +117,13 @@ class Runner:
             outcome.words.append(words)
             self._teller.relay_said(words)
 
-        with self._relay(say) if scenario.relay else nullcontext() as relay:
-            self._behind.drain()
-            self._teller.begins(scenario)
-            _Run(self, outcome, relay).go()
+        try:
+            with self._relay(say) if scenario.relay else nullcontext() as relay:
+                self._behind.drain()
+                self._teller.begins(scenario)
+                _Run(self, outcome, relay).go()
+        finally:
+            self._teller.settled(outcome)
         self._teller.ended(outcome)
 
 
@@ -137,6 +140,7 @@ class _Run:
         self._written: list[Key] = []
         self._came = 0
         self._said: set[str] = set()
+        self._step: Step | None = None
         self._time_over = self._late = False
         self._began = time.monotonic()
 
@@ -174,12 +178,14 @@ class _Run:
             key = None if self._runner._writer is None else self._runner._writer.key_of(step)
             if key is not None:
                 self._written.append(key)
+            self._step = step
             done = self._done(step, key)
             self._outcome.steps.append(done)
             self._teller.step(self._scenario, done)
             if done.error is not None:
                 return False
             self._receive_until(lambda: False, step.wait)
+        self._step = None
         return not self._stop.is_set()
 
     def _done(self, step: Step, key: Key | None) -> Done:
@@ -216,6 +222,12 @@ class _Run:
 
     # Receiving
 
+    def _waiting_for(self) -> str:
+        if self._step is not None:
+            return self._step.title
+        missing = [expect.title for expect, _ in self._judge.missing]
+        return f"waiting for {', '.join(missing)}" if missing else "nothing else may come"
+
     def _receive_until(self, enough: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not (enough() or self._stop.is_set()):
@@ -235,6 +247,7 @@ class _Run:
 
     def _take(self, wait: float) -> int:
         """How many events came, after at most `wait` seconds; no wait spans the timeout."""
+        self._teller.waits(self._waiting_for(), self._elapsed)
         left = self._scenario.timeout - self._elapsed
         if self._time_over or left > 0:
             return self._look(wait if self._time_over else min(wait, left))

@@ -30,7 +30,8 @@ RUN_VARIABLE = "DDBRELAY_EXPECT_RUN"
 _ENDPOINT = "AWS_ENDPOINT_URL"
 _KINDS: Mapping[str, tuple[type, ...]] = {"S": (str,), "N": (int, Decimal), "B": ()}
 _KIND_NAMES = {"S": "a text", "N": "a number", "B": "binary, which a scenario cannot write"}
-_SHOWN_LINES = 20
+_SHOWN_LINES, _LONGEST = 20, 500
+"""Of what a failed command printed, in lines and in characters of a line."""
 _LOOK = 0.05
 _TERMINATION = 2.0
 
@@ -231,4 +232,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_lines(said: Any) -> list[str]:
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - 8192))
-    return said.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:]  # type: ignore[no-any-return]
+    lines: list[str] = said.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:]
+    return [one if len(one) <= _LONGEST else f"{one[: _LONGEST - 1]}…" for one in lines]
