@@ -143,7 +143,10 @@ def test_two_interrupts_of_a_command_end_with_130_and_a_report(
     cli: Cli, aws: Aws, name: str, wait_until: Waiter
 ) -> None:
     pipeline = Pipeline(aws, name)
-    text = UNMET + "\n[[step]]\nrun = \"trap '' TERM; touch begun; sleep 60; sleep 60\"\n"
+    text = (
+        UNMET
+        + "\n[[step]]\nrun = \"trap '' TERM; echo $$ >pid; touch begun; sleep 60; sleep 60\"\n"
+    )
     file = scenario(cli, "s.toml", text)
     with running(cli, "expect", file, "--timeout", "60s", "--junit", "report.xml") as run:
         wait_until(lambda: (cli.directory / "begun").exists(), 30)
@@ -151,6 +154,8 @@ def test_two_interrupts_of_a_command_end_with_130_and_a_report(
         run.signal(signal.SIGINT)
         code, said = run.wait()
     assert (code, said.splitlines()[-1]) == (130, "error: interrupted")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((cli.directory / "pid").read_text()), 0)
     assert checked((cli.directory / "report.xml").read_text()).attrib["errors"] == "1"
     assert [one.name for one in Path(cli.directory).glob(".ddbrelay-*")] == []
     assert nothing_is_left(aws, pipeline.bus)

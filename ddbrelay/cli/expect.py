@@ -76,7 +76,9 @@ def command(
     within one second of arrival, but that only in the embedded AWS: EventBridge and SQS promise no
     order. order = "arrival" takes arrival everywhere, "any" asks for no order.
 
-    In GitHub Actions what is unmet is annotated at its line, and the job gets a summary.
+    A write that DynamoDB refuses fails its step, and ends with 5; --keep-going goes on with the
+    next file. In GitHub Actions what is unmet, refused or mistaken is annotated at its line, and
+    the job gets a summary.
 
     \b
     Examples:
