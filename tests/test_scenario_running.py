@@ -75,14 +75,16 @@ Run = Callable[..., Outcome]
 def run(tmp_path: Path) -> Run:
     """Runs a scenario with the events that come given."""
 
-    def do(text: str, *events: Timed, place: Any = None, stop: Any = None) -> Outcome:
+    def do(
+        text: str, *events: Timed, stop: Stop | None = None, teller: Quiet | None = None
+    ) -> Outcome:
         file = tmp_path / "signup.toml"
         file.write_text(text)
         outcome = Outcome(load(file, "r1"))
         runner = Runner(
             Later(*events),  # type: ignore[arg-type]
-            Writer(place or Place(), "users", TABLE),
-            Quiet(),
+            Writer(Place(), "users", TABLE),
+            teller or Quiet(),
             stop or Stop(),
             environ=lambda _: os.environ,
             relay=lambda _: pytest.fail("no relay was asked for"),
@@ -166,6 +168,23 @@ def test_an_item_that_dynamodb_refuses_is_a_step_that_failed_with_its_place(
     (line,) = github.annotate(outcome, {})
     assert f"file={tmp_path}/signup.toml,line=1,col=1," in line
     assert f"{tmp_path}/signup.toml:1:1: put (step 1) cannot put" in github.markdown([outcome])
+
+
+def test_what_is_waited_for_is_told_all_the_while(run: Run) -> None:
+    class Hears(Quiet):
+        def waits(self, what: str, seconds: float) -> None:
+            if what not in self.heard:
+                self.heard.append(what)
+
+    teller = Hears()
+    text = f'timeout = "500ms"\n[[step]]\nrun = "sleep 0.1"\nwait = "50ms"\n{CREATED}{NEVER}'
+    run(text.replace("0s", "200ms"), (0.3, event("UserCreated")), teller=teller)
+    assert [one for one in teller.heard if isinstance(one, str)] == [
+        "run sleep 0.1",
+        "waiting after run sleep 0.1",
+        "waiting for created",
+        "watching what else comes",
+    ]
 
 
 def test_a_command_that_is_interrupted_is_not_done(run: Run) -> None:

@@ -140,7 +140,7 @@ class _Run:
         self._written: list[Key] = []
         self._came = 0
         self._said: set[str] = set()
-        self._step: Step | None = None
+        self._doing = ""
         self._time_over = self._late = False
         self._began = time.monotonic()
 
@@ -178,14 +178,15 @@ class _Run:
             key = None if self._runner._writer is None else self._runner._writer.key_of(step)
             if key is not None:
                 self._written.append(key)
-            self._step = step
+            self._doing = step.title
             done = self._done(step, key)
             self._outcome.steps.append(done)
             self._teller.step(self._scenario, done)
             if done.error is not None:
                 return False
+            self._doing = f"waiting after {step.title}"
             self._receive_until(lambda: False, step.wait)
-        self._step = None
+        self._doing = ""
         return not self._stop.is_set()
 
     def _done(self, step: Step, key: Key | None) -> Done:
@@ -223,10 +224,10 @@ class _Run:
     # Receiving
 
     def _waiting_for(self) -> str:
-        if self._step is not None:
-            return self._step.title
+        if self._doing:
+            return self._doing
         missing = [expect.title for expect, _ in self._judge.missing]
-        return f"waiting for {', '.join(missing)}" if missing else "nothing else may come"
+        return f"waiting for {', '.join(missing)}" if missing else "watching what else comes"
 
     def _receive_until(self, enough: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
