@@ -68,7 +68,8 @@ def test_a_report_goes_where_it_is_told_and_is_refused_before_the_first_write(
 ) -> None:
     pipeline = Pipeline(aws, name)
     file = scenario(cli, "s.toml", UNMET)
-    for target in ("/proc/report.xml", "s.toml/below.xml", "."):
+    (cli.directory / "full").symlink_to("/dev/full")
+    for target in ("/proc/report.xml", "s.toml/below.xml", ".", "full"):
         clear_error(
             cli.run("expect", file, "--junit", target), 2, f"--junit: cannot write {target}"
         )
@@ -76,12 +77,20 @@ def test_a_report_goes_where_it_is_told_and_is_refused_before_the_first_write(
     done = cli.run("expect", file, "--junit", "/dev/stdout")
     clear_error(done, 6, "did not come")
     checked(done.stdout[done.stdout.index("<?xml") :])
-    (cli.directory / "full").symlink_to("/dev/full")
-    done = cli.run("expect", file, "--junit", "full")
-    clear_error(done, 6, "did not come")
-    assert "cannot write full: No space left on device" in done.stderr
-    met = scenario(cli, "met.toml", MET)
-    clear_error(cli.run("expect", met, "--junit", "full"), 2, "cannot write full: No space left")
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written_at_the_end_does_not_hide_the_verdict(
+    cli: Cli, aws: Aws, name: str
+) -> None:
+    Pipeline(aws, name)
+    step = '[[step]]\nrun = "rm -r out"\n'
+    for text, code in ((UNMET + step, 6), (MET + step, 2)):
+        (cli.directory / "out").mkdir()
+        file = scenario(cli, "s.toml", text)
+        done = cli.run("expect", file, "--junit", "out/report.xml")
+        clear_error(done, code, "did not come" if code == 6 else "cannot write out/report.xml")
+        assert "cannot write out/report.xml: No such file or directory" in done.stderr
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -60,6 +62,9 @@ def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
     assert stat.S_ISCHR(link.stat().st_mode)
     full = tmp_path / "full"
     full.symlink_to("/dev/full")
+    check_writable(link)
+    with pytest.raises(ConfigError, match="No space left"):
+        check_writable(full)
     with pytest.raises(ConfigError, match="No space left"):
         write_whole(full, "too much")
     assert stat.S_ISCHR(full.stat().st_mode)
@@ -89,6 +94,7 @@ def test_what_stdout_leads_to_gets_it_behind_what_was_printed(tmp_path: Path, pl
         ("y" * 300, "File name too long"),
         ("loop", "symbolic links"),
         ("/proc/report.xml", "cannot write /proc/report.xml"),
+        ("socket", "it takes no text"),
     ],
 )
 def test_what_cannot_be_written_is_known_before_there_is_a_text(
@@ -97,6 +103,8 @@ def test_what_cannot_be_written_is_known_before_there_is_a_text(
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("socket")
     (tmp_path / "astray").symlink_to("no/where")
     with pytest.raises(ConfigError, match=said):
         check_writable(tmp_path / name)

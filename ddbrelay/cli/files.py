@@ -62,11 +62,13 @@ def check_writable(target: Path) -> None:
             # Permission bits alone do not tell: of a read-only or a full disk, of root.
             with tempfile.TemporaryFile(dir=real.parent):
                 return
+        if stat.S_ISCHR(kind):
+            _try_device(target)
     except OSError as error:
         raise ConfigError(f"cannot write {shown}: {error.strerror}") from None
     if stat.S_ISDIR(kind):
         raise ConfigError(f"cannot write {shown}: it is a folder")
-    if stat.S_ISSOCK(kind) or not os.access(target, os.W_OK):
+    if _takes_no_text(kind) or not os.access(target, os.W_OK):
         raise ConfigError(f"cannot write {shown}: it takes no text")
 
 
@@ -80,6 +82,8 @@ def write_whole(target: Path, text: str, *, make_folder: bool = False) -> None:
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
         kind, output = _kind(target), _output_at(target)
+        if kind is not None and _takes_no_text(kind):
+            raise ConfigError(f"cannot write {target}: it takes no text")
         if output is not None:
             _print(output, text)
         elif kind is None or stat.S_ISREG(kind):
@@ -97,6 +101,18 @@ def _kind(target: Path) -> int | None:
         return target.stat().st_mode
     except FileNotFoundError:
         return None
+
+
+def _takes_no_text(kind: int) -> bool:
+    """Whether it is a socket, which cannot be opened, or a disk, which would be damaged."""
+    return stat.S_ISSOCK(kind) or stat.S_ISBLK(kind)
+
+
+def _try_device(target: Path) -> None:
+    """OSError of a device that takes nothing, as /dev/full does; a terminal is left alone."""
+    with target.open("wb", buffering=0) as device:
+        if not device.isatty():
+            device.write(b"\n")
 
 
 def _behind_links(target: Path) -> Path:
