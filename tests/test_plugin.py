@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -144,6 +146,71 @@ def test_a_failing_expectation_says_what_came_instead(relay: Relays, events: Eve
 
 
 @ON_MOTO
+def test_where_nothing_came_it_is_said_once_and_that_the_relay_is_stopped(
+    relay: Relays, events: Events
+) -> None:
+    users = relay("users", rules=[])
+    with pytest.raises(AssertionError) as nothing:
+        events.expect(CREATED, timeout=0)
+    assert str(nothing.value).splitlines() == [
+        "no event came within 0 s that matches {'detail-type': ['UserCreated']}",
+        "the relay of users to users-bus: 0 published, 0 skipped, 0 parked",
+    ]
+    users.stop()
+    users.put({"id": "u1"})
+    with pytest.raises(AssertionError) as stopped:
+        events.expect(CREATED, timeout=0)
+    assert str(stopped.value).splitlines()[1:] == [
+        "the relay of users to users-bus is stopped: 0 published, 0 skipped, 0 parked"
+    ]
+
+
+@ON_MOTO
+def test_a_running_relay_writes_to_its_table(relay: Relays, events: Events) -> None:
+    users = relay("users", rules=[])
+    users.put({"id": "u1", "logins": 1})
+    users.update({"id": "u1"}, {"logins": 2})
+    assert users.get({"id": "u1"}) == users.table.get({"id": "u1"}) == {"id": "u1", "logins": 2}
+    users.delete({"id": "u1"})
+    assert users.get({"id": "u1"}) is None
+    events.expect_in_order([CREATED, UPDATED, DELETED])
+
+
+@ON_MOTO
+def test_a_second_relay_of_a_running_table_is_refused_at_once(relay: Relays) -> None:
+    running = relay("users", rules=[])
+    with pytest.raises(FAILED, match=r'runs already, under the name "default"\n.*consumer='):
+        relay("users", "other-bus", rules=[])
+    relay("users", rules=[], consumer="second")
+    running.stop()
+    relay("users", rules=[])
+
+
+@ON_MOTO
+@pytest.mark.parametrize("queue", ["letters", "http://sqs.example/1/letters.fifo"])
+def test_a_copy_of_each_parked_record_goes_to_the_queue_that_is_made_for_it(
+    relays: Relays, ddbrelay_local: EmbeddedAws, queue: str
+) -> None:
+    sqs = ddbrelay_local.client("sqs")
+    rules = [{"detail_type": "{new.kind}Made"}]
+    users = relays("users", rules=rules, allow_parked=True, dead_letter_queue=queue)
+    users.put({"id": "u1"})
+    users.settle()
+    url = sqs.get_queue_url(QueueName=queue.rpartition("/")[2])["QueueUrl"]
+    (copy,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    assert json.loads(copy["Body"])["record"]["dynamodb"]["Keys"] == {"id": {"S": "u1"}}
+    relays.close()
+    assert not sqs.list_queues().get("QueueUrls")
+
+
+@ON_MOTO
+def test_a_queue_that_is_missing_and_not_to_be_made_fails_the_test_at_once(relays: Relays) -> None:
+    relays("users", rules=[]).stop()
+    with pytest.raises(FAILED, match=r'ended: queue "none" does not exist.*\n.*dead_letter_queue='):
+        relays("users", rules=[], provision=False, dead_letter_queue="none")
+
+
+@ON_MOTO
 def test_a_frozen_clock_stops_neither_the_relay_nor_a_deadline(
     relay: Relays, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,16 +292,39 @@ def test_a_table_of_ones_own_keeps_its_keys_and_stays(
 def test_mistakes_are_said_in_a_line(relay: Relays, events: Events, tmp_path: Path) -> None:
     (tmp_path / "mapping.toml").write_text('[source]\ntable = "users"\n[[rule]]\nwhen = 5\n')
     wrong_rule = [{"when": {"eventName": ["INSRT"]}}]
-    cases: list[tuple[Callable[[], object], str]] = [
+    cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: relay(), r'no table is given\n  hint: relay\(table="users"\)'),
         (lambda: relay("users", presett="x"), r'"presett" is no setting\n  hint: did you mean "pr'),
-        (lambda: relay("users", preset="x"), "--preset: "),
+        (lambda: relay("users", preset="x"), r"relay\(preset=...\): 'x' is none of crud, "),
+        (lambda: relay(5), r"relay\(table=...\): 5 is not a text"),
+        (lambda: relay("users", region="eu-west-1"), r"takes no region=\n  hint: .*embedded AWS"),
+        (lambda: relay("users", state="s.db"), r"takes no state=\n  hint: .*a folder of its own"),
+        (lambda: relay("users", metrics_port=9464), r"takes no metrics_port=\n  hint: .*account"),
+        (lambda: relay("users", "arn:x"), r'"arn:x" is not a name of a bus\n  hint: bus= with 1'),
+        (lambda: relay("users", start="yesterday"), "start= is one of trim-horizon, latest, not"),
+        (
+            lambda: relay("users", rules={"skip": True}),
+            r"rules= is a list of dict.*\n  hint: rules=",
+        ),
+        (lambda: relay("users", rules=["skip"]), "rules= is a list of dictionaries"),
         (lambda: relay("users", config="nowhere.toml"), "cannot read .*nowhere.toml"),
         (lambda: relay(config=tmp_path / "mapping.toml"), r"mapping.toml:4:\d+: "),
         (lambda: relay("users", rules=wrong_rule), r'relay\(rules=...\): eventName: .*"INSERT"'),
         (lambda: relay("users", provision=False), r"(?s)does not exist.*provision=False"),
         (lambda: events.expect(CREATED), r"relay\(table=...\) comes before"),
         (lambda: events.never({"detail-type": "x"}), r'no event pattern: detail-type: .*\["x"\]'),
+        (lambda: events.never("UserCreated"), "no event pattern: a pattern is an object"),
+        (
+            lambda: events.expect({"detailtype": ["UserCreated"]}),
+            r'an event has no field "detailtype"\n  hint: did you mean "detail-type"\?',
+        ),
+        (
+            lambda: events.all({"$or": [{"source": ["a"]}, {"soruce": ["b"]}]}),
+            r'an event has no field "soruce"\n  hint: did you mean "source"\?',
+        ),
+        (lambda: events.expect_in_order(CREATED), "the patterns stand in a list"),
+        (lambda: events.expect(CREATED, timeout="5"), "timeout= is a number of seconds.*not '5'"),
+        (lambda: events.never(CREATED, within=-1), "within= is a number of seconds.*not -1"),
     ]
     for call, words in cases:
         with pytest.raises(FAILED, match=words):

@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from test_readme import README, blocks
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "examples" / "pytest"
@@ -101,6 +102,17 @@ def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in done.stdout
     (pid,) = _engines(tmp_path)
     assert _gone(pid)
+
+
+def test_the_example_in_the_readme_passes(tmp_path: Path) -> None:
+    (example,) = [
+        block.text
+        for block in blocks(README.read_text())
+        if block.section == "In CI" and block.language == "python"
+    ]
+    done = _pytest(tmp_path, example)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 ASKED = """

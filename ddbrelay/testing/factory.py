@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from ddbrelay.aws.session import LOCAL_REGION
-from ddbrelay.config import Config, Settings, find_file, load
+from ddbrelay.config import Config, find_file, load
 from ddbrelay.config_file import MappingSource
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
-from ddbrelay.flow.capture import Start
-from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.infra.listener import Listener
 from ddbrelay.infra.plan import Key, Wanted, names_among
 from ddbrelay.infra.provision import provision
 from ddbrelay.infra.teardown import teardown
 from ddbrelay.mappings import buses_of, sources_of, tidying_of
+from ddbrelay.testing import arguments
 from ddbrelay.testing.relays import RunningRelay
 
 if TYPE_CHECKING:
@@ -66,28 +65,31 @@ class Relays:
         The mapping is that of `config` (a relative path begins at pytest's root directory), by
         default of the nearest `ddbrelay.toml` from the directory of the test's module upwards.
         `rules` are `[[rule]]` tables in the place of the file's, `settings` further settings by
-        their names in Settings: `entity`, `preset`, `strict`, `redact`, ... The environment has no
-        say.
+        their names in Settings: `entity`, `preset`, `strict`, `redact`, `consumer`, ... The
+        environment has no say, and what could change nothing here is refused (`region`, `state`).
 
-        What is missing of table (`key` is `id:S` unless given, also `sort_key`), stream, bus, rule
-        and queue is made and removed at the end, unless `provision` is False. A table that was
-        there stays, and from the `trim-horizon` all is read that was ever written to it.
+        What is missing of table (`key` is `id:S` unless given, also `sort_key`), stream, bus, rule,
+        queue and dead-letter queue is made and removed at the end, unless `provision` is False. A
+        table that was there stays, and from the `trim-horizon` all is read that was ever written to
+        it. A second relay of a table that runs needs another `consumer`.
 
         The test fails at its end when records were parked, unless `allow_parked`, or lost.
         """
         __tracebackhide__ = True
         started = None
         try:
+            begin = arguments.start_of(start)
             loaded = self._config(table, bus, config, rules, settings)
+            self._refuse_second(loaded)
             if provision:
                 self._provision(loaded, key, sort_key)
             self._listen(loaded)
-            started = RunningRelay(self.aws, loaded, Start(start), allow_parked=allow_parked)
+            started = RunningRelay(self.aws, loaded, begin, allow_parked=allow_parked)
         except DdbrelayError as error:
             hint = error.hint
             if isinstance(error, AwsRefused) and not provision:
                 hint = "relay makes what is missing, unless told provision=False"
-            refused = f"{error.message}\n  hint: {hint}" if hint else error.message
+            refused = arguments.said(error.message, hint)
         if started is None:
             pytest.fail(refused)
         self._running.append(started)
@@ -134,9 +136,8 @@ class Relays:
         rules: Sequence[Mapping[str, Any]] | None,
         settings: Mapping[str, Any],
     ) -> Config:
-        known = {setting.name for setting in fields(Settings)}
-        for name in settings.keys() - known:
-            raise ConfigError(f'"{name}" is no setting', nearest(name, known, "settings:"))
+        arguments.check(settings)
+        written = None if rules is None else arguments.rules_of(rules)
         file = find_file(self._near) if config is None else self._root / config
         given = {
             "poll_interval": _POLL,
@@ -157,13 +158,26 @@ class Relays:
             raise ConfigError(
                 "no table is given", 'relay(table="users"), or source.table in ddbrelay.toml'
             )
+        queue = loaded.settings.dead_letter_queue
+        if queue is not None and "://" in queue:
+            # The file may name that of an account: here it is the one of the same name.
+            named = replace(loaded.settings, dead_letter_queue=queue.rpartition("/")[2])
+            loaded = replace(loaded, settings=named)
         source = MappingSource() if file is None else loaded.mapping
-        if rules is not None:
+        if written is not None:
             # Their mistakes have no line in a file; schemas lie where they lie for the file's.
             folder = self._near if file is None else file.parent
-            written = tuple(dict(rule) for rule in rules)
             source = replace(source, rules=written, text="", file=folder / "relay(rules=...)")
         return replace(loaded, mapping=source)
+
+    def _refuse_second(self, config: Config) -> None:
+        table, consumer = config.settings.table, config.settings.consumer
+        for one in self._running:
+            if one.running and (one.table.name, one.consumer) == (table, consumer):
+                raise ConfigError(
+                    f'a relay of {table} runs already, under the name "{consumer}"',
+                    "stop() it first, or give this one another name with consumer=",
+                )
 
     def _nothing(self) -> Path:
         empty = self._folder / "ddbrelay.toml"
@@ -188,6 +202,17 @@ class Relays:
         if settings.claim_check is not None:
             bucket = settings.claim_check.removeprefix("s3://").partition("/")[0]
             self.aws.client("s3").create_bucket(Bucket=bucket)
+        if settings.dead_letter_queue is not None:
+            self._make_queue(settings.dead_letter_queue)
+
+    def _make_queue(self, name: str) -> None:
+        sqs = self.aws.client("sqs")
+        try:
+            sqs.get_queue_url(QueueName=name)
+        except sqs.exceptions.QueueDoesNotExist:
+            kind = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+            url = sqs.create_queue(QueueName=name, Attributes=kind)["QueueUrl"]
+            self._undo.callback(sqs.delete_queue, QueueUrl=url)
 
     def _as_it_is(self, wanted: Wanted, *, keys_given: bool) -> Wanted:
         """With the keys, and the kind of stream, that the table has if it exists."""

@@ -6,6 +6,13 @@
         event = events.expect({"detail-type": ["UserCreated"]})
         assert event["detail"]["name"] == "Kaylee"
 
+Where there is no code to test yet, what `relay` returns writes itself, plain values to its table:
+
+        users = relay(table="users")
+        users.put({"id": "u1", "name": "Kaylee"})
+        users.update({"id": "u1"}, {"name": "Kaylee Frye"})
+        users.delete({"id": "u1"})
+
 It needs `pip install "ddbrelay[local]"`, and neither an account nor Docker. pytest loads it by
 itself; `-p no:ddbrelay` leaves it out. `ddbrelay_engine = ministack` in the configuration of pytest
 chooses the other embedded AWS. Nothing heavy is imported before a test asks for a fixture.
@@ -69,7 +76,9 @@ def relay(
 ) -> Iterator[Relays]:
     """A function that starts the relay on a table and a bus: `relay(table="users")`.
 
-    While the test runs, the AWS code of this process finds the embedded AWS, and nothing else.
+    What it returns writes to the table (`put`, `update`, `delete`, `get`) and says what became of
+    it (`settle`, `dead_letters`). While the test runs, the AWS code of this process finds the
+    embedded AWS, and nothing else.
     """
     from ddbrelay.testing.factory import Relays
 

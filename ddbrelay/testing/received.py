@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from ddbrelay.errors import DdbrelayError
+from ddbrelay.errors import ConfigError, DdbrelayError
+from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern
 from ddbrelay.infra.listener import followed
 from ddbrelay.scenario.matching import mismatch, summary
+from ddbrelay.testing import arguments
 
 if TYPE_CHECKING:
     from ddbrelay.testing.factory import Relays
@@ -22,6 +24,10 @@ Event: TypeAlias = dict[str, Any]
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
 """
+_FIELDS = (
+    *("version", "id", "detail-type", "source", "account", "time", "region", "resources"),
+    *("detail", "replay-name"),
+)
 _PAUSE = 0.01
 _WIDTH = 100
 
@@ -61,8 +67,8 @@ class Events:
         `timeout` is in seconds for all of them together. Fails as `expect` does.
         """
         __tracebackhide__ = True
-        wanted = self._compiled(*patterns)
-        until = _Clock.now() + timeout
+        wanted = self._compiled(patterns)
+        until = _deadline("timeout", timeout)
         while True:
             last_look = _Clock.now() >= until
             self._receive()
@@ -82,8 +88,8 @@ class Events:
         `within` seconds more are waited.
         """
         __tracebackhide__ = True
-        (unwanted,) = self._compiled(pattern)
-        until = _Clock.now() + within
+        (unwanted,) = self._compiled([pattern])
+        until = _deadline("within", within)
         self._relays.settle()
         while True:
             last_look = _Clock.now() >= until
@@ -104,7 +110,7 @@ class Events:
         All that was written before is relayed first.
         """
         __tracebackhide__ = True
-        matches = None if pattern is None else self._compiled(pattern)[0].matches
+        matches = None if pattern is None else self._compiled([pattern])[0].matches
         self._relays.settle()
         self._receive()
         return [event for event in self._events if matches is None or matches(event)]
@@ -120,14 +126,22 @@ class Events:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._events)} so far>"
 
-    def _compiled(self, *patterns: Mapping[str, Any]) -> list[Pattern]:
+    def _compiled(self, patterns: Sequence[Mapping[str, Any]]) -> list[Pattern]:
         __tracebackhide__ = True
+        if not isinstance(patterns, list | tuple):
+            pytest.fail("the patterns stand in a list, in the order of the events")
         wrong = ""
         try:
-            return [compile_pattern(pattern) for pattern in patterns]
+            compiled = [compile_pattern(pattern) for pattern in patterns]
         except PatternError as error:
             wrong = str(error)
-        pytest.fail(f"this is no event pattern: {wrong}")
+        if wrong:
+            pytest.fail(f"this is no event pattern: {wrong}")
+        for name in (name for one in compiled for name in sorted(one.fields)):
+            if name not in _FIELDS:
+                hint = nearest(name, _FIELDS, "its fields:")
+                pytest.fail(f'an event has no field "{name}"\n  hint: {hint}')
+        return compiled
 
     def _receive(self) -> None:
         __tracebackhide__ = True
@@ -180,8 +194,18 @@ class Events:
                 lines.append(f"taken already: {summary(event, _WIDTH - 15)}")
             elif place < start:
                 lines.append(f"came too early: {summary(event, _WIDTH - 16)}")
-        lines += mismatch(pattern, others, width=_WIDTH) if others or len(lines) == 1 else []
+        lines += mismatch(pattern, others, width=_WIDTH) if others else []
         return "\n".join([*lines, *self._relays.accounts()])
+
+
+def _deadline(name: str, value: object) -> float:
+    __tracebackhide__ = True
+    wrong = ""
+    try:
+        return _Clock.now() + arguments.seconds(name, value)
+    except ConfigError as error:
+        wrong = error.message
+    pytest.fail(wrong)
 
 
 def _pause() -> None:

@@ -15,12 +15,13 @@ import pytest
 
 from ddbrelay import jobs
 from ddbrelay.aws.table import stream_of
-from ddbrelay.errors import DdbrelayError
+from ddbrelay.errors import ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Start
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
+from ddbrelay.testing import arguments
 from ddbrelay.words import counted, printable
 from ddbrelay.words.changes import gap_text, key_text
 
@@ -119,7 +120,8 @@ class _Watch:
 class RunningRelay:
     """A relay from a table to a bus, until `stop` or the end of the test.
 
-    `table` writes to the table, `bus` is the name of the bus.
+    `put`, `update`, `delete` and `get` are those of `table`, the table that it follows; `bus` is
+    the name of the bus, `consumer` the name under which it goes on.
     """
 
     def __init__(self, aws: Aws, config: Config, start: Start, *, allow_parked: bool) -> None:
@@ -129,6 +131,8 @@ class RunningRelay:
         assert settings.bus_name is not None
         self.table = Table(aws, settings.table)
         self.bus: str = settings.bus_name
+        self.consumer: str = settings.consumer
+        self._stopped = False
         self._allow_parked = allow_parked
         self._aws, self._config, self._settings = aws, config, settings
         self._start = start
@@ -148,6 +152,22 @@ class RunningRelay:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.table.name} ─▶ {self.bus}>"
 
+    def put(self, item: Mapping[str, Any]) -> None:
+        """Put an item into the table, in the place of an earlier one with its key."""
+        self.table.put(item)
+
+    def update(self, key: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+        """Set these top-level attributes of an item of the table that exists."""
+        self.table.update(key, changes)
+
+    def delete(self, key: Mapping[str, Any]) -> None:
+        """Delete an item of the table."""
+        self.table.delete(key)
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """An item of the table, None where there is none."""
+        return self.table.get(key)
+
     @property
     def running(self) -> bool:
         """Whether it still reads; it ends by itself where its table is deleted."""
@@ -165,13 +185,17 @@ class RunningRelay:
         Fails the test after `timeout` seconds.
         """
         __tracebackhide__ = True
-        complaint = self._settle(timeout)
+        try:
+            complaint = self._settle(arguments.seconds("timeout", timeout))
+        except ConfigError as error:
+            complaint = error.message
         if complaint:
             pytest.fail(complaint)
         return self.tally
 
     def stop(self) -> None:
         """Stop it; another `relay` on its table goes on behind the last record."""
+        self._stopped = True
         if self._loop is not None and self._stop_event is not None:
             # Its loop may have ended by itself.
             with suppress(RuntimeError):
@@ -187,7 +211,7 @@ class RunningRelay:
         from ddbrelay.objects.letters import whole_object
         from ddbrelay.stores.letters import Letters
 
-        arn, consumer = self._stream.arn, self._settings.consumer
+        arn, consumer = self._stream.arn, self.consumer
         of = Of(consumer, self.table.name, arn)
         found: list[dict[str, Any]] = []
         with closing(Database(self._settings.state_file)) as database:
@@ -209,7 +233,8 @@ class RunningRelay:
             f"{tally[Fate.SKIPPED]:,} skipped{f' ({skipped})' if skipped else ''}",
             f"{tally[Fate.PARKED]:,} parked",
         ]
-        line = f"the relay of {self.table.name} to {self.bus}: {', '.join(parts)}"
+        state = "" if self.running else " is stopped" if self._stopped else " has ended"
+        line = f"the relay of {self.table.name} to {self.bus}{state}: {', '.join(parts)}"
         return "\n".join([line, *self._parked_lines(), *self._trouble()])
 
     def complaint(self) -> str | None:
@@ -253,14 +278,20 @@ class RunningRelay:
     async def _main(self) -> None:
         self._loop, self._stop_event = asyncio.get_running_loop(), asyncio.Event()
         with closing(Database(self._settings.state_file)) as database:
-            store = SqliteStore(database, self._settings.consumer, self._stream.arn)
+            store = SqliteStore(database, self.consumer, self._stream.arn)
+            letter_queue = self._settings.dead_letter_queue
             job = jobs.Job(
                 self._aws,
                 self._stream,
                 self._mapper,
                 self.bus,
                 store,
-                jobs.options_of(self._settings, start=self._start),
+                jobs.options_of(
+                    self._settings, start=self._start, stop_on_gap=self._settings.on_gap == "stop"
+                ),
+                copies=None
+                if letter_queue is None
+                else jobs.CopyTo(letter_queue, store, self.consumer),
                 tidying=tidying_of(self._config),
             )
             await jobs.relay(job, self._watch, self._stop_event)
@@ -290,8 +321,7 @@ class RunningRelay:
         error = self._error
         kind = "" if isinstance(error, DdbrelayError) else f"{type(error).__name__}: "
         hint = getattr(error, "hint", None)
-        said = f"the relay of {self.table.name} ended: {kind}{error}"
-        return f"{said}\n  hint: {hint}" if hint else said
+        return arguments.said(f"the relay of {self.table.name} ended: {kind}{error}", hint)
 
     def _parked_lines(self) -> list[str]:
         parked = self._watch.parked
