@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from click.shell_completion import shell_complete
 from conftest import Cli
+from test_readme import shell_environment
 
 from ddbrelay.aws import session
 from ddbrelay.cli import completing
@@ -122,6 +124,91 @@ def test_a_shell_gets_what_completes_a_line(
         assert set(offered(line, shell)) == expected, shell
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("map ", "file"),
+        ("map --expect ", "file"),
+        ("schema ", "file"),
+        ("schema --dir ", "dir"),
+        ("expect ", "file"),
+        ("expect --junit ", "file"),
+        ("positions import ", "file"),
+        ("report --out ", "file"),
+        ("tail --record ", "file"),
+        ("tail --config ", "file"),
+        ("tail --state = st", "file"),
+        ("export sam --dir ", "dir"),
+    ],
+)
+def test_a_shell_is_asked_for_its_files_and_folders(
+    offered: Offered, capsys: pytest.CaptureFixture[str], line: str, kind: str
+) -> None:
+    offered(f"ddbrelay {line}")
+    shell_complete(cli, {}, "ddbrelay", "_DDBRELAY_COMPLETE", "bash_complete")
+    assert capsys.readouterr().out.split(",")[0] == kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [("map ", "default"), ("tail --record = ru", "default"), ("schema --dir ", "dirnames")],
+)
+def test_the_script_lets_bash_complete_files_and_folders(
+    bare_cli: Cli, tmp_path: Path, line: str, how: str
+) -> None:
+    words = shlex.split(f"ddbrelay {line}") + [""] * line.endswith(" ")
+    # Outside of a completion the shell refuses compopt: this one tells what it was asked for.
+    script = (
+        f"{bare_cli.ok('completion', 'bash').stdout}\n"
+        'compopt() { echo "$2"; }\n'
+        f"COMP_WORDS=({shlex.join(words)})\n"
+        f"COMP_CWORD={len(words) - 1}\n"
+        "_ddbrelay_completion ddbrelay\n"
+        'echo "${#COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=shell_environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert (done.stdout.split(), done.stderr) == ([how, "0"], "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tail --table users --show ",
+        "listen --table users --show ",
+        "replay --table users --detail-type ",
+        "schema --table=users --detail-type ",
+        # As bash has it.
+        "tail --table = users --show = ",
+    ],
+)
+def test_event_types_are_offered_where_one_is_asked_for(offered: Offered, line: str) -> None:
+    assert offered(f"ddbrelay {line}") == [
+        "UserCreated",
+        "UserUpdated",
+        "UserDeleted",
+        "UserExpired",
+    ]
+    assert offered(f"ddbrelay {line}UserD") == ["UserDeleted"]
+
+
+def test_what_stands_behind_an_equals_sign_is_completed_as_every_shell_has_it(
+    offered: Offered,
+) -> None:
+    assert offered("ddbrelay tail --output = j") == ["json"]
+    assert offered("ddbrelay tail --output =") == ["rich", "lines", "json"]
+    assert offered("ddbrelay --output=lines tail --on-gap=s", "zsh") == ["stop"]
+    assert offered("ddbrelay --output=lines tail --on-gap=s", "fish") == ["stop"]
+
+
 def test_tables_and_buses_come_from_the_account_that_the_flags_name(
     offered: Offered, fake_aws: type[FakeAws]
 ) -> None:
@@ -181,6 +268,7 @@ def test_bookmarks_and_consumers_come_from_the_state_file(offered: Offered, tmp_
     file.rename(tmp_path / "state.db")
     for line in ("positions show", "positions delete", "positions export"):
         assert offered(f"ddbrelay {line} --state state.db ") == ["before-deploy", "run-1"]
+    assert offered("ddbrelay replay --state state.db --from b") == ["before-deploy"]
     assert offered("ddbrelay --state state.db positions show b") == []
     assert offered("ddbrelay positions --table t show --state state.db b") == ["before-deploy"]
     assert offered("ddbrelay tail --state state.db --consumer ") == ["audit"]

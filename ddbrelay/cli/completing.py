@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 if TYPE_CHECKING:
     from ddbrelay.cli.options import Run
@@ -47,6 +47,24 @@ def isolate() -> None:
             os.close(nowhere)
 
 
+class Bash(BashComplete):
+    """Bash makes three words of `--table=us`, of which the middle one says nothing."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the cursor, and what stands at it."""
+        words, incomplete = super().get_completion_args()
+        before = ["", *words]
+        joined = [
+            word
+            for last, word in zip(before, words, strict=False)
+            if word != "=" or not last.startswith("--")
+        ]
+        return joined, incomplete
+
+
+add_completion_class(Bash)
+
+
 def of_setting(name: str, choices: Sequence[str]) -> Completion | None:
     """What completes the option of a setting; None where it is anything that the user likes."""
     if choices:
@@ -57,6 +75,11 @@ def of_setting(name: str, choices: Sequence[str]) -> Completion | None:
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The shell's own completion of file names."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The shell's own completion of folders."""
+    return [CompletionItem(incomplete, type="dir")]
 
 
 def _words(words: Iterable[str]) -> Completion:

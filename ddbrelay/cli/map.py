@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.files import STDIN, name_of, read, records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.words import counted, printable
@@ -47,8 +48,13 @@ class _Tally:
 
 
 @click.command("map", cls=Command)
-@click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--expect", metavar="FILE", help="compare with what --output json printed before")
+@click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=completing.files)
+@click.option(
+    "--expect",
+    metavar="FILE",
+    help="compare with what --output json printed before",
+    shell_complete=completing.files,
+)
 @click.option("--explain", is_flag=True, help="say of each rule why it matched or did not")
 @click.option("--detail", is_flag=True, help="show the detail of each event")
 @click.option("--stream-arn", metavar="ARN", help="the stream of records that do not tell theirs")

@@ -332,7 +332,7 @@ def export(run: Run, name: str | None) -> None:
 
 
 @command.command("import")
-@click.argument("file")
+@click.argument("file", shell_complete=completing.files)
 @click.option("--name", help="name of the bookmark (default: the one in the file)")
 @click.option("--force", is_flag=True, help="replace a bookmark of this name")
 @click.option("--checkpoint", is_flag=True, help="make it the checkpoint of its consumer as well")

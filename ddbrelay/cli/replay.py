@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.recording import record_option
 from ddbrelay.cli.types import DURATION, asked_keys, moment
@@ -44,13 +45,26 @@ class _Where(NamedTuple):
 
 
 @click.command("replay", cls=Command)
-@click.option("--from", "bookmark", metavar="BOOKMARK", help="a bookmark, or checkpoint")
+@click.option(
+    "--from",
+    "bookmark",
+    metavar="BOOKMARK",
+    help="a bookmark, or checkpoint",
+    shell_complete=completing.bookmarks,
+)
 @click.option("--iterator", metavar="ITERATOR", help="a shard iterator, at most 15 minutes old")
 @click.option("--sequence", metavar="SHARD:NUMBER", help="a sequence number of one shard")
 @click.option("--since", metavar="TIME", help="an ISO time, or an age such as 2h")
 @click.option("--until", metavar="TIME", help="leave out what was written later (default: now)")
 @click.option("--key", "keys", metavar="NAME=VALUE", multiple=True, help="only items with this key")
-@click.option("--detail-type", "detail_types", metavar="TYPE", multiple=True, help="only these")
+@click.option(
+    "--detail-type",
+    "detail_types",
+    metavar="TYPE",
+    multiple=True,
+    help="only these",
+    shell_complete=completing.event_types,
+)
 @click.option("--rule", "rules", metavar="RULE", multiple=True, help="only events of these rules")
 @click.option("--forward", is_flag=True, help="publish the events; without it they are only shown")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")

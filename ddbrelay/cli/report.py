@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ _BEGIN = "ddbrelay tail --forward relays, and keeps what a report is made of"
 @click.option(
     "--since", default="24h", show_default=True, metavar="TIME", help="an age: 24h, or an ISO time"
 )
-@click.option("--out", metavar="FILE", help=f"the page, - is stdout  [default: {_PAGE}]")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help=f"the page, - is stdout  [default: {_PAGE}]",
+    shell_complete=completing.files,
+)
 @setting_options("consumer", "state")
 @pass_run
 def command(run: Run, since: str, out: str | None) -> None:

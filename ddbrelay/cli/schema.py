@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.files import records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.types import DURATION
@@ -50,9 +51,22 @@ class _Bounds:
 
 
 @click.command("schema", cls=Command)
-@click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--dir", "directory", metavar="DIR", help="one file for each detail type, in DIR")
-@click.option("--detail-type", "detail_types", metavar="TYPE", multiple=True, help="only these")
+@click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=completing.files)
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="one file for each detail type, in DIR",
+    shell_complete=completing.folders,
+)
+@click.option(
+    "--detail-type",
+    "detail_types",
+    metavar="TYPE",
+    multiple=True,
+    help="only these",
+    shell_complete=completing.event_types,
+)
 @click.option("--check", is_flag=True, help="say which events do not fit their schemas")
 @click.option("--force", is_flag=True, help="replace files that differ")
 @click.option("--max-records", type=click.IntRange(min=1), help="stop after this many records")

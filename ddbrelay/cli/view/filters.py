@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.errors import ConfigError
 from ddbrelay.words import printable
 
@@ -30,6 +31,7 @@ _OPTIONS = (
         metavar="TYPE",
         multiple=True,
         help="show only events of this type; wildcards as in a shell (User*)",
+        shell_complete=completing.event_types,
     ),
     click.option(
         "--grep",
