@@ -6,8 +6,10 @@ set -euo pipefail
 
 step="make a work folder"
 here=$(cd "$(dirname "$0")" && pwd)
+start=$PWD
 work=$(mktemp -d)
 venv=${DDBRELAY_VENV:-$work/venv}
+[[ $venv == /* ]] || venv=$start/$venv
 
 finish() {
   local code=$?
@@ -23,11 +25,13 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# A ddbrelay.toml of the folder in which it was started has no say.
+cd "$work"
 export DDBRELAY_STATE_DIR=$work/state DDBRELAY_TABLE=users PATH=$venv/bin:$PATH
 
 step="install"
 [[ -x $venv/bin/python ]] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet "${DDBRELAY_PACKAGE:-ddbrelay[local]}"
+(cd "$start" && "$venv/bin/pip" install --quiet "${DDBRELAY_PACKAGE:-ddbrelay[local]}")
 
 step="start the embedded AWS"
 ddbrelay local start --quiet
