@@ -21,6 +21,7 @@ from outputs import NO_JSON, asks_json, check, command_of, commands
 
 import ddbrelay
 from ddbrelay.cli.console import Console, confirmer
+from ddbrelay.cli.help import topic
 from ddbrelay.errors import ConfigError
 from ddbrelay.outputs import names, schema_of
 
@@ -60,6 +61,24 @@ STARTS_AN_ENGINE = {"demo", "local.run", "local.start"}
 
 def test_every_command_has_a_schema_or_a_reason_to_have_none() -> None:
     assert names() == sorted(set(commands()) - NO_JSON.keys())
+
+
+def test_the_topic_names_the_commands_that_end_with_a_summary_and_no_other() -> None:
+    text = " ".join(topic("output").split())
+    listed, *_ = text.partition('The last line is an object of type "summary" with: ')[2].split(".")
+    ending = set()
+    for name in names():
+        shapes = json.loads(schema_of(name))["$defs"].values()
+        if any(one["properties"].get("type") == {"const": "summary"} for one in shapes):
+            ending.add(name.replace(".", " "))
+    # It ends with one only where it writes files.
+    assert set(listed.split(", ")) == ending - {"export iam-policy"}
+
+
+def test_the_topic_names_the_commands_whose_lines_have_no_type() -> None:
+    text = " ".join(topic("output").split())
+    said = text.partition("without a `type`: ")[2].partition(".")[0]
+    assert all(name.replace(".", " ") in said for name, _ in WITHOUT_TYPE)
 
 
 def subschemas(schema: Any) -> Iterator[dict[str, Any]]:

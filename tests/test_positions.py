@@ -179,7 +179,10 @@ def test_an_exported_checkpoint_becomes_the_checkpoint_elsewhere(bare_cli: Cli) 
     child = Position("shardId-00000001795439861489-cccccccc", FIRST.shard_id, sequence="1" * 21)
     stand(bare_cli, further, SECOND, child)
 
-    bare_cli.ok("positions", "import", str(file), "--checkpoint")
+    (kept,) = bare_cli.json("positions", "import", str(file), "--name", "only-kept")
+    assert kept["checkpoint"] is False
+    (made,) = bare_cli.json("positions", "import", str(file), "--checkpoint")
+    assert made["checkpoint"] is True
     (here,) = bare_cli.json("positions", "show")
     assert here["positions"] == there["positions"]
     assert here["streamArn"] == there["streamArn"]

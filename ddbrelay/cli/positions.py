@@ -269,9 +269,10 @@ def save(run: Run, name: str, force: bool) -> None:
     _say_saved(run, mark)
 
 
-def _say_saved(run: Run, mark: Bookmark, *, checkpoint: bool = False) -> None:
+def _say_saved(run: Run, mark: Bookmark, *, checkpoint: bool | None = None) -> None:
     if run.console.json:
-        run.console.object(_mark_object(mark))
+        told = {} if checkpoint is None else {"checkpoint": checkpoint}
+        run.console.object(_mark_object(mark) | told)
         return
     words = f'saved "{mark.name}", {counted(len(mark.positions), "shard")}'
     if checkpoint:
