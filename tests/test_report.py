@@ -157,6 +157,16 @@ def test_a_period_begins_where_something_is_known_and_never_is_a_moment() -> Non
     assert Period.of(0.0, NOW, None).buckets <= 151
 
 
+@pytest.mark.parametrize("seconds", [0, 1, 60, 300])
+def test_a_short_period_is_as_short_as_it_was_asked_for(state: Path, seconds: int) -> None:
+    for first in (NOW - 86400, NOW - seconds / 2, NOW):
+        period = Period.of(NOW - seconds, NOW, first)
+        assert NOW - seconds - 60 < period.start <= NOW - seconds
+        assert period.buckets <= seconds / 60 + 2
+    report = numbers(state, NOW, since=float(seconds))
+    assert Reader(page(report)).of("svg")
+
+
 @pytest.mark.parametrize("most", [0, 1, 3, 7, 99, 1021, 48_112, 10**9])
 def test_an_axis_reaches_what_it_shows_in_a_few_steps(most: int) -> None:
     for ticks in (count_ticks(most, 6), duration_ticks(most, 4)):
@@ -382,6 +392,9 @@ def test_the_command_writes_a_file_prints_the_page_and_prints_the_numbers(bare_c
     assert summary["table"] == "orders"
     assert sorted(one.name for one in bare_cli.directory.glob("*.html")) == ["kept.html"]
     clear_error(bare_cli.run("report", "--out", "no/such.html"), 2, "cannot write no/such.html")
+    half = bare_cli.run("report", "--out", "no/such.html", "--output", "json")
+    clear_error(half, 2, "cannot write no/such.html")
+    assert half.stdout == ""
     clear_error(bare_cli.run("report", "--table", "users"), 2, 'has no ledger on table "users"')
 
 

@@ -56,14 +56,16 @@ def command(run: Run, since: str, out: str | None) -> None:
         report = _gather(run, database, begin)
     if report.empty:
         raise _nothing(run)
-    if run.console.json:
-        from ddbrelay.report.objects import objects
+    if not run.console.json:
+        _write(run, report, out or _PAGE)
+        return
+    from ddbrelay.report.objects import objects
 
-        for value in objects(report):
-            run.console.object(value)
-        if out in {None, _STDOUT}:
-            return
-    _write(run, report, out or _PAGE)
+    # A page that cannot be written is an error, before which nothing may be printed.
+    if out not in {None, _STDOUT}:
+        _write(run, report, out)
+    for value in objects(report):
+        run.console.object(value)
 
 
 def _gather(run: Run, database: Database, since: float) -> Report:

@@ -29,8 +29,11 @@ class Period:
 
     @classmethod
     def of(cls, since: float, until: float, first: float | None) -> Period:
-        """From `since`, or from `first` where nothing is kept of the time before it."""
-        began = since if first is None else min(max(since, first), until - _SHORTEST)
+        """From `since`, or from `first` where nothing is kept of the time before it.
+
+        What began only now is shown in ten minutes, unless `since` asks for less.
+        """
+        began = since if first is None else max(since, min(first, until - _SHORTEST))
         length = until - began
         # What is older stands in the file by the hour only.
         finest = MINUTE if began >= folded_before(until) else HOUR
