@@ -345,6 +345,16 @@ def test_completion_prints_a_script_that_calls_back(bare_cli: Cli, shell: str, m
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
+def test_a_shell_that_is_not_named_is_asked_for_in_a_line(bare_cli: Cli) -> None:
+    done = bare_cli.run("completion")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: no shell is named",
+        "  hint: ddbrelay completion bash|zsh|fish",
+    ]
+    assert "[OPTIONS] bash|zsh|fish" in bare_cli.ok("completion", "--help").stdout
+
+
 def test_a_completion_is_cut_off_from_the_terminal_and_prints_no_error(tmp_path: Path) -> None:
     program = (
         "import getpass, os, subprocess, sys\n"

@@ -17,6 +17,7 @@ from conftest import Cli
 
 from ddbrelay.cli import help as helps
 from ddbrelay.cli.main import COMMANDS, HEADINGS, cli
+from ddbrelay.errors import ConfigError
 
 _QUOTED = re.compile(r"`(ddbrelay [^`]+)`")
 _PLACEHOLDER = re.compile(r"[A-Z]+$")
@@ -164,6 +165,53 @@ def test_help_lists_topics_and_commands_and_shows_either(
     schema = json.loads(line)
     assert (schema["type"], schema["name"]) == ("schema", "positions.list")
     assert schema["schema"]["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (
+            "exit-codes positions",
+            '"exit-codes" is a topic, of one page',
+            "ddbrelay help exit-codes",
+        ),
+        ("exit-cods positions", 'no topic or command "exit-cods"', 'did you mean "exit-codes"?'),
+        ("tail x", 'ddbrelay tail has no command "x"', "ddbrelay tail --help"),
+        (
+            "output positions",
+            'no schema of the output of "positions"',
+            "one of: positions delete, positions export, positions import, positions list, "
+            "positions save, positions show",
+        ),
+        (
+            "output positions.lst",
+            'no schema of the output of "positions lst"',
+            'did you mean "positions list"?',
+        ),
+    ],
+)
+def test_what_it_does_not_know_is_said_with_what_was_meant(
+    words: str, message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        cli.main(["help", *words.split()], prog_name="ddbrelay", standalone_mode=False)
+    assert (refused.value.message, refused.value.hint) == (message, hint)
+
+
+def test_the_schema_of_a_command_of_a_group_is_found_with_a_dot_and_with_a_blank(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = []
+    for words in (["positions.list"], ["positions", "list"]):
+        cli.main(["help", "output", *words], prog_name="ddbrelay", standalone_mode=False)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
+def test_a_preview_is_told_of_where_it_goes_another_way() -> None:
+    codes, positions = (" ".join(helps.topic(name).split()) for name in ("exit-codes", "positions"))
+    assert "3 also in a preview without --forward when a record would be parked" in codes
+    assert "keeps and moves nothing: there it always counts" in positions
 
 
 def test_a_file_that_is_wrong_does_not_keep_its_help_away(

@@ -10,8 +10,8 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command("completion", cls=Command)
-@click.argument("shell", type=click.Choice(_SHELLS))
-def command(shell: str) -> None:
+@click.argument("shell", type=click.Choice(_SHELLS), metavar="|".join(_SHELLS), required=False)
+def command(shell: str | None) -> None:
     """Print the completion script for a shell.
 
     \b
@@ -23,7 +23,11 @@ def command(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     from ddbrelay.cli.main import cli
+    from ddbrelay.errors import ConfigError
 
+    if shell is None:
+        # click would say it in a line for each shell.
+        raise ConfigError("no shell is named", f"ddbrelay completion {'|'.join(_SHELLS)}")
     kind = get_completion_class(shell)
     assert kind is not None, shell
     click.echo(kind(cli, {}, "ddbrelay", "_DDBRELAY_COMPLETE").source())

@@ -121,6 +121,8 @@ def _unknown(
             f'{at.command_path} has no command "{word}"', f"{at.command_path} --help"
         )
     known = group.list_commands(at)
+    if word == words[0] and word in topics():
+        return ConfigError(f'"{word}" is a topic, of one page', f"ddbrelay help {word}")
     if len(words) == 1 or word == words[0]:
         return ConfigError(f'no topic or command "{word}"', _meant(word, [*topics(), *known]))
     return ConfigError(f'{at.command_path} has no command "{word}"', _meant(word, known))
@@ -148,8 +150,11 @@ def _schema(run: Run, words: Sequence[str], as_json: bool) -> None:
 
     name = ".".join(words)
     if name not in outputs.names():
-        hint = _meant(name, outputs.names())
-        raise ConfigError(f'no schema of the output of "{" ".join(words)}"', hint)
+        known = [one.replace(".", " ") for one in outputs.names()]
+        name = name.replace(".", " ")
+        inside = [one for one in known if one.startswith(f"{name} ")]
+        hint = f"one of: {', '.join(inside)}" if inside else _meant(name, known)
+        raise ConfigError(f'no schema of the output of "{name}"', hint)
     schema = json.loads(outputs.schema_of(name))
     if as_json:
         run.console.object({"type": "schema", "name": name, "schema": schema})
