@@ -66,7 +66,8 @@ class Relays:
         default of the nearest `ddbrelay.toml` from the directory of the test's module upwards.
         `rules` are `[[rule]]` tables in the place of the file's, `settings` further settings by
         their names in Settings: `entity`, `preset`, `strict`, `redact`, `consumer`, ... The
-        environment has no say, and what could change nothing here is refused (`region`, `state`).
+        environment has no say, nor has the file where the test decides (address, state, port); as
+        arguments such settings are refused.
 
         What is missing of table (`key` is `id:S` unless given, also `sort_key`), stream, bus, rule,
         queue and dead-letter queue is made and removed at the end, unless `provision` is False. A
