@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from decimal import Decimal
 from typing import Any
@@ -19,10 +20,20 @@ from ddbrelay.flow.change import (
     decode_page,
     typed_image,
 )
-from ddbrelay.flow.mapping import CrudMapper, Event, MapFunction, Reject, Several, Skip
+from ddbrelay.flow.mapping import (
+    CrudMapper,
+    Event,
+    MapFunction,
+    Reject,
+    Several,
+    Skip,
+    event_of,
+)
+from ddbrelay.flow.mapping.document import small_integers
 from ddbrelay.flow.mapping.making import Defaults
-from ddbrelay.flow.mapping.presets import Outbox, SingleTable
+from ddbrelay.flow.mapping.presets import Outbox, SingleTable, preset_of
 from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
+from ddbrelay.own import OwnMapper
 from ddbrelay.testing.builders import ORIGIN
 
 INT64 = 2**63
@@ -52,6 +63,20 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
+WHOLE: list[dict[str, Any]] = [
+    {
+        "detail_type": "Whole",
+        "detail": "{new: new, old: old, keys: keys, text: to_string(new)}",
+        "continue": True,
+    },
+    {"detail_type": "Table", "detail": {"keys": "{keys}", "list": ["{keys}", "{{}}"]}},
+]
+
+
+def own(change: Change) -> Event:
+    return event_of("Own", {"new": change.new, "old": change.old, "keys": change.keys})
+
+
 def mappers() -> dict[str, MapFunction]:
     defaults = Defaults("users", redact=("secret",))
     strict = Defaults("users", redact=("secret",), strict=True)
@@ -62,12 +87,23 @@ def mappers() -> dict[str, MapFunction]:
         "strict": RuleMapper(compile_rules(RULES, strict, crud), strict),
         "outbox": Outbox(Defaults("users", envelope="metadata"), {}),
         "single": SingleTable(Defaults("users"), {"key": "id"}),
+        "whole": RuleMapper(compile_rules(WHOLE, defaults, crud), defaults),
+        "own": OwnMapper(own, Defaults("users", envelope="metadata")),
+        "cloudevents": preset_of(
+            "crud", Defaults("users", envelope="cloudevents"), outbox={}, single_table={}
+        ),
     }
 
 
 MAPPERS = mappers()
 
-texts = st.text(max_size=8) | st.sampled_from(["", "\x00", "\u2028", "🚌", "order#1"])
+LONG_RUN = "12345678901234567890"
+escapes = st.sampled_from(["\n", '"', "\\", "\x00", "\u2028", "é", "🚌", "{", "}", "[", ",", ":"])
+texts = (
+    st.text(max_size=8)
+    | st.sampled_from(["", "\x00", "\u2028", "🚌", "order#1"])
+    | st.lists(escapes | st.sampled_from(["a", "1", LONG_RUN]), max_size=6).map("".join)
+)
 numbers = (
     st.integers(-INT64, INT64 - 1).map(str)
     | st.integers(10**37, 10**38 - 1).map(str)
@@ -85,7 +121,9 @@ scalars = st.one_of(
     st.binary(max_size=6).map(lambda b: {"B": msgspec.json.decode(msgspec.json.encode(b))}),
     st.lists(texts, max_size=3).map(lambda s: {"SS": s}),
     st.lists(numbers, max_size=3).map(lambda s: {"NS": s}),
-    st.just({"BS": []}),
+    st.lists(st.binary(min_size=1, max_size=6), max_size=3).map(
+        lambda several: {"BS": [base64.b64encode(one).decode() for one in several]}
+    ),
 )
 attributes = st.recursive(
     scalars,
@@ -95,7 +133,19 @@ attributes = st.recursive(
     ),
     max_leaves=10,
 )
-images = st.dictionaries(st.sampled_from(NAMES), attributes, max_size=6)
+json_texts = st.dictionaries(
+    texts,
+    st.recursive(
+        texts | st.integers(-(2**70), 2**70) | st.booleans() | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=4,
+).map(lambda value: {"S": json.dumps(value, ensure_ascii=False)})
+outbox_items = st.fixed_dictionaries(
+    {"eventType": st.just({"S": "Happened"}), "payload": json_texts | attributes}
+)
+images = st.dictionaries(st.sampled_from(NAMES), attributes, max_size=6) | outbox_items
 BROKEN = [
     b"",
     b"{",
@@ -122,8 +172,67 @@ def changed(name: str, new: bytes | None, old: bytes | None, keys: bytes) -> Cha
     return Change(Record(event_id="e1", event_name=name, dynamodb=part), "s", ORIGIN)
 
 
+def image_in(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any]:
+    return {"NULL": True} if (image := typed_image(raw)) is None else {"M": image}
+
+
+def parts_of(event: Event, mapper: MapFunction, change: Change) -> list[tuple[Any, Any]]:
+    """Pieces of a detail, each with the attribute value that it must be."""
+    record = change.record.dynamodb
+    detail = json.loads(event.detail, parse_int=Decimal, parse_float=Decimal)
+    if isinstance(mapper, Outbox):
+        payload = image_in(record.new_image)["M"]["payload"]
+        return [(detail["data"], payload)] if "M" in payload else []
+    if event.rule in {"created", "updated", "deleted"}:
+        image = image_in(record.old_image if change.event_name == "REMOVE" else record.new_image)
+        data = detail["data"] if "specversion" in detail else detail
+        return [(data, image_in(record.keys) if "NULL" in image else image)]
+    if event.rule == "typed":
+        return [(detail["all"], image_in(record.new_image))]
+    keys = image_in(record.keys)
+    if event.detail_type == "Table":
+        return [(detail["keys"], keys), (detail["list"][0], keys), (detail["list"][1], {"S": "{}"})]
+    if event.detail_type == "Own":
+        detail = detail["data"]
+    elif event.detail_type != "Whole":
+        return []
+    new = image_in(record.new_image)
+    said = [
+        (detail["keys"], keys),
+        (detail["new"], new),
+        (detail["old"], image_in(record.old_image)),
+    ]
+    if "text" in detail:
+        text = json.loads(detail["text"], parse_int=Decimal, parse_float=Decimal)
+        said.append((text, new))
+    return said
+
+
+def same(written: Any, typed: dict[str, Any]) -> bool:
+    """Whether a piece of a detail is this attribute value, digit for digit."""
+    ((kind, value),) = typed.items()
+    match kind:
+        case "N":
+            return Decimal(written) == Decimal(value)
+        case "NS":
+            return list(map(Decimal, written)) == list(map(Decimal, value))
+        case "NULL":
+            return written is None
+        case "M":
+            return written.keys() == value.keys() and all(
+                same(written[name], one) for name, one in value.items()
+            )
+        case "L":
+            return len(written) == len(value) and all(map(same, written, value))
+        case _:
+            return bool(written == value)
+
+
 def check(mapper: MapFunction, change: Change) -> None:
-    """One result of the allowed kinds, whose details are JSON objects that PutEvents takes."""
+    """One result of the allowed kinds, whose details are JSON objects that PutEvents takes.
+
+    Every value of the item that they carry is the item's.
+    """
     result = mapper(change)
     assert isinstance(result, Event | Several | Skip | Reject)
     again = mapper(change)
@@ -133,6 +242,8 @@ def check(mapper: MapFunction, change: Change) -> None:
             detail = json.loads(event.detail)
             assert isinstance(detail, dict)
             assert all(-INT64 <= number < INT64 for number in integers(detail))
+            for written, typed in parts_of(event, mapper, change):
+                assert same(written, typed), (written, typed)
             assert 0 < len(event.detail_type) <= 128
             assert event.source
             assert event.size > 0
@@ -252,3 +363,42 @@ def test_every_number_keeps_its_value(text: str) -> None:
     assert isinstance(event, Event)
     written = json.loads(event.detail, parse_float=Decimal, parse_int=Decimal)["n"]
     assert Decimal(written) == Decimal(text)
+
+
+@given(json_texts)
+def test_json_text_in_an_outbox_keeps_every_value(payload: dict[str, str]) -> None:
+    item = json.dumps({"id": {"S": "a"}, "eventType": {"S": "Happened"}, "payload": payload})
+    mapper = Outbox(Defaults("users"), {})
+    event = mapper(changed("INSERT", item.encode(), None, b'{"id": {"S": "a"}}'))
+    assert isinstance(event, Event)
+    assert json.loads(event.detail) == small(json.loads(payload["S"]))
+
+
+def small(value: Any) -> Any:
+    """The same with each integer beyond 64 bits as text."""
+    if isinstance(value, dict):
+        return {name: small(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [small(one) for one in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if -INT64 <= value < INT64 else str(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("detail", "small_one"),
+    [
+        (
+            rb'{"a":"line\nbreak","t":"12345678901234567890","n":9223372036854775808}',
+            rb'{"a":"line\nbreak","t":"12345678901234567890","n":"9223372036854775808"}',
+        ),
+        (rb'{"a":"12345678901234567890\n"}', rb'{"a":"12345678901234567890\n"}'),
+        (rb'{"a":"\\","n":-9223372036854775809}', rb'{"a":"\\","n":"-9223372036854775809"}'),
+        (rb'{"a":"\"12345678901234567890"}', rb'{"a":"\"12345678901234567890"}'),
+        (b'{"n":%s}' % (b"9" * 5000), b'{"n":"%s"}' % (b"9" * 5000)),
+        (b'{"n":9223372036854775807}', b'{"n":9223372036854775807}'),
+        (b'{"n":12345678901234567890.5}', b'{"n":12345678901234567890.5}'),
+    ],
+)
+def test_only_integers_beyond_64_bits_become_text(detail: bytes, small_one: bytes) -> None:
+    assert small_integers(detail) == small_one

@@ -50,9 +50,10 @@ TYPED_TOP = (
     *("eventVersion", "userIdentity", "dynamodb"),
 )
 """The fields of a record in the form in which Lambda's filters see it."""
-_SAFE_DIGITS = 19
+_SAFE_DIGITS, _MOST_DIGITS = 19, 20
+"""With less digits an integer has 64 bits; with more characters it has not."""
 _LONG = re.compile(rb"[0-9]{19}").search
-_TOKENS = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"|-?[0-9]+[.eE][0-9.eE+-]*|(-?[0-9]+)')
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+[.eE][0-9.eE+-]*|(-?[0-9]+)')
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -174,6 +175,8 @@ def small_integers(detail: bytes) -> bytes:
 
 def _small(token: re.Match[bytes]) -> bytes:
     text = token[0]
-    if token[1] is None or len(text) < _SAFE_DIGITS or int(text) in _INT64:
+    if token[1] is None or len(text) < _SAFE_DIGITS:
+        return text
+    if len(text) <= _MOST_DIGITS and int(text) in _INT64:
         return text
     return b'"%s"' % text

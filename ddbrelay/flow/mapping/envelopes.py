@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from ddbrelay.flow.calendar import iso
-from ddbrelay.flow.change import Change
+from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.document import encode, exact
-from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped
+from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped, Reject
 
 ENVELOPES = ("none", "metadata", "cloudevents")
 
@@ -46,7 +46,10 @@ class Enveloped:
         if not isinstance(event, Event):
             return event
         frame = Frame(change.event_id, event.source, event.detail_type, event.time)
-        detail = self._envelope(change, frame, event.detail)
+        try:
+            detail = self._envelope(change, frame, event.detail)
+        except UndecodableError as error:
+            return Reject(f"cannot be read: {error}", event.rule)
         return msgspec.structs.replace(event, detail=detail)
 
 
