@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ddbrelay.errors import ConfigError
+from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event, Mapped, Reject, Several, Skip, refused
 from ddbrelay.flow.mapping.document import exact, small_integers
@@ -94,11 +95,12 @@ class OwnMapper:
         try:
             result = self._function(OwnChange(change))
         except (Exception, SystemExit) as error:
-            return Reject(f"{type(error).__name__} in the mapper: {_trace(error)}", OWN)
+            return Reject(_storable(f"{type(error).__name__} in the mapper: {_trace(error)}"), OWN)
         try:
             return self._checked(result, change)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            return Reject(f"the mapper made what no event can be: {error}", OWN)
+        except Exception as error:
+            # A sequence of the function's own may raise anything where it is read.
+            return Reject(_storable(f"the mapper made what no event can be: {_said(error)}"), OWN)
 
     def _checked(self, result: Any, change: Change) -> Mapped:
         if result is None:
@@ -106,7 +108,11 @@ class OwnMapper:
         if isinstance(result, Skip | Reject):
             if not isinstance(result.reason, str) or not result.reason:
                 raise TypeError(f"a {type(result).__name__} without a text as its reason")
-            return result
+            if isinstance(result, Skip):
+                if _storable(result.reason) != result.reason:
+                    raise ValueError("the reason of a Skip with half a character")
+                return result
+            return Reject(_storable(result.reason), _rule(result.rule))
         events = result.events if isinstance(result, Several) else result
         events = [events] if isinstance(events, Event) else events
         if not isinstance(events, Sequence) or not all(isinstance(one, Event) for one in events):
@@ -129,16 +135,14 @@ class OwnMapper:
                 raise TypeError(f"its {name} is of type {type(value).__name__}")
         if not all(isinstance(one, str) for one in event.resources):
             raise TypeError("its resources are not all texts")
-        if JOINT in (event.rule or ""):
-            raise ValueError(f'its rule has "{JOINT}" in it')
         try:
             msgspec.json.decode(event.detail, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeError):
             raise ValueError("its detail is no JSON object") from None
-        rule = event.rule or (OWN if place == 0 else f"{OWN}-{place + 1}")
+        rule = _rule(event.rule) or (OWN if place == 0 else f"{OWN}-{place + 1}")
         event_id = stable_id(change.event_id, rule, place)
         source = event.source or self._source
-        time = change.time if event.time is None else float(event.time)
+        time = change.time if event.time is None else _time(event.time)
         detail = small_integers(event.detail)
         if self._envelope is not None:
             frame = Frame(event_id, source, event.detail_type, time)
@@ -156,11 +160,44 @@ class OwnMapper:
         return whole
 
 
+def _rule(name: object) -> str | None:
+    """The name as the ledger can have it; TypeError and ValueError for any other."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"its rule is of type {type(name).__name__}")
+    if JOINT in name:
+        raise ValueError(f'its rule has "{JOINT}" in it')
+    if not name.isprintable():
+        raise ValueError("its rule has characters that cannot be printed")
+    return name
+
+
+def _time(value: float) -> float:
+    try:
+        return epoch_of(value)
+    except ValueError as error:
+        raise ValueError(f"its time: {error}") from None
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says of itself, which may go wrong as well."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"its text cannot be made ({type(another).__name__})"
+
+
+def _storable(text: str) -> str:
+    """The same without halves of surrogate pairs, which no store takes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _trace(error: BaseException) -> str:
     # The first entry is our own call.
     frames = traceback.extract_tb(error.__traceback__)[1:]
     shown = "".join(traceback.format_list(frames[-_TRACE_LINES:])) if frames else ""
-    return f"{error}\n{shown}".rstrip()
+    return f"{_said(error)}\n{shown}".rstrip()
 
 
 def function_of(name: str, folder: Path) -> Any:

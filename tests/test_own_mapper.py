@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ddbrelay.config import load
@@ -46,10 +47,24 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
     if kind == "hide":
         change.redact([["n"]])
         return Reject("hidden")
+    if kind == "mute":
+        raise Mute
+    if kind == "half":
+        raise ValueError("x\\ud800y")
     if kind in BAD:
         bad: Event = BAD[kind]
         return bad
     raise LookupError("no such kind")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+class Lazy(list[Any]):
+    def __iter__(self) -> Any:
+        raise LookupError("not yet")
 
 
 E = Event
@@ -63,6 +78,17 @@ BAD: dict[str, Any] = {
     "joint": E("s", "A", b"{}", rule="a + b"),
     "twice": [E("s", "A", b"{}"), E("s", "A", b"{}", rule="r"), E("s", "A", b"{}", rule="r")],
     "reason": Skip(5),  # type: ignore[arg-type]
+    "half skip": Skip("x\\ud800"),
+    "half reject": Reject("x\\ud800"),
+    "half type": E("s", "A\\ud800", b"{}"),
+    "half resource": E("s", "A", b"{}", ("\\ud800",)),
+    "turned rule": E("s", "A", b"{}", rule="a\\nb"),
+    "typed rule": Reject("never", 5),  # type: ignore[arg-type]
+    "lazy": Lazy([E("s", "A", b"{}")]),
+    "far": E("s", "A", b"{}", time=1e300),
+    "nan": E("s", "A", b"{}", time=float("nan")),
+    "early": E("s", "A", b"{}", time=-5e11),
+    "bad bus": E("s", "A", b"{}", bus="bad bus!"),
 }
 
 
@@ -138,12 +164,26 @@ def test_it_may_say_that_there_is_no_event(own: Any, key: str, result: Skip | Re
         ("joint", 'its rule has " + " in it'),
         ("twice", "two events of a change with the same rule"),
         ("reason", "a Skip without a text as its reason"),
+        ("mute", "Mute in the mapper: its text cannot be made (RuntimeError)"),
+        ("half", "ValueError in the mapper: x\\ud800y"),
+        ("half skip", "the reason of a Skip with half a character"),
+        ("half reject", "x\\ud800"),
+        ("half type", "it has half a character, which no UTF-8 has"),
+        ("half resource", "it has half a character, which no UTF-8 has"),
+        ("turned rule", "its rule has characters that cannot be printed"),
+        ("typed rule", "its rule is of type int"),
+        ("lazy", "the mapper made what no event can be: not yet"),
+        ("far", "its time: it lies before 1970 or after the year 9999"),
+        ("nan", "its time: it lies before 1970 or after the year 9999"),
+        ("early", "its time: it lies before 1970 or after the year 9999"),
+        ("bad bus", "'bad bus!' is neither a name nor an ARN of a bus"),
     ],
 )
 def test_what_goes_wrong_in_it_parks_the_record(own: Any, key: str, says: str) -> None:
     result = own()(change(key))
     assert isinstance(result, Reject)
     assert says in result.reason
+    assert msgspec.json.encode(result), "the store can keep it"
 
 
 def test_an_exception_is_parked_with_its_traceback(own: Any) -> None:

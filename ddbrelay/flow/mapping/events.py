@@ -6,6 +6,7 @@ API_PutEventsRequestEntry.html and eb-putevents.html of the user guide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ MAX_SOURCE = 256
 MAX_TRACE_HEADER = 500
 JOINT = " + "
 """Between the names of the rules that raised events of one record."""
+_BUS = re.compile(r"(arn:[^\s]+:event-bus/)?[/.\-_A-Za-z0-9]{1,256}").fullmatch
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +138,11 @@ def refused(event: Event) -> Reject | None:
         return never
     if not event.detail.startswith(b"{"):
         return Reject("the detail is not a JSON object")
+    if event.bus is not None and (never := bad_bus(event.bus)):
+        return never
+    texts = (event.source, event.detail_type, event.trace_header or "", *event.resources)
+    if not all(map(_is_whole, texts)):
+        return Reject("it has half a character, which no UTF-8 has")
     if event.trace_header is not None:
         if not event.trace_header:
             return Reject("the trace header is empty")
@@ -153,3 +160,19 @@ def bad_source(source: str) -> Reject | None:
     if source.startswith("aws."):
         return Reject("a source must not begin with aws.")
     return None
+
+
+def bad_bus(bus: str) -> Reject | None:
+    """Why no bus can have this name or ARN; None when one can."""
+    return None if _BUS(bus) else Reject(f"{bus!r} is neither a name nor an ARN of a bus")
+
+
+def _is_whole(text: str) -> bool:
+    """Whether the text has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,13 @@ from ddbrelay.flow.mapping.events import (
     MAX_TRACE_HEADER,
     Event,
     Reject,
+    bad_bus,
     bad_source,
     refused,
 )
 from ddbrelay.flow.mapping.expressions import EvaluationError, Expression, ExpressionError
 from ddbrelay.flow.mapping.templates import Shape, ShapeError, Template
 
-_BUS = re.compile(r"(arn:[^\s]+:event-bus/)?[/.\-_A-Za-z0-9]{1,256}").fullmatch
 Validator = Callable[[bytes], "str | None"]
 """What is wrong with a detail, None where it is as it should be."""
 
@@ -81,8 +80,8 @@ class Maker:
         self._trace = self._template("trace_header")
         self._time = self._expression("time")
         self._bus = self._text("bus")
-        if self._bus is not None and not _BUS(self._bus):
-            raise self._wrong(f"{self._bus!r} is neither a name nor an ARN of a bus", "bus")
+        if self._bus is not None and (never := bad_bus(self._bus)):
+            raise self._wrong(never.reason, "bus")
         self._detail = self._detail_of(spec.get("detail"))
         self._resources = self._resources_of(spec.get("resources"))
         self._envelope = self._envelope_of(self._text("envelope") or defaults.envelope)
