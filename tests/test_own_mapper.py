@@ -77,6 +77,7 @@ BAD: dict[str, Any] = {
     "resources": E("s", "A", b"{}", resources="abc"),  # type: ignore[arg-type]
     "joint": E("s", "A", b"{}", rule="a + b"),
     "twice": [E("s", "A", b"{}"), E("s", "A", b"{}", rule="r"), E("s", "A", b"{}", rule="r")],
+    "one of two": [E("s", "A", b"{}"), E("s", "B", b'{"a": 01}')],
     "reason": Skip(5),  # type: ignore[arg-type]
     "half skip": Skip("x\\ud800"),
     "half reject": Reject("x\\ud800"),
@@ -165,6 +166,7 @@ def test_it_may_say_that_there_is_no_event(own: Any, key: str, result: Skip | Re
         ("twice", "two events of a change with the same rule"),
         ("reason", "a Skip without a text as its reason"),
         ("mute", "Mute in the mapper: its text cannot be made (RuntimeError)"),
+        ("one of two", "its detail is no JSON object"),
         ("half", "ValueError in the mapper: x\\ud800y"),
         ("half skip", "the reason of a Skip with half a character"),
         ("half reject", "x\\ud800"),
@@ -214,6 +216,13 @@ def test_its_events_get_the_envelope_and_no_integer_that_putevents_refuses(own: 
     detail = json.loads(event.detail)
     assert detail["data"] == {"n": 2**63 - 1, "double": str(2**64 - 2)}
     assert detail["metadata"]["table"] == "users"
+
+
+def test_it_sees_every_integer_as_one_and_may_give_it_back(own: Any) -> None:
+    mapper = own()
+    event = mapper(change("one", new={"id": "one", "n": 10**37 + 1}))
+    assert isinstance(event, Event)
+    assert json.loads(event.detail) == {"n": str(10**37 + 1), "double": str(2 * 10**37 + 2)}
 
 
 def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path) -> None:

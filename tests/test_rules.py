@@ -216,6 +216,37 @@ detail = "{big: to_number('99999999999999999999'), sum: sum([new.age, `922337203
     assert result.events[1].detail == b'{"big":"99999999999999999999","sum":"9223372036854775838"}'
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        '[{ numeric = [">", 0] }]',
+        '[{ anything-but = ["99999999999999999999"] }]',
+        '[{ anything-but = { prefix = "9" } }]',
+    ],
+)
+def test_an_integer_beyond_64_bits_is_a_number_for_patterns(mapping: Any, wanted: str) -> None:
+    mapper = mapping(f'[[rule]]\nwhen = {{ new = {{ n = {wanted} }} }}\ndetail = "{{n: new.n}}"\n')
+    event = mapper(inserted(n=99999999999999999999))
+    assert isinstance(event, Event)
+    assert event.detail == b'{"n":"99999999999999999999"}'
+
+
+def test_an_integer_beyond_64_bits_is_found_exactly(mapping: Any) -> None:
+    mapper = mapping("""
+[[rule]]
+when = '{"new": {"n": [99999999999999999999]}}'
+detail = "{n: new.n, sum: sum([new.n, `1`]), small: sum([new.small, new.small])}"
+""")
+    event = mapper(inserted(n=99999999999999999999, small=2**63 - 1))
+    assert isinstance(event, Event)
+    assert json.loads(event.detail) == {
+        "n": "99999999999999999999",
+        "sum": "100000000000000000000",
+        "small": str(2**64 - 2),
+    }
+    assert mapper(inserted(n=99999999999999999998)) == Skip("no rule")
+
+
 def test_an_image_stays_undecoded_where_a_rule_on_name_or_keys_skips(mapping: Any) -> None:
     mapper = mapping("""
 [[rule]]

@@ -164,8 +164,8 @@ DELIVERING = [
     Guard(
         "integers beyond 64 bits become text",
         ATTRIBUTES,
-        "        return integer if integer in _INT64 and str(integer) == text else text\n",
-        "        return integer\n",
+        "            return integer if integer in _INT64 and str(integer) == text else Decimal(text)\n",
+        "            return integer\n",
         "tests/test_change.py",
         16,
     ),

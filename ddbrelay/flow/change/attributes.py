@@ -19,6 +19,8 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?").f
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _raw = msgspec.Raw
 _INT64 = range(-(2**63), 2**63)
+_MOST_DIGITS = 20
+"""With more characters an integer has more than 64 bits."""
 
 
 class UndecodableError(ValueError):
@@ -150,8 +152,11 @@ def _plain(value: _Value) -> Any:
     return value.BS
 
 
-def _number(text: str) -> int | str | msgspec.Raw:
-    """A number digit for digit; an integer beyond 64 bits as text, since PutEvents refuses it."""
+def _number(text: str) -> int | Decimal | msgspec.Raw:
+    """A number digit for digit; JSON has an integer beyond 64 bits, a Decimal here, as text.
+
+    PutEvents refuses it as a number.
+    """
     if text.isdigit() and len(text) < 19 and text.isascii() and (text[0] != "0" or text == "0"):
         return int(text)
     whole, point, places = text.partition(".")
@@ -161,12 +166,14 @@ def _number(text: str) -> int | str | msgspec.Raw:
         if match is None:
             return _normalised(text)
         if match.lastindex is None:
+            if len(text) > _MOST_DIGITS:
+                return Decimal(text)
             integer = int(text)
-            return integer if integer in _INT64 and str(integer) == text else text
+            return integer if integer in _INT64 and str(integer) == text else Decimal(text)
     return _raw(text.encode())
 
 
-def _normalised(text: str) -> int | str | msgspec.Raw:
+def _normalised(text: str) -> int | Decimal | msgspec.Raw:
     """AWS gives numbers in JSON's grammar; an emulator may echo what the writer typed (`+1`)."""
     try:
         exact = Decimal(text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -55,6 +56,8 @@ _SAFE_DIGITS, _MOST_DIGITS = 19, 20
 _LONG = re.compile(rb"[0-9]{19}").search
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+[.eE][0-9.eE+-]*|(-?[0-9]+)')
 _INT64 = range(-(2**63), 2**63)
+_LONGEST = 126
+"""Digits of an integer in an item, zeros included."""
 
 
 class Document:
@@ -139,7 +142,7 @@ def _typed(change: Change) -> dict[str, Any]:
 
 
 def exact(value: Any) -> Any:
-    """The same plain values with each number that Python would round as `Digits`."""
+    """The same plain values with each number as one: `Digits` where Python would round it."""
     kind = type(value)
     if kind is dict:
         return {
@@ -150,6 +153,8 @@ def exact(value: Any) -> Any:
         return [exact(one) for one in value]
     if kind is msgspec.Raw:
         return Digits(bytes(value).decode())
+    if kind is Decimal and len(value.as_tuple().digits) <= _LONGEST:
+        return int(value)
     return value
 
 
@@ -159,11 +164,24 @@ def _number(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-encode: Callable[[Any], bytes] = msgspec.json.Encoder(
-    enc_hook=_number, decimal_format="number"
-).encode
-"""What an expression gave, as JSON, every digit kept. TypeError for what JSON has no form for,
-OverflowError for an integer beyond 64 bits."""
+_encode = msgspec.json.Encoder(enc_hook=_number, decimal_format="number").encode
+
+
+def encode(value: Any) -> bytes:
+    """What an expression gave, as JSON, every digit kept. TypeError for what has no form there."""
+    try:
+        return _encode(value)
+    except OverflowError:
+        return _encode(_decimals(value))
+
+
+def _decimals(value: Any) -> Any:
+    """The same with each integer as a decimal, which may be of any length."""
+    if isinstance(value, Mapping):
+        return {name: _decimals(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_decimals(one) for one in value]
+    return Decimal(value) if type(value) is int else value
 
 
 def small_integers(detail: bytes) -> bytes:

@@ -8,7 +8,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator
-from decimal import Context, Decimal, InvalidOperation, localcontext
+from decimal import (
+    ROUND_CEILING,
+    ROUND_FLOOR,
+    Context,
+    Decimal,
+    InvalidOperation,
+    localcontext,
+)
 from typing import Any
 
 import jmespath
@@ -22,6 +29,9 @@ from ddbrelay.flow.mapping.nearest import nearest
 
 _PRECISE = Context(prec=100)
 """DynamoDB's numbers have 38 digits, from 1E-130 to 9.9E+125."""
+_EXPONENTS = range(-130, 126)
+_WHOLE_FLOATS = 2**53
+"""Up to here a float has every integer."""
 _NUMBERS = ("Decimal", "Digits")
 _OWN_SCOPE = frozenset({"subexpression", "index_expression", "pipe"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
@@ -69,15 +79,39 @@ class _Functions(jmespath.functions.Functions):
             number = Decimal(value)
         except InvalidOperation:
             return None
-        if not number.is_finite():
+        # An exponent costs nothing to write, and an integer with all of its zeros takes forever.
+        if not number.is_finite() or number.adjusted() not in _EXPONENTS:
             return None
         return int(number) if number == number.to_integral_value() and "." not in value else number
+
+    @jmespath.functions.signature({"types": ["number"]})
+    def _func_ceil(self, number: Any) -> Any:
+        return _integral(number, ROUND_CEILING)
+
+    @jmespath.functions.signature({"types": ["number"]})
+    def _func_floor(self, number: Any) -> Any:
+        return _integral(number, ROUND_FLOOR)
+
+    @jmespath.functions.signature({"types": ["array-number"]})
+    def _func_avg(self, numbers: Any) -> Any:
+        if not numbers:
+            return None
+        total = sum(numbers)
+        if isinstance(total, int) and abs(total) > _WHOLE_FLOATS:
+            total = Decimal(total)
+        return total / len(numbers)
 
     @jmespath.functions.signature({"types": []})
     def _func_type(self, value: Any) -> str:
         if isinstance(value, Decimal):
             return "number"
         return str(super()._func_type(value))  # type: ignore[misc]
+
+
+def _integral(number: Any, rounding: str) -> Any:
+    """The next integer; one that no item can have stays as it is written."""
+    whole = Decimal(number).to_integral_value(rounding)
+    return int(whole) if whole.adjusted() in _EXPONENTS else whole
 
 
 _FUNCTIONS = _Functions()
