@@ -137,6 +137,30 @@ def test_one_element_of_an_array_meets_all_conditions(pattern: Json, expected: b
     assert matches({"employees": pattern}, EMPLOYEES) is expected
 
 
+NO = {"x": ["no"]}
+MISSING = {"y": [{"exists": False}]}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"a": MISSING},
+        {"a": {"$or": [NO, MISSING]}},
+        {"$or": [{"a": NO}, {"a": MISSING}]},
+        {"a": {"$or": [NO, {"$or": [{"z": [1]}, MISSING]}]}},
+    ],
+)
+def test_a_missing_field_is_missing_in_every_element_whatever_other_branches_ask(
+    pattern: Json,
+) -> None:
+    assert not matches(pattern, {"a": [{"y": 1}, {"x": "z"}]})
+    assert matches(pattern, {"a": [{"y": {}}, {"x": "z"}]})
+    inner = {"b": pattern}
+    assert not matches(inner, {"b": {"a": [{"y": 1}, {"x": "z"}]}})
+    assert not matches(inner, {"b": [{"a": {"y": 1}}, {"a": {"x": "z"}}]})
+    assert matches(inner, {"b": [{"a": {}}, {"a": {"x": "z"}}]})
+
+
 def test_one_element_meets_the_conditions_beside_an_or_and_inside_of_it() -> None:
     beside: Json = {"employees": {"first": ["Anna"]}}
     for last, expected in (("Smith", True), ("Jones", False)):

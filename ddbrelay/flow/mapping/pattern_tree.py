@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from ddbrelay.flow.mapping.matchers import Exists, Matcher, shown, test_of
@@ -91,12 +92,22 @@ class Node:
         for branch in branches:
             yield from Node(self.leaves, self.objects, others).merged(branch).alternatives()
 
+    def ways(self) -> Iterator[Node]:
+        """The same as alternatives, without `$or` at any level."""
+        for one in self.alternatives():
+            inner = [list(node.ways()) for node in one.objects.values()]
+            for picked in product(*inner):
+                yield Node(one.leaves, dict(zip(one.objects, picked, strict=True)))
+
     def bound(self) -> Node:
         """The same conditions with each object's in one place for every way through the `$or`s.
 
         Conditions on the objects of an array must be met by the same element, also where some of
-        them stand in a branch and others beside it.
+        them stand in a branch and others beside it. A field that must be missing is so in every
+        element, whatever the other branches look at.
         """
+        if any(node._has_or() and node._has_absent() for node in self.objects.values()):
+            return Node(ors=[list(self.ways())])
         seen: set[str] = set(self.objects)
         shared = False
         for branches in self.ors:
@@ -109,6 +120,15 @@ class Node:
             self.leaves,
             {name: node.bound() for name, node in self.objects.items()},
             [[branch.bound() for branch in branches] for branches in self.ors],
+        )
+
+    def _has_or(self) -> bool:
+        return bool(self.ors) or any(node._has_or() for node in self.objects.values())
+
+    def _has_absent(self) -> bool:
+        return any(leaf.absent for leaf in self.leaves) or any(
+            node._has_absent()
+            for node in (*self.objects.values(), *(one for several in self.ors for one in several))
         )
 
     def object_names(self) -> Iterator[str]:
