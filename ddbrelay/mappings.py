@@ -179,6 +179,8 @@ def _ruled(config: Config, table: str) -> MapFunction:
     except ValueError as error:
         hint = "--source, or bus.source in ddbrelay.toml"
         raise _about(config, "source", str(error), hint) from None
+    if settings.entity is not None and crud.never:
+        raise _about(config, "entity", crud.never.reason, None)
     preset = None
     if settings.preset is not None or not source.rules:
         preset = preset_of(

@@ -33,6 +33,15 @@ def refusal(tmp_path: Path) -> Any:
         '{ eventVersion = ["1.1"], dynamodb = { Keys = { id = { S = ["a"] } } } }',
         '{ ttl = [false], eventName = ["REMOVE"], old = { a = [1] } }',
         '{ eventName = ["INSERT"], old = { a = [{ exists = false }] } }',
+        '{ eventName = ["INSERT"], "$or" = [{ old = { a = ["x"] } }, { new = { a = ["x"] } }] }',
+        '{ eventName = ["REMOVE"], diff = { a = { before = [1], after = [{ exists = false }] } } }',
+        '{ eventName = ["INSERT"], old = { "$or" = [{ a = [1] }, { b = [{ exists = false }] }] } }',
+        '{ changed = ["a", 5], time = [{ anything-but = 5 }], keys = { id = [1, true] } }',
+        "{ sequenceNumber = [{ exists = true }], shardId = [{ exists = false }] }",
+        '{ dynamodb = { NewImage = { a = { BOOL = [{ anything-but = "x" }], S = ["5", 5] } } } }',
+        "{ dynamodb = { NewImage = { a = { BOOL = [{ exists = false }], NULL = [true] } } } }",
+        '{ eventName = ["REMOVE"], dynamodb = { NewImage = { a = { S = [{ exists = false }]} } } }',
+        '{ userIdentity = { type = ["Service"], principalId = ["dynamodb.amazonaws.com"] } }',
     ],
 )
 def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> None:
@@ -138,6 +147,103 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
         (
             "[[rule]]\nwhen = { ttl = [true], new = { a = [1] } }\n",
             "ddbrelay.toml:2:24: can never match: REMOVE has no new image",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["REMOVE"], dynamodb = { NewImage = { a = { S = ["x"] '
+            "} } } }\n",
+            "ddbrelay.toml:2:47: can never match: REMOVE has no new image",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], dynamodb = { OldImage = { a = { S = ["x"] '
+            "} } } }\n",
+            "ddbrelay.toml:2:47: can never match: INSERT has no old image",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { dynamodb = { NewImage = { a = { S = [5] } } } }\n",
+            "ddbrelay.toml:2:42: can never match: S is a text",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { dynamodb = { NewImage = { a = { BOOL = ["true"] } } } }\n',
+            "ddbrelay.toml:2:42: can never match: BOOL is true or false",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], '
+            '"$or" = [{ old = { a = [1] } }, { old = { b = [1] } }] }\n',
+            "ddbrelay.toml:2:45: can never match: INSERT has no old image",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], '
+            'old = { "$or" = [{ a = [1] }, { b = [1] }] } }\n',
+            "ddbrelay.toml:2:34: can never match: INSERT has no old image",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["INSERT"], diff = { a = { before = [1] } } }\n',
+            "ddbrelay.toml:2:49: can never match: INSERT has no old image",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { eventName = ["REMOVE"], diff = { a = { after = [1] } } }\n',
+            "ddbrelay.toml:2:49: can never match: REMOVE has no new image",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { changed = [5] }\n",
+            "ddbrelay.toml:2:10: can never match: changed is an array of names",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { sequenceNumber = [5] }\n",
+            "ddbrelay.toml:2:10: can never match: sequenceNumber is a text",
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { time = [{ numeric = [">", 5] }] }\n',
+            "ddbrelay.toml:2:10: can never match: time is a text",
+            None,
+        ),
+        (
+            "[[rule]]\nwhen = { keys = { id = [true] } }\n",
+            "ddbrelay.toml:2:19: can never match: a key attribute is a text or a number",
+            None,
+        ),
+        (
+            '[[rule]]\nname = "a"\nwhen = { eventName = ["REMOVE"] }\n'
+            '[[rule]]\nname = "b"\nwhen = { ttl = [true] }\n',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            None,
+        ),
+        (
+            '[[rule]]\nname = "a"\nwhen = { eventName = ["MODIFY", "INSERT"] }\n'
+            '[[rule]]\nname = "b"\nwhen = { new = { a = [1] } }\n',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            None,
+        ),
+        (
+            '[[rule]]\nname = "a"\nwhen = { eventName = ["REMOVE", "MODIFY", "INSERT"] }\n'
+            '[[rule]]\nname = "b"\ndetail_type = "B"\n',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            None,
+        ),
+        (
+            f'[source]\nentity = "{"x" * 130}"\n',
+            "ddbrelay.toml:2:1: the detail type is longer than 128 characters",
+            None,
+        ),
+        (
+            f'preset = "single-table"\n[single_table.entities]\nUSER = "{"x" * 130}"\n',
+            "ddbrelay.toml:3:1: the detail type is longer than 128 characters",
+            None,
+        ),
+        (
+            "[[rule]]\ndetail = { a = inf }\n",
+            "ddbrelay.toml:2:12: JSON has no number inf",
             None,
         ),
         (

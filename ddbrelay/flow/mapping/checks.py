@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ddbrelay.flow.mapping.document import CHEAP, EVENT_NAMES, FIELDS, ID, TYPED_PARTS, TYPED_TOP
@@ -19,6 +19,16 @@ _SIDES = frozenset({"before", "after"})
 _TYPES = frozenset({"S", "N", "B", "BOOL", "NULL", "M", "L", "SS", "NS", "BS"})
 _TYPED_IMAGES = frozenset({"Keys", "NewImage", "OldImage"})
 _ABSENT = {"exists": False}
+_TYPED_ONLY = frozenset(TYPED_TOP) - FIELDS
+"""Fields that only a record in Lambda's form has."""
+_TEXT, _NUMBER, _FLAG, _NULL = "a text", "a number", "true or false", "null"
+_ANY = frozenset({_TEXT, _NUMBER, _FLAG, _NULL})
+_TEXTS = frozenset(
+    {"changed", "eventID", "sequenceNumber", "shardId", "streamArn", "table", "time"}
+)
+"""Fields of a change that have texts or nothing."""
+_VALUES = dict.fromkeys(("S", "N", "B", "SS", "NS", "BS"), _TEXT) | {"BOOL": _FLAG}
+"""What DynamoDB's types have as values; a number is a text too."""
 
 
 def pattern_of(when: Mapping[str, Any], path: Path) -> tuple[Pattern, bool]:
@@ -26,7 +36,7 @@ def pattern_of(when: Mapping[str, Any], path: Path) -> tuple[Pattern, bool]:
 
     MappingError for what is no pattern, and for one that can never match, at its place.
     """
-    lambda_form = "dynamodb" in when
+    lambda_form = _is_typed(when)
     try:
         pattern = compile_pattern(when, first=CHEAP)
         for branch, place in _branches(when, path):
@@ -43,9 +53,21 @@ def pattern_of(when: Mapping[str, Any], path: Path) -> tuple[Pattern, bool]:
             raise never
     except PatternError as error:
         raise MappingError(str(error), (*path, *error.path)) from None
-    if not lambda_form:
-        _check_together(when, path)
+    _check_together(when, path, lambda_form=lambda_form)
     return pattern, lambda_form
+
+
+def named(when: Mapping[str, Any], *, lambda_form: bool) -> dict[str, Any]:
+    """The same pattern with no event names but those whose changes can match it."""
+    if "eventName" in when and _names(when["eventName"]) is None:
+        return dict(when)
+    names = _possible(when, (), frozenset(EVENT_NAMES), lambda_form=lambda_form)
+    return {**when, "eventName": sorted(names)}
+
+
+def _is_typed(when: Mapping[str, Any]) -> bool:
+    """Whether some field, also of a branch, is one that only Lambda's form has."""
+    return any(not _TYPED_ONLY.isdisjoint(branch) for branch, _ in _branches(when, ()))
 
 
 def _branches(when: Mapping[str, Any], path: Path) -> Iterable[tuple[Mapping[str, Any], Path]]:
@@ -78,6 +100,16 @@ def _check_plain(when: Mapping[str, Any], path: Path) -> None:
         if name not in _OBJECTS and name != _OR and isinstance(value, Mapping):
             kind = "an array of names" if name == "changed" else "no object"
             raise MappingError(f"can never match: {name} is {kind}", place)
+        if name in _TEXTS and not _may_be(value, {_TEXT}):
+            kind = "an array of names" if name == "changed" else _TEXT
+            raise MappingError(f"can never match: {name} is {kind}", place)
+        if name == "keys" and isinstance(value, Mapping):
+            for attribute, wanted in value.items():
+                if not _may_be(wanted, {_TEXT, _NUMBER}):
+                    raise MappingError(
+                        "can never match: a key attribute is a text or a number",
+                        (*place, attribute),
+                    )
         if name == "diff" and isinstance(value, Mapping):
             for attribute, sides in value.items():
                 for side in sides if isinstance(sides, Mapping) else ():
@@ -112,6 +144,8 @@ def _check_attributes(attributes: Mapping[str, Any], path: Path) -> None:
                 raise MappingError(
                     "can never match: in this form a number is a text", (*place, kind), hint='"5"'
                 )
+            if kind in _VALUES and not _may_be(value, {_VALUES[kind]}):
+                raise MappingError(f"can never match: {kind} is {_VALUES[kind]}", (*place, kind))
             if kind == "M" and isinstance(value, Mapping):
                 _check_attributes(value, (*place, kind))
 
@@ -122,19 +156,78 @@ def _is_number(one: object) -> bool:
     return isinstance(one, int | float) and not isinstance(one, bool)
 
 
-def _check_together(when: Mapping[str, Any], path: Path) -> None:
+def _may_be(wanted: object, kinds: Collection[str]) -> bool:
+    """Whether a list of alternatives can want a value of these kinds, or none at all."""
+    return not isinstance(wanted, list) or any(not _asked(one).isdisjoint(kinds) for one in wanted)
+
+
+def _asked(one: object) -> frozenset[str]:
+    """The kinds of values among which one alternative may find what it wants."""
+    if isinstance(one, Mapping):
+        if not one.keys().isdisjoint({"exists", "anything-but"}):
+            return _ANY
+        return frozenset({_NUMBER if "numeric" in one else _TEXT})
+    if one is None or isinstance(one, bool):
+        return frozenset({_NULL if one is None else _FLAG})
+    return frozenset({_TEXT if isinstance(one, str) else _NUMBER})
+
+
+def _check_together(when: Mapping[str, Any], path: Path, *, lambda_form: bool) -> None:
     """Which changes have which image, and that Time to Live only removes."""
-    names = _names(when.get("eventName"))
+    _possible(when, path, frozenset(EVENT_NAMES), lambda_form=lambda_form)
+
+
+def _possible(
+    when: Mapping[str, Any], path: Path, names: frozenset[str], *, lambda_form: bool
+) -> frozenset[str]:
+    """Those of these event names whose changes can match; MappingError where it is none."""
+    if (asked := _names(when.get("eventName"))) is not None:
+        if not asked & names:
+            raise _none(names, "is never " + " or ".join(sorted(asked)), (*path, "eventName"))
+        names &= asked
     if when.get("ttl") == [True]:
-        if names is not None and "REMOVE" not in names:
+        if "REMOVE" not in names:
             raise MappingError("can never match: Time to Live only makes REMOVE", (*path, "ttl"))
         names = frozenset({"REMOVE"})
-    for image, having in _IMAGES.items():
+    for image, place in _wanted_images(when, lambda_form=lambda_form):
+        if not names & set(_IMAGES[image]):
+            raise _none(names, f"has no {image} image", (*path, *place))
+        names &= set(_IMAGES[image])
+    either = when.get(_OR)
+    if not isinstance(either, list):
+        return names
+    found: set[str] = set()
+    mistakes: list[MappingError] = []
+    for index, branch in enumerate(either):
+        try:
+            found |= _possible(branch, (*path, _OR, index), names, lambda_form=lambda_form)
+        except MappingError as error:
+            mistakes.append(error)
+    if not found:
+        raise mistakes[0]
+    return frozenset(found)
+
+
+def _none(names: Iterable[str], why: str, path: Path) -> MappingError:
+    return MappingError(f"can never match: {' or '.join(sorted(names))} {why}", path)
+
+
+def _wanted_images(when: Mapping[str, Any], *, lambda_form: bool) -> Iterator[tuple[str, Path]]:
+    """The images without which the pattern cannot match, each with the place that asks for it."""
+    if lambda_form:
+        record = when.get("dynamodb")
+        for part, image in (("NewImage", "new"), ("OldImage", "old")):
+            if isinstance(record, Mapping) and part in record and needs(record[part]):
+                yield image, ("dynamodb", part)
+        return
+    for image in _IMAGES:
         if image in when and needs(when[image]):
-            if names is not None and not names & set(having):
-                said = " or ".join(sorted(names))
-                raise MappingError(f"can never match: {said} has no {image} image", (*path, image))
-            names = frozenset(having) if names is None else names & set(having)
+            yield image, (image,)
+    diff = when.get("diff")
+    for attribute, sides in diff.items() if isinstance(diff, Mapping) else ():
+        for side, image in (("before", "old"), ("after", "new")):
+            if isinstance(sides, Mapping) and side in sides and needs(sides[side]):
+                yield image, ("diff", attribute, side)
 
 
 def _names(asked: object) -> frozenset[str] | None:
@@ -147,7 +240,9 @@ def _names(asked: object) -> frozenset[str] | None:
 def needs(pattern: object) -> bool:
     """Whether something must be there for the pattern to match."""
     if isinstance(pattern, Mapping):
-        return any(needs(one) for key, one in pattern.items() if key != _OR)
+        return any(
+            all(map(needs, one)) if key == _OR else needs(one) for key, one in pattern.items()
+        )
     if not isinstance(pattern, list):
         return True
     return _ABSENT not in pattern

@@ -33,6 +33,11 @@ class CrudMapper:
         self._kinds = {name: self._kind(verb) for name, verb in _VERBS.items()}
         self._expired = self._kind(_EXPIRED)
 
+    @property
+    def never(self) -> Reject | None:
+        """Why no change becomes an event of this mapping, whatever it is; None when some do."""
+        return self._expired[2]
+
     def _kind(self, verb: str) -> tuple[str, str, Reject | None]:
         """Detail type, rule, and why no event may have this type."""
         event = Event(self.source, self.entity + verb, b"{}")

@@ -155,7 +155,9 @@ class SingleTable:
                     "entities must be a table of prefixes and nouns", ("single_table", "entities")
                 )
             for prefix, noun in entities.items():
-                _text(noun, ("single_table", "entities", prefix))
+                place = ("single_table", "entities", prefix)
+                if never := CrudMapper(defaults.table, entity=_text(noun, place)).never:
+                    raise MappingError(never.reason, place)
         self._entities: dict[str, str] | None = entities
         self._mappers: dict[str, CrudMapper] = {}
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ddbrelay.flow.change import Change, UndecodableError
-from ddbrelay.flow.mapping.checks import pattern_of
+from ddbrelay.flow.mapping.checks import named, pattern_of
 from ddbrelay.flow.mapping.crud import CrudMapper
 from ddbrelay.flow.mapping.document import Document, TypedDocument
 from ddbrelay.flow.mapping.events import (
@@ -23,7 +23,7 @@ from ddbrelay.flow.mapping.events import (
     stable_id,
 )
 from ddbrelay.flow.mapping.making import Defaults, Maker, MappingError
-from ddbrelay.flow.mapping.patterns import Finding, Pattern, covers
+from ddbrelay.flow.mapping.patterns import Finding, Pattern, compile_pattern, covers
 from ddbrelay.flow.mapping.presets import NO_ENTITY, OUTBOX_RULE, Outbox, unknown_key
 from ddbrelay.flow.mapping.redaction import redaction_paths
 
@@ -273,14 +273,13 @@ def _when(when: object, path: tuple[str | int, ...]) -> dict[str, Any] | None:
 
 
 def _check_reached(index: int, rule: Rule, earlier: Iterable[Rule]) -> None:
+    when = {} if rule.when is None else rule.when.source
+    asked = compile_pattern(named(when, lambda_form=rule.lambda_form))
     for number, one in enumerate(earlier, 1):
         if one.goes_on:
             continue
-        hidden = one.when is None or (
-            rule.when is not None
-            and one.lambda_form == rule.lambda_form
-            and covers(one.when, rule.when)
-        )
+        same_form = rule.when is None or one.lambda_form == rule.lambda_form
+        hidden = one.when is None or (same_form and covers(one.when, asked))
         if hidden:
             raise MappingError(
                 f'rule "{rule.name}" is never reached: rule "{one.name}" (the {number}. one) '

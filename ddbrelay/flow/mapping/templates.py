@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -153,6 +154,8 @@ def _maker(value: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(value, list):
         elements = [_maker(one, (*path, index)) for index, one in enumerate(value)]
         return lambda document, event_id: [one(document, event_id) for one in elements]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ShapeError(f"JSON has no number {value}", path, 0, None)
     if not isinstance(value, bool | int | float):
         raise ShapeError(f"a detail has no {type(value).__name__}: write it as text", path, 0, None)
     return lambda document, event_id: value
