@@ -22,6 +22,7 @@ from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules
 from ddbrelay.own import OwnMapper, function_of
 from ddbrelay.sources import Source
 from ddbrelay.values import parse_duration
+from ddbrelay.words import printable
 
 _TTL_ATTRIBUTE, _TTL = "expiresAt", "1d"
 
@@ -168,7 +169,7 @@ def _about(config: Config, setting: str, message: str, hint: str | None) -> Conf
     """The error about a setting, with its place where the file gives it."""
     if config.origins[setting].startswith("file"):
         message = f"{config.mapping.place(*toml_key(setting).split('.'))}: {message}"
-    return ConfigError(message, hint)
+    return _said(message, hint)
 
 
 def _ruled(config: Config, table: str) -> MapFunction:
@@ -210,9 +211,14 @@ def _ruled(config: Config, table: str) -> MapFunction:
 def _placed(error: MappingError, source: MappingSource) -> ConfigError:
     """The error as a line that names file, line and column."""
     if source.file is None:
-        return ConfigError(str(error), error.hint)
+        return _said(str(error), error.hint)
     where = source.place(*error.path, offset=error.offset)
-    return ConfigError(f"{where}: {error}", error.hint)
+    return _said(f"{where}: {error}", error.hint)
+
+
+def _said(message: str, hint: str | None) -> ConfigError:
+    """The error on one line, whatever keys and texts of the file it repeats."""
+    return ConfigError(printable(message), None if hint is None else printable(hint))
 
 
 @lru_cache(maxsize=64)

@@ -201,6 +201,12 @@ def test_a_hole_without_a_text_is_said(document: Document, text: str, says: str)
         Template(text)(document, "e1")
 
 
+def test_a_hole_of_several_lines_is_said_on_one(document: Document) -> None:
+    with pytest.raises(EvaluationError) as found:
+        Template("{new.\n  none}")(document, "e1")
+    assert str(found.value) == "{new.\\n  none} is missing"
+
+
 @pytest.mark.parametrize(
     ("text", "offset"),
     [("a {new.x", 2), ("a } b", 2), ("ab {nwe.x}", 4), ("{new.[}", 6), ("{}", 1)],

@@ -247,6 +247,37 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
             None,
         ),
         (
+            '[[rule]]\n"a\\nb" = 1\n',
+            'ddbrelay.toml:2:1: unknown key "a\N{REPLACEMENT CHARACTER}b"',
+            None,
+        ),
+        (
+            '[[rule]]\nwhen = { "x\\u001b[31my" = ["a"] }\n',
+            'ddbrelay.toml:2:10: a change has no field "x\N{REPLACEMENT CHARACTER}[31my"',
+            None,
+        ),
+        (
+            "[[rule]]\ndetail = '\"a\\nb\"'\n",
+            'ddbrelay.toml:2:11: a change has no field "a\N{REPLACEMENT CHARACTER}b"',
+            None,
+        ),
+        (
+            '[[rule]]\ndetail_type = "A\\nB"\n[[rule]]\ndetail_type = "C\\nD"\n',
+            'ddbrelay.toml:3:1: rule "C\N{REPLACEMENT CHARACTER}D" is never reached: '
+            'rule "A\N{REPLACEMENT CHARACTER}B" (the 1. one) matches',
+            None,
+        ),
+        (
+            '[[rule]]\nschema = "x\\ny"\n',
+            "ddbrelay.toml:2:1: cannot read the schema",
+            None,
+        ),
+        (
+            '[[rule]]\nredact = ["new.\\n"]\n',
+            "ddbrelay.toml:2:11: 'new.\\n': redact names attributes",
+            '"\N{REPLACEMENT CHARACTER}"; an attribute that is itself called new stands in quotes',
+        ),
+        (
             "[[rule]]\nwhen = { diff = { status = { befor = [1] } } }\n",
             'ddbrelay.toml:2:30: a difference has no field "befor"',
             'did you mean "before"?',
@@ -337,5 +368,7 @@ def test_a_mistake_is_one_line_with_file_line_and_column(
     said, hinted = refusal(text)
     assert said.startswith(message)
     assert "\n" not in said
+    assert said.isprintable()
+    assert (hinted or "").isprintable()
     if hint is not None:
         assert hinted == hint

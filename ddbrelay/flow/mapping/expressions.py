@@ -180,6 +180,11 @@ class Expression:
             ) from None
 
     @property
+    def on_one_line(self) -> str:
+        """Its text for a message, with line breaks and the like as escapes."""
+        return self.text if self.text.isprintable() else repr(self.text)[1:-1]
+
+    @property
     def _shown(self) -> str:
         short = self.text if len(self.text) <= _SHOWN else self.text[: _SHOWN - 1] + "…"
         return repr(short)

@@ -141,11 +141,11 @@ class Maker:
             return change.time
         value = self._time(document, event_id)
         if value is None:
-            raise EvaluationError(f"the time {self._time.text} is missing")
+            raise EvaluationError(f"the time {self._time.on_one_line} is missing")
         try:
             return epoch_of(value)
         except ValueError as error:
-            raise EvaluationError(f"the time {self._time.text}: {error}") from None
+            raise EvaluationError(f"the time {self._time.on_one_line}: {error}") from None
 
     # What the file says
 

@@ -238,7 +238,8 @@ def _name(spec: Mapping[str, Any], path: tuple[str | int, ...], taken: set[str])
     if given is None:
         described = [spec.get("skip"), spec.get("detail_type")]
         texts = (one for one in described if isinstance(one, str) and one)
-        name = next(texts, f"rule {int(path[1]) + 1}").replace(JOINT, " and ")
+        text = next(texts, f"rule {int(path[1]) + 1}").replace(JOINT, " and ")
+        name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
         numbered, count = name, 1
         while numbered in taken:
             count += 1

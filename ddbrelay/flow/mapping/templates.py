@@ -52,7 +52,7 @@ class Template:
             hole = self._parts[0]
             value = hole(document, event_id)
             if value is None:
-                raise EvaluationError(f"{{{hole.text}}} is missing")
+                raise EvaluationError(f"{{{hole.on_one_line}}} is missing")
             return value
         return self(document, event_id)
 
@@ -62,10 +62,10 @@ class Template:
         if isinstance(value, str):
             return value
         if value is None:
-            raise EvaluationError(f"{{{hole.text}}} is missing")
+            raise EvaluationError(f"{{{hole.on_one_line}}} is missing")
         if isinstance(value, dict | list):
             kind = "an object" if isinstance(value, dict) else "an array"
-            raise EvaluationError(f"{{{hole.text}}} is {kind}, not a text")
+            raise EvaluationError(f"{{{hole.on_one_line}}} is {kind}, not a text")
         return encode(value).decode()
 
 
