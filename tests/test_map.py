@@ -287,6 +287,13 @@ def test_an_explanation_says_what_a_rule_made_and_what_was_not_tried(mapping: Ma
     assert lines[-1] == "  · 2 later rules not tried"
 
 
+def test_an_explanation_ends_where_the_mapping_does(mapping: Mapping) -> None:
+    mapping.changes(record("a", 1, event_id="e1", new=b'{"type": {"N": 5}}'))
+    lines = mapping("changes.json", "--explain").out.splitlines()
+    assert any(line.startswith('  ✖ order → parked: rule "order": cannot be') for line in lines)
+    assert lines[-1] == "  · 2 later rules not tried"
+
+
 def test_a_program_gets_the_explanation_as_an_object(mapping: Mapping) -> None:
     mapping.changes(CHANGES[3])
     explanation, skipped = mapping("changes.json", "--explain", "--output", "json").objects

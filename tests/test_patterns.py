@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from pattern_cases import cases
 
 from ddbrelay.flow.change import Digits
 from ddbrelay.flow.mapping.patterns import Finding, PatternError, compile_pattern
@@ -288,6 +290,53 @@ def test_what_was_found_is_shown_in_sixty_characters(value: Any, found: str) -> 
     (finding,) = compile_pattern({"a": ["q"]}).explain({"a": value})
     assert finding.found == found
     assert len(found) <= 60
+
+
+def oks(pattern: Json, document: Json) -> list[bool]:
+    return [one.ok for one in compile_pattern(pattern).explain(document)]
+
+
+def test_an_explanation_does_not_contradict_the_verdict() -> None:
+    seen = set()
+    for case in cases(seed=11, count=4000):
+        if "$or" in json.dumps(case.pattern):
+            continue
+        matched = matches(case.pattern, case.document)
+        assert all(oks(case.pattern, case.document)) is matched, case
+        seen.add(matched)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ({"a": MISSING}, [False]),
+        ({"a": {"$or": [NO, MISSING]}}, [False, False]),
+        ({"a": {"$or": [{"x": ["z"]}, MISSING]}}, [True, True]),
+        ({"a": {"b": MISSING}}, [True]),
+        ({"a": {"y": [1, {"exists": False}]}}, [True]),
+        ({"a": {"y": [2, {"exists": False}]}}, [False]),
+    ],
+)
+def test_a_missing_field_of_an_array_is_explained_as_it_is_judged(
+    pattern: Json, expected: list[bool]
+) -> None:
+    document = {"a": [{"y": 1}, {"x": "z"}]}
+    assert oks(pattern, document) == expected
+    assert matches(pattern, document) is any(expected)
+
+
+def test_what_is_hidden_is_told_as_such_of_the_element_that_was_judged() -> None:
+    pattern = compile_pattern({"a": {"x": [1], "y": ["secret"]}, "b": {"c": {"d": [5]}}, "e": [1]})
+    document = {
+        "a": [{"x": 2, "y": "other"}, {"x": 1, "y": "secret"}],
+        "b": {"c": {"d": 5}},
+        "e": 1,
+    }
+    hidden = {"a": [{"x": 2, "y": "-"}, {"x": 1, "y": "-"}], "b": {"c": "-"}, "e": 1}
+    told = [(one.found, one.ok) for one in pattern.explain(document, hidden)]
+    assert told == [("1", True), ("1", True), ('"-"', True), ('"[redacted]"', True)]
+    assert {one.found for one in pattern.explain(document, None)} == {'"[redacted]"'}
 
 
 def test_of_an_array_the_element_that_comes_closest_is_explained() -> None:

@@ -282,6 +282,22 @@ detail_type = "Expired"
     assert mapper(change("a", event_name="REMOVE")) == Skip("no rule")
 
 
+def test_lambdas_form_is_known_by_any_field_that_only_it_has(mapping: Any) -> None:
+    expired = '{"userIdentity": {"type": ["Service"], "principalId": ["dynamodb.amazonaws.com"]}}'
+    either = (
+        '{"$or": [{"dynamodb": {"NewImage": {"age": {"N": ["31"]}}}}, '
+        '{"dynamodb": {"Keys": {"id": {"S": ["b"]}}}}]}'
+    )
+    mapper = mapping(
+        f"[[rule]]\nwhen = '{expired}'\ndetail_type = \"Expired\"\n"
+        f"[[rule]]\nwhen = '{either}'\ndetail_type = \"Either\"\n"
+    )
+    assert mapper(change("a", event_name="REMOVE", ttl=True)).detail_type == "Expired"
+    assert mapper(change("a", event_name="REMOVE")) == Skip("no rule")
+    assert mapper(inserted()).detail_type == "Either"
+    assert mapper(change("b")).detail_type == "Either"
+
+
 def test_a_pattern_can_be_json_text_where_toml_has_no_null(mapping: Any) -> None:
     mapper = mapping(
         """[[rule]]\nwhen = '{"new": {"deletedAt": [null]}}'\ndetail_type = "Kept"\n"""
@@ -409,6 +425,49 @@ def test_explain_says_for_each_rule_why(mapping: Any) -> None:
     matched = mapper.explain(inserted())
     assert [verdict.matched for verdict in matched] == [False, True]
     assert matched[-1].result == mapper(inserted())
+
+
+BROKEN = b'{"id": {"S": "a"}, "n": {"N": 5}}'
+
+
+def test_explain_ends_where_the_mapping_does_at_what_cannot_be_read(mapping: Any) -> None:
+    mapper = mapping("""
+[[rule]]
+name = "keys"
+when = { keys = { id = ["a"] } }
+continue = true
+[[rule]]
+name = "deletes"
+when = { eventName = ["REMOVE"], old = { n = [1] } }
+skip = true
+[[rule]]
+name = "reads"
+when = { new = { n = [1] } }
+[[rule]]
+name = "rest"
+""")
+    source = change("a", new=BROKEN)
+    outcome = mapper(source)
+    assert isinstance(outcome, Reject)
+    verdicts = mapper.explain(source)
+    assert [(one.rule.name, one.matched) for one in verdicts] == [
+        ("keys", True),
+        ("deletes", False),
+        ("reads", False),
+    ]
+    assert verdicts[1].result is None
+    assert verdicts[2].result == outcome
+    assert not verdicts[2].findings[0].ok
+
+
+def test_an_image_that_no_rule_reads_does_not_change_what_is_explained(mapping: Any) -> None:
+    mapper = mapping('redact = ["email"]\n[[rule]]\nwhen = { new = { age = [31] } }\nskip = "old"')
+    source = change("a", event_name="MODIFY", new=USER, old=b"[1]")
+    assert mapper(source) == Skip("old")
+    (verdict,) = mapper.explain(source)
+    assert verdict.matched
+    assert verdict.result == Skip("old")
+    assert [(one.found, one.ok) for one in verdict.findings] == [('"[redacted]"', True)]
 
 
 def test_explain_hides_what_is_redacted(mapping: Any) -> None:

@@ -284,7 +284,7 @@ def _show_verdicts(write: Callable[[str], None], console: Console, result: _Resu
             said = f"wanted {printable(one.wanted)}, found {printable(one.found)}"
             colour = "dim" if one.ok else None
             write(styled(console, f"      {_mark(one.ok)} {where}{said}", colour))
-    if not any(verdict.matched for verdict in result.verdicts or ()):
+    if all(verdict.result is None for verdict in result.verdicts or ()):
         write(styled(console, "  – no rule matches", "dim"))
     elif result.untried:
         left = counted(result.untried, "later rule")

@@ -39,7 +39,7 @@ MAPPING = [
     Guard(
         "explanations do not show what is redacted",
         RULES,
-        "    told = rule.when.explain(TypedDocument(shown) if rule.lambda_form else Document(shown))\n",
+        "    told = TypedDocument(shown) if rule.lambda_form else Document(shown)\n",
         "    told = judged\n",
         "tests/test_redaction.py",
     ),

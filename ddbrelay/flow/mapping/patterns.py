@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ddbrelay.flow.change import REDACTED
 from ddbrelay.flow.mapping import pattern_checks
 from ddbrelay.flow.mapping.matchers import Exact, Test, listed, shown, test_of
 from ddbrelay.flow.mapping.pattern_operators import PatternError, dotted
@@ -64,13 +65,14 @@ class Pattern:
         self.matches = matches
         self.fields = frozenset(node.names())
 
-    def explain(self, document: Any) -> list[Finding]:
+    def explain(self, document: Any, shown: Any = ABSENT) -> list[Finding]:
         """One finding for each field of the pattern: its own, its objects', its branches'.
 
-        Of an array of objects the element counts that fulfils most. A branch of `$or` may fail
-        although the pattern matches. Slow.
+        Of an array of objects the element counts that fulfils most, of those that can count at all.
+        A branch of `$or` may fail although the pattern matches. `shown` is the same document as it
+        may be shown: what is found is told from it, and hidden where it has nothing. Slow.
         """
-        return list(_findings(self.node, document))
+        return list(_findings(self.node, document, document if shown is ABSENT else shown))
 
 
 def compile_pattern(pattern: Mapping[str, Any], *, first: Sequence[str] = ()) -> Pattern:
@@ -218,19 +220,69 @@ def _candidates(node: Node, value: list[Any], without: bool) -> list[dict[str, A
     return [one for one in elements if node.reaches(one)] or [{}]
 
 
-def _findings(node: Node, document: Any) -> Iterator[Finding]:
+_Pair = tuple[dict[str, Any], dict[str, Any] | None]
+"""An object, and the same as it may be shown; None where all of it is hidden."""
+
+
+def _findings(node: Node, document: Any, told: Any) -> Iterator[Finding]:
     for leaf in node.leaves:
         value = document.get(leaf.name, ABSENT)
         yield Finding(
-            dotted(leaf.path),
-            listed(leaf.matchers),
-            NOT_THERE if value is ABSENT else shown(value),
-            leaf.holds(value),
+            dotted(leaf.path), listed(leaf.matchers), _found(leaf, value, told), leaf.holds(value)
         )
     for name, one in node.objects.items():
-        elements = list(objects_in(document.get(name))) or [{}]
-        explained = [list(_findings(one, element)) for element in elements]
-        yield from max(explained, key=lambda found: sum(finding.ok for finding in found))
+        value, pairs = document.get(name), _pairs(name, document, told)
+        if type(value) is list:
+            yield from _findings_within(one, pairs)
+        else:
+            yield from _findings(one, *(pairs or [({}, {})])[0])
     for branches in node.ors:
         for branch in branches:
-            yield from _findings(branch, document)
+            yield from _findings(branch, document, told)
+
+
+def _found(leaf: Leaf, value: Any, told: Any) -> str:
+    if value is ABSENT:
+        return NOT_THERE
+    return shown(REDACTED if told is None else told.get(leaf.name, REDACTED))
+
+
+def _pairs(name: str, document: Any, told: Any) -> list[_Pair]:
+    """The objects of a field; what is redacted as a whole has none to show."""
+    elements = list(objects_in(document.get(name)))
+    hidden = [] if told is None else list(objects_in(told.get(name)))
+    if len(elements) != len(hidden):
+        return [(one, None) for one in elements]
+    return list(zip(elements, hidden, strict=True))
+
+
+def _findings_within(
+    node: Node, pairs: list[_Pair], beside: Node | None = None
+) -> Iterator[Finding]:
+    """The findings of an array's objects; `beside` is what the same object must fulfil as well.
+
+    Each branch of `$or` has an object of its own, unless one fulfils all of the node.
+    """
+    own = Node(node.leaves, node.objects)
+    asked = own if beside is None else beside.merged(own)
+    for way in node.ways() if beside is None else ():
+        nearest, fulfilled = _nearest(way, pairs)
+        if fulfilled:
+            yield from _findings(node, *nearest)
+            return
+    yield from _findings(own, *_nearest(asked, pairs)[0])
+    for branches in node.ors:
+        for branch in branches:
+            yield from _findings_within(branch, pairs, asked)
+
+
+def _nearest(node: Node, pairs: list[_Pair]) -> tuple[_Pair, bool]:
+    """Of the objects that count for the node the one that fulfils most, and whether all of it."""
+    inner = _compile(node.bound())
+    counted = [(one, told) for one, told in pairs if not inner({}) or node.reaches(one)]
+
+    def fulfils(pair: _Pair) -> tuple[bool, int]:
+        return inner(pair[0]), sum(one.ok for one in _findings(node, *pair))
+
+    best = max(counted or [({}, {})], key=fulfils)
+    return best, inner(best[0])

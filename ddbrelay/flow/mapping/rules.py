@@ -99,7 +99,7 @@ class RuleMapper:
                     continue
             except UndecodableError as error:
                 self._hide(change, [*matched, rule])
-                return Reject(f'rule "{rule.name}": cannot be read: {error}', rule.name)
+                return _unreadable(rule, error)
             if rule.skip:
                 skipped = rule
                 break
@@ -142,21 +142,27 @@ class RuleMapper:
         document, typed = Document(change), TypedDocument(change)
         shown = self._shown(change)
         tried: list[tuple[Rule, bool, list[Finding]]] = []
+        unread: Reject | None = None
         for rule in self.rules:
+            matched = False
             try:
                 matched = rule.matches(document, typed)
+            except UndecodableError as error:
+                unread = _unreadable(rule, error)
+            try:
                 findings = _findings(rule, document, typed, shown)
             except UndecodableError as error:
-                matched, findings = False, [Finding("", "what can be read", str(error), ok=False)]
+                findings = [Finding("", "what can be read", str(error), ok=False)]
             tried.append((rule, matched, findings))
-            if matched and not rule.goes_on:
+            if unread or (matched and not rule.goes_on):
                 break
         raising = [rule for rule, matched, _ in tried if matched and not rule.skip]
-        self._hide(change, [rule for rule, matched, _ in tried if matched])
+        hiding = [rule for rule, matched, _ in tried if matched]
+        self._hide(change, [*hiding, tried[-1][0]] if unread else hiding)
         document = Document(change)
         verdicts = []
         for rule, matched, findings in tried:
-            result: Event | Skip | Reject | None = None
+            result: Event | Skip | Reject | None = unread if rule is tried[-1][0] else None
             if matched and rule.skip:
                 result = Skip(rule.name)
             elif matched and rule.make is not None:
@@ -173,16 +179,21 @@ class RuleMapper:
         return shown
 
 
+def _unreadable(rule: Rule, error: UndecodableError) -> Reject:
+    return Reject(f'rule "{rule.name}": cannot be read: {error}', rule.name)
+
+
 def _findings(rule: Rule, document: Document, typed: TypedDocument, shown: Change) -> list[Finding]:
     """What a rule found: judged by what is there, and told by what may be shown of it."""
     if rule.when is None:
         return []
-    judged = rule.when.explain(typed if rule.lambda_form else document)
-    told = rule.when.explain(TypedDocument(shown) if rule.lambda_form else Document(shown))
-    return [
-        Finding(one.path, one.wanted, other.found, ok=one.ok)
-        for one, other in zip(judged, told, strict=True)
-    ]
+    judged = typed if rule.lambda_form else document
+    told = TypedDocument(shown) if rule.lambda_form else Document(shown)
+    try:
+        return rule.when.explain(judged, told)
+    except UndecodableError:
+        # An image that the rule does not read cannot be read, and so none may be shown.
+        return rule.when.explain(judged, None)
 
 
 def compile_rules(
