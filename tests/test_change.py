@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -252,6 +253,36 @@ def test_changed_names_the_top_level_attributes_that_differ() -> None:
         new={"id": "a", "same": {"x": 1}, "come": 1, "turned": "1"},
     )
     assert seen.changed == ["come", "gone", "turned"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ('{"SS": ["a", "b"]}', '{"SS": ["b", "a"]}', []),
+        ('{"NS": ["1", "2"]}', '{"NS": ["2", "1"]}', []),
+        ('{"BS": ["YQ==", "Yg=="]}', '{"BS": ["Yg==", "YQ=="]}', []),
+        ('{"M": {"s": {"L": [{"SS": ["a", "b"]}]}}}', '{"M":{"s":{"L":[{"SS":["b","a"]}]}}}', []),
+        ('{"SS": ["a", "b"]}', '{"SS": ["a", "c"]}', ["x"]),
+        ('{"SS": ["a", "b"]}', '{"SS": ["a"]}', ["x"]),
+        ('{"L": [{"S": "a"}, {"S": "b"}]}', '{"L": [{"S": "b"}, {"S": "a"}]}', ["x"]),
+        ('{"M": {"SS": {"S": "a"}}}', '{"M": {"SS": {"S": "b"}}}', ["x"]),
+        ('{"SS": ["1"]}', '{"NS": ["1"]}', ["x"]),
+        ('{"SS": [5, "a"]}', '{"SS": ["a", 5]}', ["x"]),
+    ],
+)
+def test_sets_that_differ_in_order_alone_are_the_same(
+    old: str, new: str, changed: list[str]
+) -> None:
+    images = (f'{{"id": {{"S": "a"}}, "x": {one}}}'.encode() for one in (old, new))
+    before, after = images
+    assert change("a", event_name="MODIFY", old=before, new=after).changed == changed
+
+
+def test_values_nested_deeper_than_dynamodb_nests_are_compared_or_undecodable() -> None:
+    deep = [b'{"L": [' * 900 + b'{"S": "%s"}' % text + b"]}" * 900 for text in (b"a", b"b")]
+    old, new = (b'{"id": {"S": "a"}, "x": %s}' % one for one in deep)
+    with suppress(UndecodableError):
+        assert change("a", event_name="MODIFY", old=old, new=new).changed == ["x"]
 
 
 def test_a_view_without_images_has_none() -> None:

@@ -15,6 +15,7 @@ import msgspec
 REDACTED = "[redacted]"
 """What stands in the place of an attribute that nobody may see."""
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?").fullmatch
+_SETS = frozenset({"SS", "NS", "BS"})
 # DynamoDB nests to 32 levels; who nests deeper than the interpreter can go is no DynamoDB.
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _raw = msgspec.Raw
@@ -70,11 +71,33 @@ def attributes_of(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, msgspec.Raw
 
 
 def differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
-    """Whether two attribute values are not the same; None stands for none."""
+    """Whether two attribute values are not the same; None stands for none.
+
+    A set has no order.
+    """
     if one is None or other is None:
         return one is not other
+    if bytes(one) == bytes(other):
+        return False
     # The same value may be written in two ways.
-    return bytes(one) != bytes(other) and bool(decoded(one) != decoded(other))
+    try:
+        return bool(_ordered(decoded(one)) != _ordered(decoded(other)))
+    except RecursionError as error:
+        raise UndecodableError(f"no attribute value: {error}") from None
+
+
+def _ordered(value: Any) -> Any:
+    """A typed attribute value with its sets, however deep, in one order."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    ((kind, inside),) = value.items()
+    if kind in _SETS and isinstance(inside, list) and all(isinstance(one, str) for one in inside):
+        return {kind: sorted(inside)}
+    if kind == "L" and isinstance(inside, list):
+        return {kind: [_ordered(one) for one in inside]}
+    if kind == "M" and isinstance(inside, dict):
+        return {kind: {name: _ordered(one) for name, one in inside.items()}}
+    return value
 
 
 def decoded(raw: msgspec.Raw) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 from ddbrelay.flow.mapping.matchers import Exists, Matcher, shown, test_of
@@ -95,9 +94,10 @@ class Node:
     def ways(self) -> Iterator[Node]:
         """The same as alternatives, without `$or` at any level."""
         for one in self.alternatives():
-            inner = [list(node.ways()) for node in one.objects.values()]
-            for picked in product(*inner):
-                yield Node(one.leaves, dict(zip(one.objects, picked, strict=True)))
+            picked: list[dict[str, Node]] = [{}]
+            for name, node in one.objects.items():
+                picked = [{**others, name: way} for others in picked for way in node.ways()]
+            yield from (Node(one.leaves, objects) for objects in picked)
 
     def bound(self) -> Node:
         """The same conditions with each object's in one place for every way through the `$or`s.
