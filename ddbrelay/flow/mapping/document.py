@@ -52,7 +52,7 @@ TYPED_TOP = (
 )
 """The fields of a record in the form in which Lambda's filters see it."""
 _SAFE_DIGITS, _MOST_DIGITS = 19, 20
-"""With less digits an integer has 64 bits; with more characters it has not."""
+"""With fewer digits an integer has 64 bits at most; with more characters it has more."""
 _LONG = re.compile(rb"[0-9]{19}").search
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+[.eE][0-9.eE+-]*|(-?[0-9]+)')
 _INT64 = range(-(2**63), 2**63)
