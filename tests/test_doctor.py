@@ -6,8 +6,11 @@ import asyncio
 import io
 import json
 import socket
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,72 @@ def test_a_role_is_simulated_by_the_name_that_iam_has_of_it(tmp_path: Path) -> N
         "ddbrelay export iam-policy --for relay --account 444455556666",
     )
     assert bad(found)[0] == ("stream", "error")
+
+
+# Nothing that answers as AWS does
+
+
+@contextmanager
+def answering(status: int, body: bytes, wait: float = 0.0) -> Iterator[str]:
+    """The address of a server that gives this answer to everything, after so many seconds."""
+
+    class Same(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            left.wait(wait)
+            with suppress(ConnectionError):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the test's output stays its own."""
+
+    left = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Same) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            left.set()
+            server.shutdown()
+            thread.join()
+
+
+HTML = b"<html><body>It works!</body></html>"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        (500, b"broken"),
+        (200, HTML),
+        (404, HTML),
+        pytest.param((500, b"late", 60.0), marks=pytest.mark.slow),
+    ],
+    ids=["nobody", "500", "html", "html-404", "frozen"],
+)
+@pytest.mark.usefixtures("keys")
+def test_an_address_where_nothing_answers_as_aws_does_is_an_error(
+    bare_cli: Cli, answer: tuple[Any, ...] | None
+) -> None:
+    with nullcontext("http://127.0.0.1:9") if answer is None else answering(*answer) as address:
+        done = bare_cli.run(
+            *("--region", "us-east-1", "--endpoint-url", address),
+            *("doctor", "--table", "users", "--output", "json"),
+        )
+    *found, summary = objects(done.stdout)
+    assert done.returncode == 5
+    assert summary["errors"] == 2
+    errors = [(one["area"], one["check"]) for one in found if one["level"] == "error"]
+    assert errors == [("table", "table"), ("bus", "bus")]
+    assert "nothing is wrong" not in done.stderr
+    assert "next:" not in done.stderr
 
 
 # The embedded AWS

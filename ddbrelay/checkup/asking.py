@@ -87,19 +87,20 @@ def refused(
 ) -> Finding:
     """The finding for a question that was refused.
 
-    `needed`: the relay makes this call itself, and would be refused too. An endpoint that is
-    `emulated` may not know a call, or break over it, and that says nothing about AWS.
+    `needed`: the relay makes this call itself, and would be refused too, whoever answers. An
+    endpoint that is `emulated` may not know another call, or break over it, and that says nothing
+    about AWS.
     """
     refusal = answer.refusal
     assert refusal is not None
     if answer.bad_credentials:
         return area.error(check, refusal.message, "no call to AWS succeeds", refusal.hint)
-    if answer.code in _UNKNOWN_CALL or (emulated and not answer.denied):
-        return area.note(check, f"{NO_DETAILS}: {refusal.message}")
     if answer.code in THROTTLED:
         return area.note(check, refusal.message, "AWS is asked too often just now: try again")
     if needed:
         return area.error(check, refusal.message, "the relay makes the same call", refusal.hint)
+    if answer.code in _UNKNOWN_CALL or (emulated and not answer.denied):
+        return area.note(check, f"{NO_DETAILS}: {refusal.message}")
     level = Level.NOTE if answer.denied else Level.WARNING
     why = "this could not be looked at; the relay itself does not need it"
     return Finding(area.name, check, level, refusal.message, why, refusal.hint)

@@ -90,7 +90,7 @@ def look(aws: Aws, name: str) -> Answer[Bus | None]:
         said = attempt(aws.client("events"), "describe_event_bus", doing, NOT_FOUND, Name=name)
         if said is None:
             return None
-        return Bus(name, str(said.get("Arn", "")), bool(said.get("Policy")))
+        return Bus(name, str(said["Arn"]), bool(said.get("Policy")))
 
     return asked(ask, doing)
 

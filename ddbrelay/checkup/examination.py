@@ -258,9 +258,9 @@ class _Look:
         own, account = subject.bus, None if seen is None else seen.account
         kinds = kinds_of(subject.config, subject.table, self.rules, own)
         for name, future in seen_buses.items():
-            answer = future.result()
-            yield from bus.judge(subject, name, answer)
-            if answer.refusal is None and answer.value is None:
+            judged = bus.judge(subject, name, future.result())
+            yield from judged
+            if any(one.level is Level.ERROR for one in judged):
                 continue
             here = [kind for kind in kinds if kind.bus == name]
             events = [
