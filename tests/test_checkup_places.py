@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,8 +185,6 @@ def verdicts(*said: permissions.Verdict, **more: Any) -> list[tuple[str, str]]:
 
 
 def test_what_iam_would_refuse() -> None:
-    from dataclasses import replace
-
     denied = replace(PUT, decision="explicitDeny")
     implicit = replace(PUT, decision="implicitDeny")
     assert verdicts(PUT, SEND) == []
@@ -346,6 +345,16 @@ def test_bookmarks_that_nothing_can_be_replayed_from_and_a_relay_that_runs() -> 
         ("bookmarks", "note"),
         ("bookmarks", "note"),
     ]
+
+
+def test_bookmarks_are_deleted_in_the_place_where_they_were_found() -> None:
+    subject = replace(plain(), again=lambda words: f"ddbrelay --local {words} --state s")
+    marks = [Bookmark(name, "default", OLD, [], NOW) for name in ("a", "b c")]
+    found = positions.judge(subject, STREAM, Standing((), marks), Answer([STREAM]), None)
+    assert only(found, "bookmarks").mend == (
+        "ddbrelay --local positions delete a --state s && "
+        "ddbrelay --local positions delete 'b c' --state s"
+    )
 
 
 # The state file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shlex
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from ddbrelay.checkup.examination import examine
 from ddbrelay.checkup.findings import Finding, Level
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.doctor import _print_rows
+from ddbrelay.cli.main import cli as cli_group
+from ddbrelay.cli.options import Run
 from ddbrelay.config import Config, Settings
 from ddbrelay.flow.capture import Position
 from ddbrelay.infra.names import queue_name
@@ -371,6 +374,65 @@ def test_a_consumer_that_has_read_all(aws: Aws, name: str, tmp_path: Path) -> No
     found = examine(QuickAws(settings), config, name, most=10, again=lambda w: f"ddbrelay {w}")
     assert only(found, "checkpoint").what.endswith("all is read")
     assert bad(found) == [("simulation", "note")]
+
+
+# Commands to type next
+
+_GIVEN = {
+    "table": "users",
+    "consumer": "audit",
+    "state": "my state.db",
+    "entity": "Person",
+    "source": "shop",
+    "preset": "crud",
+    "mapper": "m:f",
+    "claim_check": "s3://our-bucket/x",
+    "dead_letter_queue": "dead",
+    "metrics_port": "9100",
+    "endpoint_url": "http://me:secret@127.0.0.1:1",
+}
+_OF_EVERY_COMMAND = "--endpoint-url http://127.0.0.1:1 --table users"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("status", f"status {_OF_EVERY_COMMAND} --consumer audit --state 'my state.db'"),
+        (
+            "tail --forward",
+            f"tail {_OF_EVERY_COMMAND} --consumer audit --state 'my state.db' --entity Person "
+            "--source shop --preset crud --mapper m:f --claim-check s3://our-bucket/x "
+            "--dead-letter-queue dead --metrics-port 9100 --forward",
+        ),
+        (
+            "provision --apply-changes",
+            f"provision {_OF_EVERY_COMMAND} --source shop --apply-changes",
+        ),
+        (
+            "positions delete 'my mark'",
+            f"positions {_OF_EVERY_COMMAND} delete --state 'my state.db' 'my mark'",
+        ),
+        (
+            "export iam-policy --for relay",
+            f"export {_OF_EVERY_COMMAND} iam-policy --entity Person --source shop --preset crud "
+            "--mapper m:f --claim-check s3://our-bucket/x --dead-letter-queue dead --for relay",
+        ),
+        ("teardown --yes", f"teardown {_OF_EVERY_COMMAND} --yes"),
+    ],
+)
+def test_a_command_to_type_next_repeats_the_options_that_it_takes(words: str, said: str) -> None:
+    run = Run({**_GIVEN, "local": True, "output": "json", "quiet": True})
+    assert run.again(words) == f"ddbrelay --local {said}"
+    # It is parsed to its end before the help is shown: an option that is not taken is refused.
+    assert cli_group.main([*shlex.split(said), "--help"], standalone_mode=False, obj=Run()) == 0
+
+
+def test_a_command_to_type_next_leaves_the_embedded_aws_as_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DDBRELAY_LOCAL", "1")
+    assert Run({"local": False}).again("tail") == "ddbrelay --no-local tail"
+    assert Run().again("tail") == "ddbrelay --local tail"
 
 
 # What is printed

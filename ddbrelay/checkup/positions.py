@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def look(aws: QuickAws, table: Table, kept: Kept) -> Answer[Survey]:
                     return await survey(source, origin, store, trouble=lambda _: None)
             except TimeoutError:
                 said = f"the shards were not all looked at within {_PATIENCE:.0f} s"
-                raise AwsRefused(said, "ddbrelay status takes its time") from None
+                raise AwsRefused(said, "ask for the status, which takes its time") from None
 
     return asked(lambda: asyncio.run(ask()), "look at the shards of the stream")
 
@@ -167,13 +168,17 @@ def _marks(
         if mark.name not in gone and subject.now - mark.saved_at > RETENTION
     ]
     return [
-        *_about_marks(gone, "of a stream that is gone", "a replay from there finds no stream"),
-        *_about_marks(old, "older than 24 h", "what followed right behind may be trimmed"),
+        *_about_marks(
+            subject, gone, "of a stream that is gone", "a replay from there finds no stream"
+        ),
+        *_about_marks(subject, old, "older than 24 h", "what followed right behind may be trimmed"),
     ]
 
 
-def _about_marks(names: Sequence[str], state: str, why: str) -> list[Finding]:
+def _about_marks(subject: Subject, names: Sequence[str], state: str, why: str) -> list[Finding]:
     if not names:
         return []
     words = f"bookmark{'s' if len(names) > 1 else ''} {listed(names)}: {state}"
-    return [AREA.note("bookmarks", words, why, f"ddbrelay positions delete {names[0]}")]
+    # One call deletes one bookmark.
+    mend = " && ".join(subject.again(f"positions delete {shlex.quote(name)}") for name in names)
+    return [AREA.note("bookmarks", words, why, mend)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import textwrap
 import time
@@ -27,7 +26,6 @@ _AREA = 13
 _WORD = 9
 _NARROWEST = 40
 _COMMANDS = ("ddbrelay ", "aws ")
-_SOURCE = "source"
 _EPILOG = """\b
 Examples:
   ddbrelay doctor --table users
@@ -74,7 +72,7 @@ def command(run: Run, strict: bool, sample: int) -> None:
             run.config,
             table,
             most=sample,
-            again=lambda words: _again(run, words),
+            again=run.again,
             tell=tell,
         )
     totals = counts(found)
@@ -83,15 +81,6 @@ def command(run: Run, strict: bool, sample: int) -> None:
     else:
         _print_rows(run.console, found)
     _judge(run, found, totals, strict=strict)
-
-
-def _again(run: Run, words: str) -> str:
-    """A command of ours in the same place; provision also wants the source that was given."""
-    command = run.again(words)
-    given = run.flags.get(_SOURCE)
-    if words.startswith("provision") and given is not None:
-        command += f" --{_SOURCE} {shlex.quote(given)}"
-    return command
 
 
 @contextmanager

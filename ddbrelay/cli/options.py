@@ -64,6 +64,11 @@ _METAVARS = {
     "metrics_port": "PORT",
 }
 _CARRIED = ("config", "profile", "region", "endpoint_url", "table", "bus")
+_CARRIED_BY_SOME = (
+    *("consumer", "state", "entity", "source", "preset", "mapper"),
+    *("claim_check", "dead_letter_queue", "metrics_port"),
+)
+"""What is repeated in a command that is suggested, of every command and of those that take it."""
 _OPPOSITES = {"quiet": "verbose", "verbose": "quiet"}
 
 
@@ -186,14 +191,31 @@ class Run:
         return str(value)
 
     def again(self, command: str) -> str:
-        """A command to type next, with what this one was told about where to work."""
-        first, *rest = shlex.split(command)
-        words = ["ddbrelay", *(["--local"] if self.settings.local else []), first]
-        for name in _CARRIED:
+        """A command to type next, with what this one was told about where and how to work.
+
+        Of the options that not every command takes it has those that this one takes.
+        """
+        words = shlex.split(command)
+        known, depth = _named(words)
+        takes = {param.name for param in known.params if isinstance(param, GlobalOption)}
+        local = ["--local"] if self.settings.local else []
+        # The environment or the file may say otherwise.
+        local = ["--no-local"] if self.flags.get("local") is False else local
+        own = [name for name in _CARRIED_BY_SOME if name in takes]
+        return shlex.join(
+            [
+                *("ddbrelay", *local, *words[:1], *self._repeated(_CARRIED)),
+                *(*words[1:depth], *self._repeated(own), *words[max(depth, 1) :]),
+            ]
+        )
+
+    def _repeated(self, names: Iterable[str]) -> Iterator[str]:
+        """The options of these names that were given, without passwords."""
+        from ddbrelay.config import flag_name
+
+        for name in names:
             if self.flags.get(name) is not None:
-                value = logs.without_password(str(self.flags[name]))
-                words += [f"--{name.replace('_', '-')}", value]
-        return shlex.join([*words, *rest])
+                yield from (f"--{flag_name(name)}", logs.without_password(str(self.flags[name])))
 
     def next_step(self, command: str) -> None:
         """Say what to type next: `run.next_step("tail --forward")`."""
@@ -201,6 +223,23 @@ class Run:
 
 
 pass_run = click.make_pass_decorator(Run)
+
+
+def _named(words: list[str]) -> tuple[click.Command, int]:
+    """The command that these words begin with, and how many of them name it."""
+    from ddbrelay.cli.main import cli
+
+    command: click.Command = cli
+    for depth, word in enumerate(words):
+        inner = (
+            command.get_command(click.Context(command), word)
+            if isinstance(command, click.Group)
+            else None
+        )
+        if inner is None:
+            return command, depth
+        command = inner
+    return command, len(words)
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
