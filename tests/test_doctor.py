@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -466,6 +467,32 @@ def test_rows_fit_the_terminal_and_commands_can_be_copied(
     command = "\n".join(line.strip().removeprefix("→ ") for line in mend).replace("\\\n", "")
     assert command == _FOUND[1].mend
     assert len(mend) == (2 if width == 80 else 1)
+
+
+_COMMAND = (
+    "aws --region eu-west-1 events put-rule --name ddbrelay-users --event-bus-name ghost-bus "
+    """--event-pattern '{"source": ["ddbrelay.ghost", {"prefix": "it is long enough to fold"}]}' """
+    r"""--description "say \"hello\" to \$HOME" --state EN\ ABLED 'don'\''t' --x ''"""
+)
+
+
+@pytest.mark.parametrize("width", range(40, 140, 13))
+def test_a_command_that_was_folded_is_the_same_to_a_shell(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    _print_rows(Console("rich"), [Finding("bus", "b", Level.WARNING, "w", "why", _COMMAND)])
+    (_, command) = capsys.readouterr().out.split("→ ")
+    assert command.count("\n") > 1
+
+    def heard(text: str) -> list[str]:
+        script = f"""aws() {{ printf '%s\\n' "$@"; }}\n{text}"""
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    assert heard(command) == heard(_COMMAND)
+    assert len(heard(command)) == 17
 
 
 def test_lines_have_words_and_no_width(capsys: pytest.CaptureFixture[str]) -> None:

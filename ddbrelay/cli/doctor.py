@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 import time
@@ -26,6 +27,9 @@ _AREA = 13
 _WORD = 9
 _NARROWEST = 40
 _COMMANDS = ("ddbrelay ", "aws ")
+_CONTINUED = " \\"
+_SHELL_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
+"""What a shell takes for one word, its quotes included."""
 _EPILOG = """\b
 Examples:
   ddbrelay doctor --table users
@@ -167,11 +171,27 @@ def _lines(console: Console, one: Finding, head: str, width: int | None) -> Iter
 
 def _mend(mend: str, width: int | None, place: int) -> Iterator[str]:
     """What to do; a command that has to be broken stays one that can be copied."""
-    is_command = mend.startswith(_COMMANDS)
-    lines = _wrapped(mend, None if width is None else width - (4 if is_command else 2), place)
+    if width is not None and mend.startswith(_COMMANDS):
+        lines = [*_folded(mend, width - place - len("→ "))]
+    else:
+        lines = _wrapped(mend, None if width is None else width - len("→ "), place)
     for number, line in enumerate(lines):
-        more = " \\" if is_command and number < len(lines) - 1 else ""
-        yield " " * place + ("→ " if number == 0 else "  ") + line + more
+        yield " " * place + ("→ " if number == 0 else "  ") + line
+
+
+def _folded(command: str, width: int) -> Iterator[str]:
+    """A command on several lines that a shell takes for the one: broken between its words only."""
+    words = _SHELL_WORD.findall(command)
+    line = ""
+    for number, word in enumerate(words):
+        # All lines but the last end with a backslash.
+        more = _CONTINUED if number < len(words) - 1 else ""
+        if line and len(f"{line} {word}{more}") > width:
+            yield line + _CONTINUED
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
 
 
 def _wrapped(text: str, width: int | None, place: int) -> list[str]:
