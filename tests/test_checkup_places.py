@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import socket
 import sqlite3
 from contextlib import closing
@@ -58,8 +59,10 @@ NO_ANSWER = AwsRefused("no answer from AWS")
         ("AccessDeniedException", False, False, Level.NOTE),
         ("AccessDeniedException", False, True, Level.ERROR),
         ("ExpiredTokenException", False, False, Level.ERROR),
-        ("UnknownOperationException", False, True, Level.NOTE),
-        ("InternalFailure", True, True, Level.NOTE),
+        ("UnknownOperationException", False, True, Level.ERROR),
+        ("UnknownOperationException", False, False, Level.NOTE),
+        ("InternalFailure", True, True, Level.ERROR),
+        ("InternalFailure", True, False, Level.NOTE),
         ("InternalFailure", False, False, Level.WARNING),
         ("ThrottlingException", False, True, Level.NOTE),
     ],
@@ -243,6 +246,16 @@ def test_sizes_and_what_they_cost() -> None:
     assert bad(sizes.judge(claims, read, over))[0] == ("entry-size", "note")
 
 
+def test_what_is_billed_is_what_would_be_sent() -> None:
+    read = sample.Read()
+    parked = sizes.judge(plain(), read, sampled(100, 200_000, 1_100_000))
+    assert bad(parked) == [("entry-size", "warning"), ("price", "note")]
+    said = "1 of 3 sampled events (changes in the stream) are larger than 64 KB: 2 are billed as 5"
+    assert parked[1].what.startswith(said)
+    claimed = sizes.judge(plain(claim_check="s3://our-bucket/x"), read, sampled(100, 1_100_000))
+    assert bad(claimed) == [("entry-size", "note")]
+
+
 def test_changes_that_become_no_events() -> None:
     read = sample.Read([builders.change("a"), builders.change("b", event_name="BOGUS")])
     mapped = sample.mapped(read, CrudMapper("users"))
@@ -380,6 +393,24 @@ def test_what_is_kept_of_a_table(tmp_path: Path) -> None:
     file = state.look(path)
     assert (file.version, file.writable, state.readable(file)) == (VERSION, True, True)
     assert bad(state.judge(plain(), file)) == []
+
+
+def test_a_relay_that_was_killed_here_reads_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(Database(path)) as database:
+        for consumer, host, beat in (
+            ("killed here", platform.node(), NOW - 1.0),
+            ("quiet elsewhere", "another", NOW - HOUR / 2),
+            ("gone elsewhere", "another", NOW - 2 * HOUR),
+        ):
+            store = SqliteStore(database, consumer, STREAM)
+            asyncio.run(store.save([Position("s", sequence="1")]))
+            with database.transaction() as cursor:
+                cursor.execute(
+                    "INSERT INTO owners VALUES (?, ?, 'token', ?, 1, ?, ?)",
+                    (consumer, STREAM, host, beat, beat),
+                )
+        assert state.standing(path, "default", ARN, NOW).others == ["quiet elsewhere"]
 
 
 def test_a_state_file_is_not_made_by_looking(tmp_path: Path) -> None:

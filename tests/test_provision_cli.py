@@ -183,7 +183,7 @@ def test_what_differs_is_shown_and_refused_with_2(cli: Cli, aws: Aws, name: str)
     error, hint = done.stderr.splitlines()
     assert error.startswith(f"error: rule {name}-bus/ddbrelay-{name} differs: pattern ")
     assert error.endswith("nothing was written")
-    assert hint == "  hint: ddbrelay provision --apply-changes makes these changes"
+    assert hint == "  hint: the same command with --apply-changes makes these changes"
     assert everything(aws, name) == before
     *resources, summary = map(
         json.loads,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, translate
+from ddbrelay.aws.errors import BAD_CREDENTIALS, CREDENTIALS_HINT, DENIED, THROTTLED, translate
 from ddbrelay.aws.session import Aws
 from ddbrelay.checkup.findings import NO_DETAILS, Area, Finding, Level
 from ddbrelay.errors import AwsRefused, DdbrelayError
@@ -94,7 +94,9 @@ def refused(
     refusal = answer.refusal
     assert refusal is not None
     if answer.bad_credentials:
-        return area.error(check, refusal.message, "no call to AWS succeeds", refusal.hint)
+        # A hint of several words that begins as a command is none.
+        hint = CREDENTIALS_HINT if (refusal.hint or "").startswith("aws ") else refusal.hint
+        return area.error(check, refusal.message, "no call to AWS succeeds", hint)
     if answer.code in THROTTLED:
         return area.note(check, refusal.message, "AWS is asked too often just now: try again")
     if needed:

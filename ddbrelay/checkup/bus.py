@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from ddbrelay.checkup.findings import Area, Finding, Subject, counted, listed
 from ddbrelay.checkup.kinds import UNKNOWN, Kind, may_match
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern
 from ddbrelay.infra.calls import NOT_FOUND, attempt, listing
-from ddbrelay.infra.names import PREFIX
+from ddbrelay.infra.names import PREFIX, rule_name
 from ddbrelay.infra.plan import ARN_PREFIX, DEFAULT_BUS
+from ddbrelay.mappings import sources_of
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -61,6 +63,11 @@ class Rule:
             mistake,
             bool(said.get("ManagedBy")),
         )
+
+    @property
+    def bus(self) -> str:
+        """The bus that it is on; the ARN of one on the default bus does not name it."""
+        return self.arn.partition(":rule/")[2].rpartition("/")[0] or DEFAULT_BUS
 
     @property
     def consumes(self) -> bool:
@@ -116,7 +123,11 @@ def judge(subject: Subject, name: str, bus: Answer[Bus | None]) -> list[Finding]
     if bus.value is not None:
         return [AREA.ok("bus", f"{name} exists")]
     named = name.startswith(ARN_PREFIX)
-    mend = None if named else subject.again("provision")
+    mend = None
+    if name == subject.bus and not named:
+        mend = subject.provision()
+    elif not named:
+        mend = subject.aws_cli(f"events create-event-bus --name {name}")
     why = "nothing can be published, and the relay does not start"
     return [AREA.error("bus", f'bus "{name}" does not exist ({subject.region})', why, mend)]
 
@@ -171,12 +182,14 @@ def _about(
         if rule.enabled:
             return []
         words = f'rule "{rule.name}" is disabled, and our events would match it'
-        mend = subject.aws_cli(f"events enable-rule --name {rule.name}{_on(bus)}")
+        mend = subject.aws_cli(f"events enable-rule --name {rule.name}{on(bus)}")
         return [AREA.warning("disabled", words, "whoever is behind it receives nothing", mend)]
     if (why := _slip(pattern, kinds, account)) is None:
         return []
     words = f'no event of ours can match rule "{rule.name}"'
-    mend = subject.aws_cli(f"events describe-rule --name {rule.name}{_on(bus)}")
+    mend = "correct its pattern (aws events put-rule), or the mapping"
+    if rule.name == rule_name(subject.table) and is_own(subject, bus):
+        mend = subject.provision(apply=True)
     return [AREA.warning("never-fed", words, why, mend)]
 
 
@@ -237,12 +250,14 @@ def _heard(
     account: str | None,
 ) -> list[Finding]:
     """Whether every event has a receiver."""
+    if not kinds:
+        return [AREA.note("heard", f"the mapping sends nothing to {bus}")]
     patterns = [rule.pattern for rule in rules if rule.enabled and rule.pattern is not None]
     receivers = [rule for rule in rules if rule.enabled and _fed(rule, kinds, account)]
     why = "the bus takes such an event and drops it: nobody receives it, and nobody is told"
     if not receivers:
         words = f"no enabled rule on {bus} matches our events"
-        return [AREA.warning("unheard", words, why, _make_rule(subject, bus))]
+        return [AREA.warning("unheard", words, why, _make_rule(subject, bus, kinds))]
     silent = [
         kind.name for kind in kinds if not any(may_match(one, kind, account) for one in patterns)
     ]
@@ -250,10 +265,13 @@ def _heard(
     found = []
     if silent:
         words = f"no enabled rule on {bus} matches {listed(silent)}"
-        found.append(AREA.warning("unheard", words, why, _make_rule(subject, bus)))
+        mend = _make_rule(subject, bus, kinds)
+        found.append(AREA.warning("unheard", words, why, mend))
     for name in sorted(unmatched.keys() - set(silent)):
         words = f"{unmatched[name]:,} of {of[name]:,} sampled {name} match no enabled rule on {bus}"
-        found.append(AREA.warning("unheard", words, why, _make_rule(subject, bus)))
+        lost = [one for one in events if one["detail-type"] == name and not _any(patterns, one)]
+        mend = _match(subject, bus, kinds, lost)
+        found.append(AREA.warning("unheard", words, why, mend))
     if not found:
         names = listed(rule.name for rule in receivers)
         found.append(AREA.ok("heard", f"every event has a rule on {bus}: {names}"))
@@ -265,21 +283,41 @@ def _unmatched(
 ) -> tuple[Counter[str], Counter[str]]:
     """By detail type how many sampled events match nothing, and how many there are."""
     of = Counter(str(event["detail-type"]) for event in events)
-    unmatched = Counter(
-        str(event["detail-type"])
-        for event in events
-        if not any(pattern.matches(event) for pattern in patterns)
-    )
+    unmatched = Counter(str(event["detail-type"]) for event in events if not _any(patterns, event))
     return unmatched, of
 
 
-def _on(bus: str) -> str:
+def _any(patterns: Iterable[Pattern], event: Mapping[str, Any]) -> bool:
+    return any(pattern.matches(event) for pattern in patterns)
+
+
+def on(bus: str) -> str:
+    """The option of the AWS CLI that names a bus."""
     return "" if bus == DEFAULT_BUS else f" --event-bus-name {bus}"
 
 
-def _make_rule(subject: Subject, bus: str) -> str:
-    if bus == subject.bus and not bus.startswith(ARN_PREFIX):
-        return subject.again("provision")
-    source = json.dumps({"source": [subject.settings.event_source]})
-    words = f"events put-rule --name {PREFIX}{subject.table}{_on(bus)} --event-pattern '{source}'"
-    return subject.aws_cli(words)
+def is_own(subject: Subject, bus: str) -> bool:
+    """Whether it is the bus of the run, and provision may work on it."""
+    return bus == subject.bus and not bus.startswith(ARN_PREFIX)
+
+
+def _make_rule(subject: Subject, bus: str, kinds: Sequence[Kind]) -> str:
+    if is_own(subject, bus):
+        return subject.provision()
+    conditions = [source.condition for source in dict.fromkeys(kind.source for kind in kinds)]
+    known = [one for one in conditions if one is not None]
+    sources = known if len(known) == len(conditions) else [{"prefix": ""}]
+    pattern = shlex.quote(json.dumps({"source": sources}))
+    name = rule_name(subject.table)
+    return subject.aws_cli(f"events put-rule --name {name}{on(bus)} --event-pattern {pattern}")
+
+
+def _match(
+    subject: Subject, bus: str, kinds: Sequence[Kind], events: Sequence[Mapping[str, Any]]
+) -> str:
+    """How these sampled events come to a rule; provision's own knows the sources of the mapping."""
+    ours = compile_pattern({"source": [subject.settings.event_source, *sources_of(subject.config)]})
+    if not is_own(subject, bus) or all(ours.matches(event) for event in events):
+        return _make_rule(subject, bus, kinds)
+    strange = listed(sorted({str(one["source"]) for one in events if not ours.matches(one)}))
+    return f"a rule of your own on {bus}, for the source {strange}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddbrelay.aws.session import is_loopback
@@ -148,6 +148,7 @@ class _Look:
 
         self.tell("the table")
         here = described.result()
+        subject = self.subject = replace(subject, seen=here.value)
         behind = self._behind_table(here.value, who)
         found += table.judge(subject, here, ttl.result(), self.rules)
 

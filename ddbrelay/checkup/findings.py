@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ddbrelay.infra.plan import VIEW_TYPES
+from ddbrelay.logs import without_password
+
 if TYPE_CHECKING:
+    from ddbrelay.checkup.table import Table
     from ddbrelay.config import Config, Settings
 
 NO_DETAILS = "cannot be checked here"
@@ -72,7 +76,8 @@ class Subject:
 
     `again` makes a command of ours as it must be typed to work in the same place, `now` is the time
     of the look in epoch seconds. `region` and `endpoint_url` are those in force, `local` says that
-    it is the embedded AWS, `emulated` that the calls go to some address on this machine.
+    it is the embedded AWS, `emulated` that the calls go to some address on this machine. `seen` is
+    the table, None where there is none or it was not looked at yet.
     """
 
     config: Config
@@ -83,6 +88,7 @@ class Subject:
     endpoint_url: str | None = None
     local: bool = False
     emulated: bool = False
+    seen: Table | None = None
 
     @property
     def settings(self) -> Settings:
@@ -95,10 +101,36 @@ class Subject:
 
     def aws_cli(self, words: str) -> str:
         """A command of the AWS CLI that works in the same place."""
+        # What settings do not name, the AWS CLI finds as we did; --local is known to us alone.
+        region = self.settings.region or (self.region if self.local else None)
+        address = None if self.endpoint_url is None else without_password(self.endpoint_url)
         given = [("--profile", None if self.local else self.settings.profile)]
-        given += [("--region", self.settings.region), ("--endpoint-url", self.endpoint_url)]
+        given += [("--region", region), ("--endpoint-url", address)]
         options = [part for name, value in given if value for part in (name, value)]
         return " ".join(["aws", *map(shlex.quote, options), words])
+
+    def create_queue(self, name: str) -> str:
+        """The command that makes a queue; a FIFO queue wants its name and the attribute."""
+        fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
+        return self.aws_cli(f"sqs create-queue --queue-name {shlex.quote(name)}{fifo}")
+
+    def provision(self, *, view_type: str | None = None, apply: bool = False) -> str:
+        """The command that sets up what stands around the table, and corrects what differs.
+
+        A table that is there is left as it is but for its stream: what provision would want
+        otherwise of its keys and of the stream's view type is said.
+        """
+        words = ["provision"]
+        if self.seen is not None:
+            words += self.seen.key_flags
+            has = self.seen.view_type if self.seen.enabled else None
+            view_type = view_type or (None if has == VIEW_TYPES[0] else has)
+        if view_type is not None:
+            words += ["--view-type", view_type]
+        # Whatever differs beside what is missing, provision would refuse all of it.
+        if apply or self.seen is not None:
+            words.append("--apply-changes")
+        return self.again(shlex.join(words))
 
 
 def counts(findings: Iterable[Finding]) -> dict[Level, int]:

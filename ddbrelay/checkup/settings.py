@@ -59,8 +59,7 @@ def judge_queue(subject: Subject, queue: str, answer: Answer[bool]) -> list[Find
     why = "the relay does not start without it"
     if answer.code in _NO_QUEUE:
         name = queue.rstrip("/").rpartition("/")[2]
-        fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
-        mend = subject.aws_cli(f"sqs create-queue --queue-name {name}{fifo}")
+        mend = subject.create_queue(name)
         return [AREA.error("dead-letter-queue", refusal.message, why, mend)]
     if isinstance(refusal, ConfigError):
         return [AREA.error("dead-letter-queue", refusal.message, why, refusal.hint)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.aws.table import describe_table
@@ -13,7 +14,7 @@ from ddbrelay.checkup.needs import Harm, Need, needs_of, unmet
 from ddbrelay.errors import ConfigError
 from ddbrelay.infra.calls import call
 from ddbrelay.infra.mapped_keys import key_note
-from ddbrelay.infra.plan import Key
+from ddbrelay.infra.plan import Key, Wanted
 from ddbrelay.mappings import check_redaction, tidying_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ AREA = Area("table")
 _USABLE = frozenset({"ACTIVE", "UPDATING"})
 _TTL_ON = frozenset({"ENABLED", "ENABLING"})
 _BOTH = "NEW_AND_OLD_IMAGES"
+_OF_MOTO = "123456789012"
+"""The account of everything on moto, whose tables get no stream after one was turned off."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,19 @@ class Table:
         return self.arn.split(":")[4]
 
     @property
+    def key_flags(self) -> list[str]:
+        """What provision must be told of the keys to find them as it wants them."""
+        if self.keys == (Wanted.key,):
+            return []
+        flags = zip(("--key", "--sort-key"), self.keys, strict=False)
+        return [part for flag, key in flags for part in (flag, str(key))]
+
+    @property
+    def unchangeable(self) -> bool:
+        """Whether an emulator serves the table that gives it no second stream."""
+        return self.account == _OF_MOTO and self.stream_arn is not None
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         return tuple(key.name for key in self.keys)
 
@@ -95,7 +111,7 @@ def judge(
     if table.value is None:
         refusal = table.refusal
         if table.code == "ResourceNotFoundException" and refusal is not None:
-            make = subject.again("provision")
+            make = subject.provision()
             return [AREA.error("table", refusal.message, "there is nothing to follow", make)]
         return [refused(AREA, "table", table, emulated=subject.emulated, needed=True)]
     seen = table.value
@@ -118,10 +134,10 @@ def _status(seen: Table) -> Finding:
 
 
 def _stream(subject: Subject, seen: Table, needs: Sequence[Need]) -> list[Finding]:
-    turn_on = subject.again("provision --apply-changes")
     if not seen.enabled:
         old = "" if seen.stream_arn is None else "; what the old one holds can be read for 24 h"
         why = f"no change of the table is recorded{old}"
+        turn_on = _with_stream(subject, seen, None)
         return [AREA.error("stream", f"the stream of {seen.name} is off", why, turn_on)]
     view = seen.view_type or "unknown"
     missing = unmet(needs, view)
@@ -130,12 +146,24 @@ def _stream(subject: Subject, seen: Table, needs: Sequence[Need]) -> list[Findin
         reads = "a function of your own sees the images that there are"
         mapped = "all that the mapping reads" if subject.settings.mapper is None else reads
         return [*found, AREA.ok("view-type", f"{view}: {mapped}")]
-    mend = subject.again(f"provision --view-type {_BOTH} --apply-changes")
+    mend = _with_stream(subject, seen, _BOTH)
     for harm in Harm:
         of_it = [need for need in missing if need.harm is harm]
         if of_it:
             found.append(_missing(view, harm, of_it, mend))
     return found
+
+
+def _with_stream(subject: Subject, seen: Table, view_type: str | None) -> str:
+    """How the table comes to a stream of this view type, of the default one for None."""
+    if not (subject.emulated and seen.unchangeable):
+        return subject.provision(view_type=view_type, apply=True)
+    remove, make = subject.again("teardown"), replace(subject, seen=None).provision()
+    flags = shlex.join(seen.key_flags)
+    return (
+        "moto cannot give a table a second stream: make it anew, its items are gone then, with "
+        f"{remove} and {make}{f' {flags}' if flags else ''}"
+    )
 
 
 def _missing(view: str, harm: Harm, needs: Sequence[Need], mend: str) -> Finding:
@@ -171,7 +199,7 @@ def _ttl(subject: Subject, ttl: Answer[str | None]) -> list[Finding]:
         return [AREA.ok("ttl", f"relayed items expire by {wanted}")]
     why = f"items of the outbox that were relayed get {wanted}, and stay for ever"
     if ttl.value is None:
-        mend = subject.again("provision --apply-changes")
+        mend = subject.provision(apply=True)
         return [AREA.warning("ttl", "Time to Live is off", why, mend)]
     words = f"Time to Live is on for {ttl.value}, not {wanted}"
     return [AREA.warning("ttl", words, why, f'ttl_attribute = "{ttl.value}" below [outbox]')]

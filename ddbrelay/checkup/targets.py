@@ -9,18 +9,18 @@ sqs-key-management.html
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.checkup.asking import Answer, asked, refused
-from ddbrelay.checkup.bus import Rule
+from ddbrelay.checkup.bus import Rule, is_own, on
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.infra.calls import NOT_FOUND, attempt, call
 from ddbrelay.infra.events import targets_of
 from ddbrelay.infra.names import queue_name, rule_name
-from ddbrelay.infra.plan import DEFAULT_BUS
 from ddbrelay.infra.queue import SERVICE, allows
 
 if TYPE_CHECKING:
@@ -131,22 +131,25 @@ def judge(subject: Subject, bus: str, behind: Behind) -> list[Finding]:
 
 
 def judge_target(subject: Subject, target: Target) -> list[Finding]:
-    """Whether one target takes what its rule sends; only queues are looked at."""
+    """Whether one target takes what its rule sends; of targets only queues are looked at."""
     rule, queue = target.rule.name, target.queue
+    lost = _dead_letters(subject, target)
     service = target.arn.split(":")[2] if target.arn.count(":") > 2 else "unknown"
     if queue is None:
         where = "another region" if service == "sqs" else f"a target of kind {service}"
-        return [AREA.ok("targets", f'rule "{rule}" → {target.name} ({where}, not looked at)')]
+        return lost or [
+            AREA.ok("targets", f'rule "{rule}" → {target.name} ({where}, not looked at)')
+        ]
     if queue.refusal is not None:
-        return [refused(AREA, "queue", queue, emulated=subject.emulated)]
+        return [refused(AREA, "queue", queue, emulated=subject.emulated), *lost]
     if queue.value is None:
         words = f'the queue {target.name} behind rule "{rule}" does not exist'
-        return [AREA.error("queue", words, target.fate, _make_queue(subject, target))]
+        return [AREA.error("queue", words, target.fate, _make_queue(subject, target)), *lost]
     found = [
         *_policy(subject, target, queue.value),
         *_encryption(subject, target, queue.value),
-        *_fifo(target),
-        *_dead_letters(subject, target),
+        *_fifo(subject, target),
+        *lost,
     ]
     return found or [
         AREA.ok("queue", f'rule "{rule}" → queue {target.name}, whose policy allows it')
@@ -164,7 +167,7 @@ def _policy(subject: Subject, target: Target, queue: Mapping[str, str]) -> list[
         return [AREA.note("queue-policy", words, f'they name none of rule "{target.rule.name}"')]
     words = f'the policy of queue {target.name} does not let rule "{target.rule.name}" send'
     if _is_ours(subject, target):
-        mend = subject.again("provision --apply-changes")
+        mend = subject.provision(apply=True)
     else:
         mend = f"allow {SERVICE} sqs:SendMessage where aws:SourceArn is {rule_arn}"
     return [AREA.error("queue-policy", words, target.fate, mend)]
@@ -189,7 +192,7 @@ def _encryption(subject: Subject, target: Target, queue: Mapping[str, str]) -> l
         words = f"queue {target.name} is encrypted with the AWS managed key"
         why = f"its key policy does not let {SERVICE} use it, and cannot be changed"
         managed = '{"KmsMasterKeyId": "", "SqsManagedSseEnabled": "true"}'
-        url = queue.get("QueueUrl", "")
+        url = shlex.quote(queue.get("QueueUrl", ""))
         mend = subject.aws_cli(
             f"sqs set-queue-attributes --queue-url {url} --attributes '{managed}'"
         )
@@ -199,13 +202,20 @@ def _encryption(subject: Subject, target: Target, queue: Mapping[str, str]) -> l
     return [AREA.note("encryption", words, why)]
 
 
-def _fifo(target: Target) -> list[Finding]:
+def _fifo(subject: Subject, target: Target) -> list[Finding]:
     grouped = (target.said.get("SqsParameters") or {}).get("MessageGroupId")
     if not target.name.endswith(".fifo") or grouped:
         return []
     words = f"queue {target.name} is a FIFO queue, and the target has no message group"
     why = "SQS refuses messages without one"
-    return [AREA.error("fifo", words, why, "aws events put-targets, with SqsParameters")]
+    # PutTargets replaces the target: what is not repeated is gone.
+    grouping = {**target.said, "SqsParameters": {"MessageGroupId": target.rule.name}}
+    targets = shlex.quote(json.dumps([{"Id": "1", "Arn": target.arn, **grouping}]))
+    rule = target.rule
+    mend = subject.aws_cli(
+        f"events put-targets --rule {rule.name}{on(rule.bus)} --targets {targets}"
+    )
+    return [AREA.error("fifo", words, why, mend)]
 
 
 def _dead_letters(subject: Subject, target: Target) -> list[Finding]:
@@ -216,23 +226,23 @@ def _dead_letters(subject: Subject, target: Target) -> list[Finding]:
     name = arn.rpartition(":")[2]
     words = f'the dead-letter queue {name} of a target of rule "{target.rule.name}" does not exist'
     why = "what cannot be delivered is dropped"
-    mend = subject.aws_cli(f"sqs create-queue --queue-name {name}")
+    mend = subject.create_queue(name)
     return [AREA.warning("undelivered", words, why, mend)]
 
 
 def _is_ours(subject: Subject, target: Target) -> bool:
-    table = subject.table
-    return target.rule.name == rule_name(table) and target.name == queue_name(table)
+    table, rule = subject.table, target.rule
+    named = rule.name == rule_name(table) and target.name == queue_name(table)
+    return named and is_own(subject, rule.bus)
 
 
 def _give_target(subject: Subject, bus: str, rule: str) -> str:
-    if rule == rule_name(subject.table) and bus == subject.bus:
-        return subject.again("provision --apply-changes")
-    on = "" if bus == DEFAULT_BUS else f" --event-bus-name {bus}"
-    return subject.aws_cli(f"events put-targets --rule {rule}{on} --targets Id=1,Arn=<arn>")
+    if rule == rule_name(subject.table) and is_own(subject, bus):
+        return subject.provision(apply=True)
+    return subject.aws_cli(f"events put-targets --rule {rule}{on(bus)} --targets 'Id=1,Arn=<arn>'")
 
 
 def _make_queue(subject: Subject, target: Target) -> str:
     if _is_ours(subject, target):
-        return subject.again("provision")
-    return subject.aws_cli(f"sqs create-queue --queue-name {target.name}")
+        return subject.provision()
+    return subject.create_queue(target.name)

@@ -199,8 +199,8 @@ class Run:
         known, depth = _named(words)
         takes = {param.name for param in known.params if isinstance(param, GlobalOption)}
         local = ["--local"] if self.settings.local else []
-        # The environment or the file may say otherwise.
-        local = ["--no-local"] if self.flags.get("local") is False else local
+        if self.flags.get("local") is False:
+            local = ["--no-local"]
         own = [name for name in _CARRIED_BY_SOME if name in takes]
         return shlex.join(
             [
@@ -231,11 +231,8 @@ def _named(words: list[str]) -> tuple[click.Command, int]:
 
     command: click.Command = cli
     for depth, word in enumerate(words):
-        inner = (
-            command.get_command(click.Context(command), word)
-            if isinstance(command, click.Group)
-            else None
-        )
+        group = command if isinstance(command, click.Group) else None
+        inner = group and group.get_command(click.Context(group), word)
         if inner is None:
             return command, depth
         command = inner

@@ -146,7 +146,7 @@ def _refusal(
     hints = [found.advice for _, found in bad if found.fixed and found.advice]
     if not hints:
         consequences = [found.consequence for _, found in bad if found.consequence]
-        change = "ddbrelay provision --apply-changes makes these changes"
+        change = "the same command with --apply-changes makes these changes"
         hints = [": ".join([change, *consequences])]
     return Differs(message if written else f"{message}; nothing was written", hints[0], tuple(plan))
 
