@@ -110,6 +110,20 @@ def test_what_a_view_type_leaves_out_of_a_mapping(
     assert [need.harm for need in unmet(needs, view)] == harms
 
 
+def test_a_rule_that_can_never_match_is_not_said_to_park(tmp_path: Path) -> None:
+    text = """
+    [[rule]]
+    when = { eventName = ["MODIFY"], changed = ["email"] }
+    detail_type = "{old.kind}Changed"
+    detail = { id = "{keys.id}" }
+    """
+    config = configured(tmp_path, text + _PLACED)
+    needs = needs_of(config, rules_of(config, "users"))
+    found = [(need.who, need.harm) for need in unmet(needs, "KEYS_ONLY")]
+    assert [harm for who, harm in found if "Changed" in who] == [Harm.NEVER_MATCHES]
+    assert ('rule "placed"', Harm.PARKED) in found
+
+
 def test_nothing_is_said_of_a_function_of_ones_own() -> None:
     config = Config(Settings(table="users", mapper="m:f"), {}, None)
     assert needs_of(config, ()) == []
@@ -310,6 +324,12 @@ def test_rules_that_nobody_feeds_are_told_apart_from_those_of_others() -> None:
     assert only(strange, "never-fed").why == why
 
 
+def test_a_bus_that_no_rule_of_the_mapping_names_lacks_no_receiver() -> None:
+    found = bus.judge_rules(plain(), "users-bus", Answer([rule("all", ALL)]), ())
+    assert [one.level for one in found] == [Level.NOTE, Level.NOTE]
+    assert only(found, "heard").what == "the mapping sends nothing to users-bus"
+
+
 def test_a_disabled_rule_and_one_whose_pattern_cannot_be_read() -> None:
     found = on_bus(rule("all", ALL, State="DISABLED"))
     assert bad(found) == [("disabled", "warning"), ("unheard", "warning")]
@@ -394,6 +414,13 @@ def test_targets_of_other_kinds_rules_without_any_and_a_dead_letter_queue_that_i
     (one,) = targets.judge_target(plain(), dead)
     assert (one.check, one.level) == ("undelivered", Level.WARNING)
     assert dead.fate.endswith("goes to ddbrelay-users-dead")
+    both = targets.Target(OURS, QUEUE, said, Answer(), Answer())
+    assert bad(targets.judge_target(plain(), both)) == [
+        ("queue", "error"),
+        ("undelivered", "warning"),
+    ]
+    called = targets.Target(OURS, function.arn, said, None, Answer())
+    assert bad(targets.judge_target(plain(), called)) == [("undelivered", "warning")]
     none = targets.Behind({"ddbrelay-users": Answer([])}, left_out=7)
     assert bad(targets.judge(plain(), "users-bus", none)) == [
         ("targets", "warning"),

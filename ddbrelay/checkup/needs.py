@@ -75,9 +75,14 @@ def needs_of(config: Config, rules: Sequence[Rule]) -> list[Need]:
 
 
 def unmet(needs: Iterable[Need], view_type: str) -> list[Need]:
-    """Those that a stream of this view type does not meet; an unknown one is taken to meet all."""
+    """Those that a stream of this view type does not meet; an unknown one is taken to meet all.
+
+    A rule that can never match parks nothing.
+    """
     has = HAS.get(view_type, HAS["NEW_AND_OLD_IMAGES"])
-    return [need for need in needs if need.images - has]
+    missing = [need for need in needs if need.images - has]
+    silent = {need.who for need in missing if need.harm is Harm.NEVER_MATCHES}
+    return [need for need in missing if need.harm is not Harm.PARKED or need.who not in silent]
 
 
 def _of_rule(rule: Rule) -> Iterator[Need]:

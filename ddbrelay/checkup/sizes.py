@@ -6,17 +6,21 @@ https://aws.amazon.com/eventbridge/pricing/ (64 KB begun are billed as one event
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ddbrelay.checkup.asking import Answer, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject, kilobytes
 from ddbrelay.checkup.sample import STREAM, Mapped, Read
 from ddbrelay.flow.offloading import billed_chunks
-from ddbrelay.flow.packing import MAX_BYTES, oversize
+from ddbrelay.flow.packing import MAX_BYTES, offloaded, oversize
 
 AREA = Area("sample")
 _STREAM = Area("table")
 _NEAR = 0.8
 _MOST_REASONS = 3
 _LONGEST_REASON = 160
+_EVENT_ID = "0" * 32
+"""As long as those of DynamoDB's records."""
 
 
 def judge_reading(subject: Subject, read: Read) -> list[Finding]:
@@ -47,7 +51,7 @@ def _rejected(seen: Mapped) -> list[Finding]:
             f"{count:,} of {seen.count:,} sampled {seen.source} would be parked: "
             f"{reason[:_LONGEST_REASON]}",
             "they wait as dead letters, and later changes of the same items behind them",
-            "ddbrelay map FILE --explain",
+            "correct the mapping; what it makes of a record, map --explain shows",
         )
         for reason, count in seen.rejected.most_common(_MOST_REASONS)
     ]
@@ -69,8 +73,7 @@ def _skipped(seen: Mapped) -> list[Finding]:
 def _sizes(subject: Subject, seen: Mapped) -> list[Finding]:
     if not seen.events:
         return []
-    sizes = sorted(event.size for event in seen.events)
-    largest, count = sizes[-1], len(sizes)
+    largest, count = max(event.size for event in seen.events), len(seen.events)
     sampled = f"{count:,} sampled event{'s' if count > 1 else ''} ({seen.source})"
     found = []
     over = sum(oversize(event) for event in seen.events)
@@ -81,12 +84,13 @@ def _sizes(subject: Subject, seen: Mapped) -> list[Finding]:
         why = "one that is larger is parked"
         mend = None if subject.settings.claim_check else "--claim-check s3://bucket/prefix"
         found.append(AREA.note("entry-size", words, why, mend))
+    sizes = [*_sent(subject, seen)]
     dear = [size for size in sizes if billed_chunks(size) > 1]
     if dear:
         billed = sum(billed_chunks(size) for size in sizes)
         words = (
-            f"{len(dear):,} of {sampled} are larger than 64 KB: {count:,} are billed as "
-            f"{billed:,}, the largest ({kilobytes(largest)}) as {billed_chunks(largest)}"
+            f"{len(dear):,} of {sampled} are larger than 64 KB: {len(sizes):,} are billed as "
+            f"{billed:,}, the largest ({kilobytes(max(dear))}) as {billed_chunks(max(dear))}"
         )
         why = "each 64 KB begun is billed as an event"
         mend = "a rule whose detail takes less than the whole item"
@@ -95,6 +99,15 @@ def _sizes(subject: Subject, seen: Mapped) -> list[Finding]:
         words = f"the largest of {sampled} has {kilobytes(largest)} of 1 MB, billed as one"
         found.append(AREA.ok("entry-size", words))
     return found
+
+
+def _sent(subject: Subject, seen: Mapped) -> Iterator[int]:
+    """The size of what PutEvents would get: without what is parked, claim checks as they are."""
+    for event in seen.events:
+        if not oversize(event):
+            yield event.size
+        elif (small := offloaded(event, subject.settings.claim_check, _EVENT_ID)) is not None:
+            yield small[0].size
 
 
 def _too_large(subject: Subject, over: int, sampled: str, largest: int) -> Finding:

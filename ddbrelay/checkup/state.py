@@ -6,6 +6,8 @@ SQLite's write-ahead log does not work over a network file system: https://sqlit
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,7 +31,7 @@ _REMOTE = frozenset(
 )
 _MOUNTS = Path("/proc/self/mounts")
 _RECENT = 3600.0
-"""Seconds since its last sign of life after which another consumer is not taken to read."""
+"""Seconds since its last sign of life after which a consumer elsewhere is not taken to read."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Kept:
 class Standing:
     """What the file holds of a table: the consumer's checkpoints, bookmarks, others that read it.
 
-    `owner` is the run that relays now. `others` are further consumers with a sign of life within
-    the last hour.
+    `owner` is the run that relays now. `others` are further consumers that are read for: here by
+    their lock file, on another host by a sign of life within the last hour.
     """
 
     kept: Sequence[Kept] = ()
@@ -147,7 +149,11 @@ def standing(path: Path, consumer: str, table_arn: str, now: float) -> Standing:
 
 def _lives(database: Database, consumer: str, stream_arn: str, now: float) -> bool:
     owner = owner_of(database, consumer, stream_arn)
-    return owner is not None and (owner.alive or now - owner.beat_at < _RECENT)
+    if owner is None or owner.alive:
+        return owner is not None
+    # A relay with nothing to store gives no sign of life; of one on this host the kernel knows.
+    elsewhere = owner.host != platform.node()
+    return elsewhere and now - owner.beat_at < _RECENT
 
 
 def judge(subject: Subject, seen: StateFile) -> list[Finding]:
@@ -168,11 +174,15 @@ def judge(subject: Subject, seen: StateFile) -> list[Finding]:
     elif seen.version is not None and 0 < seen.version < VERSION:
         words = f"{seen.path} was written by an older ddbrelay (format {seen.version})"
         why = "the next run converts it, and an older ddbrelay can no longer read it then"
-        found.append(AREA.note("state-file", words, why, f"cp {seen.path} {seen.path}.before"))
+        found.append(AREA.note("state-file", words, why, _copy(seen.path)))
     if not found:
         made = "" if seen.exists else ", made by the first run"
         found.append(AREA.ok("state-file", f"{seen.path}{made}"))
     return found
+
+
+def _copy(path: Path) -> str:
+    return shlex.join(["cp", str(path), f"{path}.before"])
 
 
 def readable(seen: StateFile) -> bool:
