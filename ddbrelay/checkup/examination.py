@@ -43,7 +43,7 @@ ORDER = (
     "clock",
     "table",
     "bus",
-    "consumers",
+    "targets",
     "sample",
     "permissions",
     "readers",
@@ -89,10 +89,13 @@ def examine(
 
 def _with_the_rest(found: Sequence[Finding]) -> list[Finding]:
     """The findings, and one that says which areas could not be looked at."""
+    return _in_order([*found, credentials.AREA.note("skipped", _not_seen(found))])
+
+
+def _not_seen(found: Sequence[Finding]) -> str:
     seen = {finding.area for finding in found}
     missing = [area for area in ORDER if area not in {*seen, settings.AREA.name}]
-    rest = credentials.AREA.note("skipped", f"not looked at: {', '.join(missing)}")
-    return _in_order([*found, rest])
+    return f"not looked at: {', '.join(missing)}"
 
 
 def _offline(subject: Subject, standing: state.Standing | None) -> list[Finding]:
@@ -105,7 +108,8 @@ def _offline(subject: Subject, standing: state.Standing | None) -> list[Finding]
     found = state.judge(subject, seen)
     host, port = subject.settings.metrics_host, subject.settings.metrics_port
     if port is not None:
-        relaying = standing is not None and standing.owner is not None
+        # Without the table nothing tells which runs are of it.
+        relaying = None if standing is None else standing.owner is not None
         free = settings.port_is_free(host, port)
         found += settings.judge_port(host, port, free=free, relaying=relaying)
     return found
@@ -165,6 +169,8 @@ class _Look:
         for judged in beside:
             found += judged.result()
         found += clock.judge(aws.clock.ahead)
+        if here.refusal is not None and not table.is_missing(here):
+            found.append(table.AREA.note("skipped", _not_seen(found)))
         return _in_order(found)
 
     # What stands beside table and bus
@@ -285,15 +291,19 @@ class _Look:
         guarded: Sequence[str],
     ) -> list[Finding]:
         aws, subject = self.aws, self.subject
-        if seen is None or who.value is None:
+        if seen is None:
             return []
+        if who.value is None and not subject.emulated:
+            return [permissions.AREA.note("simulation", "not looked at: who asks is not known")]
         principal = behind["principal"].result() if "principal" in behind else None
         if (instead := permissions.not_asked(subject, principal)) is not None:
             return [instead]
         assert principal is not None
         asking = permissions.questions(subject, seen.arn, seen.stream_arn)
         answers = permissions.look(aws, principal, asking, self.pool)
-        proven = {*read.dry, "dynamodb:DescribeTable", "dynamodb:ListStreams"}
+        proven = {*read.dry, "dynamodb:DescribeTable"}
+        if behind["streams"].result().value is not None:
+            proven.add("dynamodb:ListStreams")
         return permissions.judge(subject, seen.account, answers, proven=proven, guarded=guarded)
 
     def _standing(self, seen: table.Table | None, behind: dict[str, Future[Any]]) -> list[Finding]:

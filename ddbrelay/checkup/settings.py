@@ -119,13 +119,18 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def judge_port(host: str, port: int, *, free: bool, relaying: bool) -> list[Finding]:
-    """Whether metrics can be served; a relay that runs has the port already."""
+def judge_port(host: str, port: int, *, free: bool, relaying: bool | None) -> list[Finding]:
+    """Whether metrics can be served; a relay that runs has the port already.
+
+    `relaying` is None where it is not known whether one does.
+    """
     if free:
         return [AREA.ok("metrics-port", f"{host}:{port} is free")]
     if relaying:
         return [AREA.ok("metrics-port", f"{host}:{port} is in use, and a relay runs")]
     words = f"{host}:{port} cannot be listened on: it is in use, or not an address of this machine"
-    return [
-        AREA.warning("metrics-port", words, "the relay does not start", "another --metrics-port")
-    ]
+    mend = "another --metrics-port"
+    if relaying is None:
+        why = "the relay does not start, unless it runs already and has it"
+        return [AREA.warning("metrics-port", words, why, mend)]
+    return [AREA.error("metrics-port", words, "the relay does not start", mend)]

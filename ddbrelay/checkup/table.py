@@ -87,6 +87,11 @@ def look(aws: Aws, table: str) -> Answer[Table]:
     return asked(lambda: Table.of(describe_table(aws, table)), f"describe the table {table}")
 
 
+def is_missing(table: Answer[Table]) -> bool:
+    """Whether AWS says that there is no such table."""
+    return table.code == "ResourceNotFoundException"
+
+
 def look_at_ttl(aws: Aws, table: str) -> Answer[str | None]:
     """The attribute by which items expire, None where they do not.
 
@@ -110,7 +115,7 @@ def judge(
     """Whether the table can be followed, and carries what the mapping needs."""
     if table.value is None:
         refusal = table.refusal
-        if table.code == "ResourceNotFoundException" and refusal is not None:
+        if is_missing(table) and refusal is not None:
             make = subject.provision()
             return [AREA.error("table", refusal.message, "there is nothing to follow", make)]
         return [refused(AREA, "table", table, emulated=subject.emulated, needed=True)]
