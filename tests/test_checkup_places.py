@@ -466,6 +466,8 @@ def test_the_port_for_metrics() -> None:
         assert not settings.port_is_free("127.0.0.1", port)
     assert settings.port_is_free("127.0.0.1", port)
     taken = settings.judge_port("127.0.0.1", port, free=False, relaying=False)
-    assert bad(taken) == [("metrics-port", "warning")]
+    assert bad(taken) == [("metrics-port", "error")]
+    unknown = settings.judge_port("127.0.0.1", port, free=False, relaying=None)
+    assert bad(unknown) == [("metrics-port", "warning")]
     assert bad(settings.judge_port("127.0.0.1", port, free=False, relaying=True)) == []
     assert only(settings.judge_port("::1", port, free=True, relaying=False), "metrics-port")

@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSResponse
 from conftest import Cli
-from pipeline import Pipeline, objects, state_file
+from pipeline import ON_MOTO, Pipeline, objects, state_file
 from rich.cells import cell_len
 from test_checkup import bad, configured, only
+from test_readme import ROOT
 
 from ddbrelay.aws.session import Aws
+from ddbrelay.checkup import sample, table
 from ddbrelay.checkup.asking import QuickAws
 from ddbrelay.checkup.examination import examine
 from ddbrelay.checkup.findings import Finding, Level
@@ -43,6 +45,22 @@ CALLER = (
     "<Account>444455556666</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
 )
 DENIED = '{"__type": "AccessDeniedException", "message": "not authorized"}'
+
+
+_TABLE = {
+    "TableName": "users",
+    "TableArn": "arn:aws:dynamodb:eu-west-1:444455556666:table/users",
+    "TableStatus": "ACTIVE",
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+}
+_NO_LISTING = (
+    "<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><EvaluationResults><member>"
+    "<EvalActionName>dynamodb:ListStreams</EvalActionName><EvalResourceName>arn:aws:dynamodb:"
+    "eu-west-1:444455556666:table/users/stream/*</EvalResourceName><EvalDecision>implicitDeny"
+    "</EvalDecision></member></EvaluationResults></SimulatePrincipalPolicyResult>"
+    "</SimulatePrincipalPolicyResponse>"
+)
 
 
 class _Body(io.BytesIO):
@@ -105,7 +123,14 @@ def test_what_is_denied_is_said_and_the_other_checks_go_on(tmp_path: Path) -> No
     aws = Answering(config.settings, {"GetCallerIdentity": (200, CALLER)})
     found = looked(aws, config)
     assert "assumed-role/deploy/ci" in only(found, "identity").what
-    assert bad(found) == [("table", "error"), ("bus", "note"), ("rules", "note")]
+    assert bad(found) == [
+        ("table", "error"),
+        ("skipped", "note"),
+        ("bus", "note"),
+        ("rules", "note"),
+    ]
+    rest = "not looked at: targets, sample, permissions, readers, positions"
+    assert only(found, "skipped").what == rest
     assert "events:ListRules" in only(found, "rules").what
     assert only(found, "state-file").level is Level.OK
     assert "canary" not in str(found)
@@ -147,13 +172,6 @@ def test_a_clock_that_is_off_is_seen_in_the_date_of_a_refusal(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("keys")
 def test_a_role_is_simulated_by_the_name_that_iam_has_of_it(tmp_path: Path) -> None:
-    table = {
-        "TableName": "users",
-        "TableArn": "arn:aws:dynamodb:eu-west-1:444455556666:table/users",
-        "TableStatus": "ACTIVE",
-        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-    }
     role = "arn:aws:iam::444455556666:role/ci/deploy"
     denied = (
         "<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><EvaluationResults>"
@@ -164,7 +182,7 @@ def test_a_role_is_simulated_by_the_name_that_iam_has_of_it(tmp_path: Path) -> N
     )
     answers = {
         "GetCallerIdentity": (200, CALLER),
-        "DescribeTable": (200, json.dumps({"Table": table})),
+        "DescribeTable": (200, json.dumps({"Table": _TABLE})),
         "GetRole": (
             200,
             "<GetRoleResponse><GetRoleResult><Role><Path>/ci/</Path><RoleName>deploy</RoleName>"
@@ -188,6 +206,35 @@ def test_a_role_is_simulated_by_the_name_that_iam_has_of_it(tmp_path: Path) -> N
         "ddbrelay export iam-policy --for relay --account 444455556666",
     )
     assert bad(found)[0] == ("stream", "error")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.usefixtures("keys")
+def test_that_streams_may_be_listed_is_proven_by_a_list_of_them_alone(
+    tmp_path: Path, allowed: bool
+) -> None:
+    answers = {
+        "GetCallerIdentity": (200, CALLER),
+        "DescribeTable": (200, json.dumps({"Table": _TABLE})),
+        "SimulatePrincipalPolicy": (200, _NO_LISTING),
+    }
+    if allowed:
+        answers["ListStreams"] = (200, json.dumps({"Streams": []}))
+    config = set_up(tmp_path)
+    found = examine(
+        Answering(config.settings, answers), config, "users", most=0, again=lambda words: words
+    )
+    assert only(found, "simulation").level is (Level.OK if allowed else Level.ERROR)
+
+
+@pytest.mark.usefixtures("keys")
+def test_who_asks_is_not_simulated_where_it_is_not_known(tmp_path: Path) -> None:
+    config = set_up(tmp_path)
+    answers = {"DescribeTable": (200, json.dumps({"Table": _TABLE}))}
+    found = examine(
+        Answering(config.settings, answers), config, "users", most=0, again=lambda words: words
+    )
+    assert only(found, "simulation").what == "not looked at: who asks is not known"
 
 
 # Nothing that answers as AWS does
@@ -273,6 +320,45 @@ def test_all_is_well_after_provision(cli: Cli, aws: Aws, name: str) -> None:
     assert sizes[0].startswith("the largest of 3 sampled events (changes in the stream)")
     assert pipe.received() == []
     assert not state_file(cli).exists()
+
+
+@ON_MOTO
+def test_a_second_relay_is_not_suggested_while_one_runs(cli: Cli, aws: Aws, name: str) -> None:
+    pipe = Pipeline(aws, name)
+    state_file(cli).parent.mkdir(parents=True)
+    with closing(Database(state_file(cli))) as database:
+        store = SqliteStore(database, "default", pipe.stream_arn)
+        asyncio.run(store.save([Position(pipe.shard, sequence="1")]))
+        asyncio.run(store.claim())
+        running = cli.run("doctor")
+        asyncio.run(store.release())
+    assert "a relay of consumer" in running.stdout
+    assert running.stderr.splitlines()[-1] == "next: ddbrelay --local status"
+    assert cli.run("doctor").stderr.splitlines()[-1] == "next: ddbrelay --local tail --forward"
+
+
+@ON_MOTO
+def test_what_is_behind_the_rules_are_targets(cli: Cli, aws: Aws, name: str) -> None:
+    Pipeline(aws, name)
+    areas = {one["check"]: one["area"] for one in cli.json("doctor")[:-1]}
+    assert areas["queue"] == "targets"
+    assert "consumers" not in cli.ok("doctor").stdout
+
+
+@ON_MOTO
+def test_the_example_workflows_ask_for_the_rights_without_which_the_doctor_finds_an_error(
+    aws: Aws, name: str
+) -> None:
+    Pipeline(aws, name)
+    seen = table.look(aws, name).value
+    assert seen is not None
+    settings = Settings(local=True, endpoint_url=aws.endpoint_url, table=name)
+    needed = {"dynamodb:DescribeTable", *sample.look(QuickAws(settings), seen, 0).dry}
+    assert len(needed) == 4
+    for file in ("github-actions.yml", "gitlab-ci.yml"):
+        lines = (ROOT / "examples" / "ci" / file).read_text().splitlines()
+        comments = " ".join(line for line in lines if line.lstrip().startswith("#"))
+        assert needed <= {word.strip(",.;:()") for word in comments.split()}, file
 
 
 _BROKEN = """

@@ -92,7 +92,7 @@ def judge(
     if len(others) + 1 > MOST:
         words = f"{len(others) + 1} readers of one stream: {listed(others)}, and this relay"
         why = "a shard serves two readers at once: more throttle each other, and lag grows"
-        mend = "one reader, and further consumers behind the bus"
+        mend = "one relay, and rules on the bus for whoever else wants the changes"
         return [AREA.warning("readers", words, why, mend), *found]
     if others:
         return [

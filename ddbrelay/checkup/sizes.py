@@ -113,7 +113,7 @@ def _sent(subject: Subject, seen: Mapped) -> Iterator[int]:
 def _too_large(subject: Subject, over: int, sampled: str, largest: int) -> Finding:
     words = f"{over:,} of {sampled} are too large for PutEvents, the largest {kilobytes(largest)}"
     if subject.settings.claim_check:
-        why = "their details go to the bucket for claim checks, and consumers must fetch them"
+        why = "their details go to the bucket for claim checks, and receivers must fetch them"
         return AREA.note("entry-size", words, why)
     why = "they would be parked, and later changes of the same items behind them"
     return AREA.warning("entry-size", words, why, "--claim-check s3://bucket/prefix")

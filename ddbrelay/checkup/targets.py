@@ -26,7 +26,7 @@ from ddbrelay.infra.queue import SERVICE, allows
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
 
-AREA = Area("consumers")
+AREA = Area("targets")
 _MANAGED_KEY = "alias/aws/sqs"
 _MOST_RULES = 30
 _ATTRIBUTES = ["QueueArn", "Policy", "KmsMasterKeyId", "FifoQueue"]

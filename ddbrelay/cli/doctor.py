@@ -228,4 +228,6 @@ def _judge(
         mend = next((one.mend for one in worst if one.mend), None)
         raise AwsRefused(words, None if mend is None else f"mend first: {mend}")
     run.console.words(words or "nothing is wrong")
-    run.next_step("tail --forward")
+    # A second relay would be refused.
+    relaying = any(one.check == "owner" for one in found)
+    run.next_step("status" if relaying else "tail --forward")
