@@ -179,6 +179,20 @@ def test_a_command_of_the_aws_cli_goes_where_local_goes() -> None:
     )
 
 
+@ON_MOTO
+def test_a_keys_only_table_on_the_embedded_moto_is_not_changed(
+    cli: Cli, aws: Aws, name: str
+) -> None:
+    stream = {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}
+    aws.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST", StreamSpecification=stream, **_ORDERS
+    )
+    found = objects(cli.run("doctor", "--output", "json").stdout)[:-1]
+    mend = next(one["mend"] for one in found if one["check"] == "view-type")
+    assert mend.startswith("moto cannot give a table a second stream: make it anew")
+    assert mend.endswith("ddbrelay --local provision --key customer:S --sort-key at:N")
+
+
 # Run as they are printed
 
 

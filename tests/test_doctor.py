@@ -28,12 +28,13 @@ from ddbrelay.aws.session import Aws
 from ddbrelay.checkup import sample, table
 from ddbrelay.checkup.asking import QuickAws
 from ddbrelay.checkup.examination import examine
-from ddbrelay.checkup.findings import Finding, Level
+from ddbrelay.checkup.findings import Finding, Level, counts
 from ddbrelay.cli.console import Console
-from ddbrelay.cli.doctor import _print_rows
+from ddbrelay.cli.doctor import _judge, _print_rows
 from ddbrelay.cli.main import cli as cli_group
 from ddbrelay.cli.options import Run
 from ddbrelay.config import Config, Settings
+from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Position
 from ddbrelay.infra.names import queue_name
 from ddbrelay.stores.database import Database
@@ -579,6 +580,17 @@ def test_a_command_that_was_folded_is_the_same_to_a_shell(
 
     assert heard(command) == heard(_COMMAND)
     assert len(heard(command)) == 17
+
+
+def test_the_last_words_at_a_terminal_hold_no_command_that_the_width_would_break() -> None:
+    found = [Finding("bus", "b", Level.ERROR, "w", "why", _COMMAND)]
+    for output, hint in (
+        ("rich", "begin with bus: what mends it stands above"),
+        ("lines", f"mend first: {_COMMAND}"),
+    ):
+        with pytest.raises(AwsRefused) as ended:
+            _judge(Run({"output": output}), found, counts(found), strict=False)
+        assert ended.value.hint == hint
 
 
 def test_lines_have_words_and_no_width(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def judge(subject: Subject, name: str, bus: Answer[Bus | None]) -> list[Finding]
     if name == subject.bus and not named:
         mend = subject.provision()
     elif not named:
-        mend = subject.aws_cli(f"events create-event-bus --name {name}")
+        mend = subject.aws_cli(f"events create-event-bus --name {shlex.quote(name)}")
     why = "nothing can be published, and the relay does not start"
     return [AREA.error("bus", f'bus "{name}" does not exist ({subject.region})', why, mend)]
 
@@ -293,7 +293,7 @@ def _any(patterns: Iterable[Pattern], event: Mapping[str, Any]) -> bool:
 
 def on(bus: str) -> str:
     """The option of the AWS CLI that names a bus."""
-    return "" if bus == DEFAULT_BUS else f" --event-bus-name {bus}"
+    return "" if bus == DEFAULT_BUS else f" --event-bus-name {shlex.quote(bus)}"
 
 
 def is_own(subject: Subject, bus: str) -> bool:

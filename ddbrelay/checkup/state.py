@@ -152,7 +152,7 @@ def _lives(database: Database, consumer: str, stream_arn: str, now: float) -> bo
     if owner is None or owner.alive:
         return owner is not None
     # A relay with nothing to store gives no sign of life; of one on this host the kernel knows.
-    elsewhere = owner.host != platform.node()
+    elsewhere = owner.host != (platform.node() or "this machine")
     return elsewhere and now - owner.beat_at < _RECENT
 
 

@@ -225,9 +225,16 @@ def _judge(
     )
     if errors or (strict and warnings):
         worst = [one for level in _LEVELS for one in found if one.level.value == level]
-        mend = next((one.mend for one in worst if one.mend), None)
-        raise AwsRefused(words, None if mend is None else f"mend first: {mend}")
+        first = next((one for one in worst if one.mend), None)
+        raise AwsRefused(words, None if first is None else _hint(run, first))
     run.console.words(words or "nothing is wrong")
     # A second relay would be refused.
     relaying = any(one.check == "owner" for one in found)
     run.next_step("status" if relaying else "tail --forward")
+
+
+def _hint(run: Run, first: Finding) -> str:
+    """Where to begin. A hint is broken at the terminal's width, which no command survives."""
+    if run.console.output == "rich":
+        return f"begin with {first.area}: what mends it stands above"
+    return f"mend first: {first.mend}"
