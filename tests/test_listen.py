@@ -512,11 +512,13 @@ def test_kept_messages_are_printed_once_and_are_there_for_the_next(
 
 
 @ON_MOTO
-def test_a_timeout_without_an_expectation_is_success(cli: Cli, queue: str) -> None:
+def test_a_timeout_without_an_expectation_is_success(cli: Cli, name: str, queue: str) -> None:
     done = cli.ok("listen", "--timeout", "0.2s")
     assert done.stdout == ""
     where, count, following = done.stderr.splitlines()
-    assert where.startswith("listening: queue ddbrelay-")
+    assert where == (
+        f"listening: {name}-bus ─▶ {queue.rpartition('/')[2]}   table {name}   Ctrl-C stops"
+    )
     assert re.fullmatch(r"0 events received in 0\.\d s", count)
     assert following == "next: ddbrelay --local tail --forward"
 
@@ -647,7 +649,7 @@ def test_a_missing_bus_ends_with_5_in_one_line_and_a_hint(cli: Cli, name: str) -
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         f'error: bus "{name}-bus" does not exist (us-east-1, embedded AWS)',
-        f"  hint: ddbrelay --local provision --bus {name}-bus makes it",
+        f"  hint: ddbrelay --local provision --table {name} --bus {name}-bus makes it",
     ]
 
 
@@ -687,7 +689,7 @@ def listens_through(process: subprocess.Popen[str]) -> str:
     """The name of the queue, once the command says that it listens."""
     assert process.stderr is not None
     said = process.stderr.readline()
-    match = re.match(r"listening: (?:temporary rule and )?queue (\S+) ", said)
+    match = re.match(r"listening: (?:queue|\S+ ─▶) (\S+) ", said)
     assert match, said + process.stderr.read()
     return match[1]
 
