@@ -10,17 +10,18 @@ from __future__ import annotations
 import io
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from ddbrelay.secrecy import scrubbed, scrubbed_value
+from ddbrelay.secrecy import without_password as without_password
+
 FORMATS = ("text", "json")
 LEVELS = ("error", "warning", "info", "debug")
 ROOT = "ddbrelay"
-_PASSWORD = re.compile(r"(?<=://)[^/\s\"']*@")
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -31,21 +32,16 @@ def fields(**values: Any) -> dict[str, Any]:
     return {"ddbrelay": {name: value for name, value in values.items() if value is not None}}
 
 
-def without_password(text: str) -> str:
-    """The text without what stands before the @ of an address in it: `http://me:secret@host`."""
-    return _PASSWORD.sub("", text)
-
-
 def level_of(verbosity: int) -> str:
     """The level of -q (-1), of no option (0), of -v (1) and of -vv."""
     return LEVELS[min(max(verbosity, -1) + 1, 3)]
 
 
 def as_object(level: str, message: str, *, at: float | None = None, **values: Any) -> str:
-    """One line of JSON; `at` is in epoch seconds, by default now."""
+    """One line of JSON, with no secret in it; `at` is in epoch seconds, by default now."""
     moment = _iso(time.time() if at is None else at)
     line = {"time": moment, "level": level, "logger": ROOT, "message": message}
-    return json.dumps(line | values, default=str)
+    return json.dumps(scrubbed_value(line | values))
 
 
 def configure(level: str, form: str, *, others: bool = False) -> None:
@@ -154,6 +150,9 @@ class _Text(logging.Formatter):
         self, record: logging.LogRecord, datefmt: str | None = None
     ) -> str:
         return _iso(record.created)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return scrubbed(super().format(record))
 
 
 class _Objects(logging.Formatter):

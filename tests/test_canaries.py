@@ -11,9 +11,13 @@ from typing import Any
 
 import boto3
 import pytest
+from conftest import Cli
 from pipeline import ON_MOTO
+from wire import Request, http, operation_of, serving
 
+from ddbrelay.flow.mapping import Reject
 from ddbrelay.local import engine as engines
+from ddbrelay.testing.world import World, simulated
 
 CANARY = "canary"
 SECRETS = {
@@ -154,6 +158,55 @@ class Place:
         files = [file for file in self.work.rglob("*") if file.is_file()]
         assert any(file.name == "state.db" for file in files)
         return [str(file) for file in files if CANARY.encode() in file.read_bytes().lower()]
+
+
+def canonical(request: Request) -> bytes:
+    """What AWS answers to a signature that does not match: all that was signed."""
+    token = request[2]["x-amz-security-token"]
+    said = f"The canonical string should have been\n'POST\n/\nx-amz-security-token:{token}\n'"
+    if operation_of(request) == "ListTables":
+        said = said.replace("\n", " ")
+    body = {"__type": "InvalidSignatureException", "message": said}
+    return http(403, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "loud", [(), ("-v",), ("-vv",), ("-vv", "--log-format", "json"), ("--output", "json")]
+)
+def test_a_token_that_aws_repeats_is_not_printed(bare_cli: Cli, loud: tuple[str, ...]) -> None:
+    bare_cli.environment |= SECRETS | {"AWS_REGION": "eu-west-1"}
+    with serving() as server:
+        for answer in (canonical, lambda request: canonical(request).replace(b"\\n", b"  ")):
+            server.respond = answer
+            done = bare_cli.run("tail", "--table", "users", "--endpoint-url", server.url, *loud)
+            assert done.returncode == 5
+            assert "InvalidSignatureException" in done.stderr
+            assert CANARY not in done.stdout + done.stderr
+            if loud:
+                assert "json" in loud or "[redacted]" in done.stderr
+
+
+def test_an_endpoint_that_is_no_address_is_told_without_its_password(bare_cli: Cli) -> None:
+    for url in (f"me:{CANARY}@127.0.0.1:1", f"ftp://me:{CANARY}/{CANARY}@127.0.0.1"):
+        for words in (("tail", "-vv"), ("doctor",), ("doctor", "--output", "json")):
+            done = bare_cli.run(*words, "--table", "users", "--endpoint-url", url)
+            assert done.returncode
+            assert "127.0.0.1" in done.stdout + done.stderr
+            assert CANARY not in done.stdout + done.stderr
+
+
+@simulated("a")
+async def test_what_a_mapper_raises_is_parked_without_the_credentials_in_it(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["AWS_SECRET_ACCESS_KEY"])
+        secret = SECRETS["AWS_SECRET_ACCESS_KEY"]
+        world.mapper = lambda _: Reject(f"KeyError in the mapper: {secret}")
+        world.fill("a", 1)
+        await world.run()
+    with world.database.reading() as cursor:
+        stored = cursor.execute("SELECT reason FROM dead_letters").fetchall()
+    assert stored == [("KeyError in the mapper: [redacted]",)]
+    assert [outcome.reason for outcome in world.log.outcomes] == [stored[0][0]]
 
 
 LOUD = ("-vv", "--log-format", "json")

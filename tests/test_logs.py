@@ -12,12 +12,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from botocore.credentials import Credentials
 from wire import KEY, SECRET, calls, http, remote, serving
 
-from ddbrelay import config, logs
+from ddbrelay import config, logs, secrecy
 from ddbrelay.cli import main as command_line
+from ddbrelay.cli.console import Console
 from ddbrelay.flow.capture import Fault
 from ddbrelay.testing.world import World, simulated
 
@@ -161,10 +164,81 @@ def test_something_frequent_is_told_seldom_and_counted() -> None:
         ("users", "users"),
         ("a@b", "a@b"),
         ('to "http://me:p@ss@host" and ftp://b@c', 'to "http://host" and ftp://c'),
+        ("http://me:pa/ss@host:1/x", "http://host:1/x"),
+        ("http://127.0.0.1:4566/queue@x", "http://127.0.0.1:4566/queue@x"),
+        ("me:secret@host", "host"),
+        ("me:pa/ss@host:1", "host:1"),
+        (
+            "arn:aws:sts::1:assumed-role/dev/me@corp.com",
+            "arn:aws:sts::1:assumed-role/dev/me@corp.com",
+        ),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
     ],
 )
 def test_the_password_of_an_address_is_left_out(url: str, shown: str) -> None:
     assert logs.without_password(url) == shown
+
+
+SECRET_VALUES = ("secret+key/of=us", "token/of/us==")
+
+
+@pytest.fixture
+def in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_VALUES[0])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET_VALUES[1])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTS", "http://me:pa'/ss word@host")
+
+
+@pytest.mark.parametrize("form", logs.FORMATS)
+def test_no_line_of_a_log_holds_a_credential_in_its_message_its_fields_or_its_traceback(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch, in_environment: None, form: str
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure("debug", form)
+    key, token = SECRET_VALUES
+    log = logging.getLogger("ddbrelay.x")
+    log.info("with %s", key, extra=logs.fields(a={"b": [token]}, c=ValueError(key)))
+    try:
+        raise ValueError(f"x-amz-security-token:{token}&{quote(token, safe='')}")
+    except ValueError:
+        log.exception("failed at http://me:pa/ss@host")
+    if form == "json":
+        print(f"printed {key}", file=sys.stderr)
+    text = stderr.getvalue()
+    assert "[redacted]" in text
+    assert "at http://host" in text
+    for value in (*SECRET_VALUES, quote(token, safe=""), "pa/ss"):
+        assert value not in text
+
+
+@pytest.mark.parametrize("output", ["lines", "json"])
+def test_what_is_printed_holds_no_credential_and_data_are_else_as_they_are(
+    capsys: pytest.CaptureFixture[str], in_environment: None, output: str
+) -> None:
+    console = Console(output)
+    key, token = SECRET_VALUES
+    told = f"{key} {token} at http://me:other@host"
+    console.data(told)
+    console.object({"told": told})
+    console.words(told)
+    console.data("at http://me:pa'/ss word@host")
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "[redacted] [redacted] at http://me:other@host",
+        '{"told":"[redacted] [redacted] at http://me:other@host"}',
+        "at http://host",
+    ]
+    assert err == "[redacted] [redacted] at http://host\n"
+
+
+def test_credentials_are_hidden_as_long_as_they_live_and_after_they_were_refreshed() -> None:
+    source = Credentials("AKIA", "the first secret", "the first token")
+    secrecy.watch(source)
+    source.secret_key, source.token = "the second secret", "short"
+    for text in ("the first secret", "the first token", "the second secret"):
+        assert secrecy.hidden(text) == "[redacted]"
+    # Half of all words would be hidden.
+    assert secrecy.hidden("short") == "short"
 
 
 def test_the_settings_that_were_given_are_told_with_where_they_came_from(tmp_path: Path) -> None:

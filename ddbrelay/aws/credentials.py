@@ -21,6 +21,7 @@ from ddbrelay.aws.signing import Keys
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.logs import fields
+from ddbrelay.secrecy import remember
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
@@ -108,6 +109,7 @@ class Credentials:
         else:
             # While the old ones are valid, botocore keeps its failures to its log.
             reason = heard.reason if self._keys is before else None
+            remember()
         if self._keys is not before and self._keys is not None:
             _log_new(self._source, self._keys, again=before is not None)
         still_due = _needs_refresh(self._source)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from botocore import exceptions as boto
 
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
+from ddbrelay.secrecy import scrubbed
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -112,7 +113,8 @@ _OF_CREDENTIALS = frozenset(
 
 def from_code(code: str, message: str, doing: str) -> AwsRefused:
     """Our error for a code that AWS answered with; `doing` is such as "describe the table"."""
-    first_line = (message.strip().splitlines() or [""])[0][:300]
+    # Before anything is cut: half a token would not be known as one.
+    first_line = first_line_of(scrubbed(message))
     if first_line.startswith("<"):
         first_line = "an answer in HTML, so not from AWS itself"
     if code in BAD_CREDENTIALS:
@@ -132,6 +134,11 @@ def from_code(code: str, message: str, doing: str) -> AwsRefused:
             code=code,
         )
     return AwsRefused(f"cannot {doing}: {code}: {first_line}", code=code)
+
+
+def first_line_of(message: str) -> str:
+    """As much of AWS's words as an error has room for: some are a whole canonical request."""
+    return (message.strip().splitlines() or [""])[0][:300]
 
 
 def translate(error: Exception, doing: str) -> DdbrelayError:
@@ -168,7 +175,7 @@ def credentials_refused(error: Exception) -> DdbrelayError:
         body, operation = error.response.get("Error", {}), error.operation_name
         said = f"{operation}: {body.get('Code', 'Unknown')}: {body.get('Message', '')}"
         return AwsRefused(
-            f"the AWS credentials cannot be used: {' '.join(said.split())[:500]}",
+            f"the AWS credentials cannot be used: {_on_one_line(said)[:500]}",
             CREDENTIALS_HINT,
             code=code_of(error),
         )
@@ -209,13 +216,13 @@ def _on_the_way(error: boto.BotoCoreError) -> tuple[str, str]:
     if (certificate := _within(error, ssl.SSLCertVerificationError)) is not None:
         return certificate_words(host, certificate), CERTIFICATE_HINT
     if isinstance(error, boto.SSLError):
-        said = " ".join(str(error.kwargs.get("error", "")).split())[:300]
+        said = _on_one_line(str(error.kwargs.get("error", "")))[:300]
         if "doesn't match" in said:
             # urllib3 compares the names itself.
             return f"the certificate of {host} does not match: {said}", CERTIFICATE_HINT
         return f"no TLS connection to {host}: {said}", CERTIFICATE_HINT
     if isinstance(error, boto.ProxyConnectionError):
-        said = " ".join(str(error.kwargs.get("error", "")).split())[:300]
+        said = _on_one_line(str(error.kwargs.get("error", "")))[:300]
         # urllib3 keeps the system's error only within its words.
         system = _SYSTEM_ERROR.search(said)
         words = f"no connection through the proxy {error.kwargs['proxy_url']}"
@@ -240,4 +247,8 @@ def _within(error: object, kind: type[_E], depth: int = 6) -> _E | None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    return _on_one_line(str(error))[:500] or type(error).__name__
+
+
+def _on_one_line(text: str) -> str:
+    return scrubbed(" ".join(text.split()))

@@ -18,7 +18,8 @@ from botocore.parsers import ResponseParserError
 from ddbrelay import __version__
 from ddbrelay.aws.errors import CERTIFICATE_HINT, NO_CREDENTIALS_HINT, credentials_refused
 from ddbrelay.errors import AwsRefused, ConfigError
-from ddbrelay.logs import fields, without_password
+from ddbrelay.logs import fields
+from ddbrelay.secrecy import hide_address, watch, without_password
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -49,6 +50,8 @@ class Aws:
 
     def __init__(self, settings: Settings) -> None:
         self.local = settings.local
+        if settings.endpoint_url:
+            hide_address(settings.endpoint_url)
         if settings.endpoint_url and not _is_address(settings.endpoint_url):
             raise ConfigError(
                 f'the endpoint "{without_password(settings.endpoint_url)}" is no address',
@@ -67,6 +70,8 @@ class Aws:
                 else {}
             ),
         )
+        if not settings.local:
+            core.register("before-sign", _signing)
         core.register("before-call", _started)
         core.register("after-call", _answered)
         core.register("after-call", _readable)
@@ -104,7 +109,7 @@ class Aws:
         try:
             if _log.isEnabledFor(logging.INFO):
                 self._log_client(service)
-            return self.session.client(
+            made = self.session.client(
                 service,  # type: ignore[call-overload]
                 endpoint_url=self.endpoint_url,
                 config=BotoConfig(
@@ -115,7 +120,10 @@ class Aws:
             )
         except ValueError as error:
             # A region, or an endpoint of a variable or a profile, that cannot be right.
-            raise ConfigError(str(error), "check --region and AWS_ENDPOINT_URL") from error
+            words = " ".join(without_password(word) for word in str(error).split(" "))
+            raise ConfigError(words, "check --region and AWS_ENDPOINT_URL") from error
+        hide_address(made.meta.endpoint_url)
+        return made
 
     def _log_client(self, service: str) -> None:
         _log.info(
@@ -163,6 +171,8 @@ class Aws:
             raise credentials_refused(error) from error
         if found is None:
             raise AwsRefused("no AWS credentials were found", NO_CREDENTIALS_HINT)
+        if not self.local:
+            watch(found)
         return found
 
 
@@ -233,6 +243,12 @@ def _refuse_other_hosts(**event: Any) -> None:
     request = event["request"]
     if not is_loopback(request.url):
         raise ConfigError(f"--local must not reach {request.url}")
+
+
+def _signing(**event: Any) -> None:
+    # botocore signs with others too on the way to those of a role.
+    if (source := getattr(event["request_signer"], "_credentials", None)) is not None:
+        watch(source)
 
 
 def _started(**event: Any) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Outcome
+from ddbrelay.secrecy import hidden
 
 
 def _print(line: str) -> None:
@@ -49,7 +50,7 @@ class Log:
             "message": message,
             "requestId": self._request_id,
         } | {name: value for name, value in fields.items() if value is not None}
-        self._write(msgspec.json.encode(line).decode())
+        self._write(hidden(msgspec.json.encode(line).decode()))
 
     # What the engine tells
 

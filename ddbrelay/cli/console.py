@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import click
 
 from ddbrelay.errors import ConfigError
+from ddbrelay.secrecy import hidden, scrubbed
 from ddbrelay.values import parse_bool
 
 
@@ -69,18 +70,18 @@ class Console:
     def data(self, line: str) -> None:
         """A line of result on stdout; suppressed by -q."""
         if not self.quiet:
-            click.echo(line)
+            click.echo(hidden(line))
 
     def object(self, value: Mapping[str, Any]) -> None:
         """A JSON object on one line of stdout; printed under -q too: it is what was asked for."""
         import msgspec
 
-        click.echo(msgspec.json.encode(value))
+        click.echo(hidden(msgspec.json.encode(value).decode()))
 
     def words(self, line: str) -> None:
         """A line for the person on stderr; suppressed by -q and, being words, never JSON."""
         if not self.quiet:
-            click.echo(line, err=True)
+            click.echo(scrubbed(line), err=True)
 
     def next_step(self, command: str) -> None:
         """What to type next."""

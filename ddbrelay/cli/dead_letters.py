@@ -13,6 +13,7 @@ import click
 from ddbrelay.cli.options import Group, Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
 from ddbrelay.cli.types import DURATION
+from ddbrelay.secrecy import hidden
 from ddbrelay.words import counted
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def _line(of: Of, letter: Parked, queue: Queue, stored: Any) -> bytes:
 
     from ddbrelay.objects.letters import whole_object
 
-    return msgspec.json.encode(whole_object(of, letter, stored, head=letter == queue.head)) + b"\n"
+    whole = msgspec.json.encode(whole_object(of, letter, stored, head=letter == queue.head))
+    return hidden(whole.decode()).encode() + b"\n"
 
 
 @contextmanager

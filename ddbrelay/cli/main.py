@@ -24,6 +24,7 @@ from ddbrelay.cli import completing
 from ddbrelay.cli.options import Run, Suggesting, global_options, print_global_help
 from ddbrelay.config import Settings
 from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
+from ddbrelay.secrecy import scrubbed
 
 COMMANDS = {
     "demo": "demo",
@@ -259,15 +260,14 @@ def _end(
     error: Exception | None = None,
 ) -> NoReturn:
     """Say what went wrong: -v adds the causes, -vv the traceback."""
-    message = logs.without_password(message)
     causes, trace = [], None
     if error is not None and run.verbosity == 1:
         cause = error.__cause__ or error.__context__
         while cause is not None:
-            causes.append(logs.without_password(f"{type(cause).__name__}: {cause}"))
+            causes.append(scrubbed(f"{type(cause).__name__}: {cause}"))
             cause = cause.__cause__ or cause.__context__
     if error is not None and run.verbosity >= 2:
-        trace = logs.without_password("".join(traceback.format_exception(error)))
+        trace = scrubbed("".join(traceback.format_exception(error)))
     if _json_log(run, words):
         more = {"hint": hint, "causes": causes, "traceback": trace}
         given: dict[str, Any] = {name: value for name, value in more.items() if value}
@@ -285,6 +285,7 @@ def _end(
 
 def _say(label: str, text: str, **style: Any) -> None:
     """One line; at a terminal broken between words, with the later lines below the first word."""
+    text = scrubbed(text)
     colour = False if os.environ.get("NO_COLOR") else None
     click.echo(click.style(label, **style) + _fitted(label, text), err=True, color=colour)
 

@@ -27,6 +27,7 @@ from ddbrelay.flow.tracking import (
 from ddbrelay.relay.dispatch import Dispatch
 from ddbrelay.relay.outcome import Observer, Options, Outcome
 from ddbrelay.relay.tasks import Tasks
+from ddbrelay.secrecy import scrubbed
 
 _RECORD_BYTES = 2048
 """What a record takes at least while it is on its way."""
@@ -244,6 +245,9 @@ class Delivery:
         item: Item | None = None,
         whole: tuple[Event | None, ...] = (),
     ) -> None:
+        # A mapper raises with whatever it found, and AWS repeats what it was sent.
+        if outcome.reason and (reason := scrubbed(outcome.reason)) != outcome.reason:
+            outcome = msgspec.structs.replace(outcome, reason=reason)
         self._letters.append(_Letter(outcome, ticket, item, whole))
 
     async def flush(self) -> None:

@@ -12,6 +12,7 @@ from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.packing import Item, packed, too_large
 from ddbrelay.flow.tracking import DeadLetter, events_of
+from ddbrelay.secrecy import scrubbed
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
 
@@ -93,7 +94,7 @@ class Preparation:
         if mapped is None:
             return Stays(NO_EVENT, change, known=not letter.behind)
         if isinstance(mapped, Reject):
-            return Stays(mapped.reason, change)
+            return Stays(scrubbed(mapped.reason), change)
         if isinstance(mapped, Skip):
             if _HIDDEN in stored.record:
                 # A rule that looks at it cannot match any more, which is no reason to forget it.

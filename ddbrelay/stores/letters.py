@@ -15,6 +15,7 @@ from typing import Any
 from ddbrelay.errors import ConfigError, StateError
 from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.lock import Lifetime
+from ddbrelay.secrecy import scrubbed
 from ddbrelay.stores import parking
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.parking import How
@@ -271,7 +272,7 @@ class Letters:
             cursor.execute(
                 "UPDATE dead_letters SET reason = ?, attempts = attempts + ?, behind = 0"
                 f" WHERE {_ONE}",
-                (reason, attempts, *self._key(parked)),
+                (scrubbed(reason), attempts, *self._key(parked)),
             )
 
     def keep(self, left: Iterable[tuple[Parked, bytes]]) -> None:

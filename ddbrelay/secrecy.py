@@ -1,0 +1,152 @@
+"""What no text that leaves the process may hold: credentials in use, and passwords of addresses.
+
+A text is asked after, not its origin: AWS repeats a token in an error, a mapper raises with what
+it found in the environment. Values that are shorter than eight characters would hide half of all
+words, and are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+from weakref import ref
+
+HIDDEN = "[redacted]"
+_SHORTEST = 8
+_MOST = 64
+"""Values that are remembered; a relay may run through thousands of tokens."""
+_CREDENTIALS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+_ADDRESSES = re.compile(r"(?:DDBRELAY|AWS)_ENDPOINT_URL.*|(?:https?|all)_proxy", re.IGNORECASE)
+# A slash in a password should be %2F; what stands between a colon and it is a port otherwise.
+_USER = r"(?:[^/\s\"']*@|[^/\s\"':@]*:(?!\d{1,5}/)[^\s\"']*@)"
+_IN_TEXT = re.compile(rf"(?<=://){_USER}")
+_ALONE = re.compile(r"\A(?!arn:)[^/\s\"':@]*:(?!//)\S*@(?=[^@\s]+\Z)")
+_WHOLE = re.compile(
+    r"(?!arn:)(?:[a-z][\w.+-]*://)?([^/]*@|[^/:@]*:(?!//|\d{1,5}/).*@)", re.IGNORECASE
+)
+
+
+class _Known:
+    """Values that were in use, the latest last, and the credentials that are."""
+
+    def __init__(self) -> None:
+        self.values: tuple[str, ...] = ()
+        self.users: tuple[str, ...] = ()
+        self.sources: tuple[ref[Any], ...] = ()
+
+
+_known = _Known()
+
+
+def hide(*values: str | None) -> None:
+    """From now on none of these values stands in a text that was `hidden`."""
+    for value in values:
+        if value and len(value) >= _SHORTEST and value not in _known.values:
+            _known.values = (*_known.values, value)[-_MOST:]
+
+
+def watch(source: Any) -> None:
+    """The same of botocore's credentials, now and whenever they were refreshed."""
+    alive = [one for one in _known.sources if one() is not None]
+    if not any(one() is source for one in alive):
+        _known.sources = (*alive, ref(source))
+    hide(*_read(source))
+
+
+def remember() -> None:
+    """What watched credentials hold now is hidden as well once they hold something else."""
+    for one in _known.sources:
+        hide(*_read(one()))
+
+
+def hide_address(address: str) -> None:
+    """The same of the user and the password of an address."""
+    user = _user_of(address)
+    if ":" in user and user not in _known.users:
+        _known.users = (*_known.users, user)[-_MOST:]
+
+
+def without_password(address: str) -> str:
+    """The text without what stands before the @ of an address in it: `http://me:secret@host`.
+
+    Where the whole text is an address it may lack its scheme.
+    """
+    if "@" not in address:
+        return address
+    return _ALONE.sub("", _IN_TEXT.sub("", address), count=1)
+
+
+def hidden(text: str) -> str:
+    """The text with `[redacted]` in place of each credential, and without known passwords.
+
+    Whatever else looks like a password stays: this is for data, which must not be changed.
+    """
+    for value in _values():
+        for form in _forms(value):
+            if form in text:
+                text = text.replace(form, HIDDEN)
+    if "@" in text:
+        for user in _users():
+            text = text.replace(user, "")
+            password = user[:-1].partition(":")[2]
+            if len(password) >= _SHORTEST:
+                text = text.replace(password, HIDDEN)
+    return text
+
+
+def scrubbed(text: str) -> str:
+    """The same, also without the password of any address: for words, errors and logs."""
+    text = hidden(text)
+    return _IN_TEXT.sub("", text) if "@" in text else text
+
+
+def scrubbed_value(value: Any) -> Any:
+    """The same of every text within a value of JSON."""
+    if isinstance(value, str):
+        return scrubbed(value)
+    if isinstance(value, dict):
+        return {name: scrubbed_value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrubbed_value(one) for one in value]
+    return value if value is None or isinstance(value, int | float) else scrubbed(str(value))
+
+
+def _values() -> list[str]:
+    """The longest first, since one may stand within another."""
+    remember()
+    found = {*_known.values, *(os.environ.get(name, "") for name in _CREDENTIALS)}
+    return sorted((one for one in found if len(one) >= _SHORTEST), key=len, reverse=True)
+
+
+def _read(source: Any) -> Iterator[str | None]:
+    # The properties of credentials that end would refresh them, over the network.
+    for name in ("secret_key", "token"):
+        own = getattr(source, "__dict__", {})
+        value = own.get(f"_{name}") or own.get(name)
+        yield value if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=_MOST)
+def _forms(value: str) -> tuple[str, ...]:
+    """As it is, as it stands in an address, and as JSON has it."""
+    return tuple(dict.fromkeys((value, quote(value, safe=""), json.dumps(value)[1:-1])))
+
+
+def _users() -> list[str]:
+    named = (
+        _user_of(value)
+        for name, value in os.environ.items()
+        if "@" in value and _ADDRESSES.fullmatch(name)
+    )
+    return [*_known.users, *(user for user in named if ":" in user)]
+
+
+def _user_of(address: str) -> str:
+    """`me:secret@` of an address, empty where it has none."""
+    found = _WHOLE.match(address)
+    return found[1] if found else ""
