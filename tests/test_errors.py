@@ -60,6 +60,16 @@ def ask(operation: str, error: Exception) -> None:
     asyncio.run(call())
 
 
+@pytest.mark.parametrize("code", ["ThrottlingException", "ExpiredIteratorException"])
+def test_of_a_message_of_many_lines_a_fault_says_the_first(code: str) -> None:
+    said = f"\nit was {'x' * 500}\nThe canonical string should have been\n'POST\n"
+    with pytest.raises(StreamFault) as raised:
+        ask("GetRecords", WireError(400, code, said))
+    assert str(raised.value) == f"{code}: {said.strip()[:300]}"
+    with pytest.raises(StreamFault, match=f"^{code}$"):
+        ask("GetRecords", WireError(400, code, ""))
+
+
 def status_of(code: str) -> int:
     return 500 if "Internal" in code else 400
 

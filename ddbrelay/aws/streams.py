@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
+from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, first_line_of, from_code
 from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
 from ddbrelay.aws.unanswered import SET_UP
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
 from ddbrelay.flow.change import decode_page
+from ddbrelay.secrecy import scrubbed
 
 _T = TypeVar("_T")
 _FAULTS = {
@@ -135,7 +136,8 @@ class AwsStream:
             fault = _fault(error, operation, by_time)
             if fault is None:
                 raise from_code(error.code, error.message, doing) from error
-            raise StreamFault(fault, str(error)) from error
+            said = first_line_of(scrubbed(error.message))
+            raise StreamFault(fault, f"{error.code}: {said}" if said else error.code) from error
 
     def _way_out(self, kind: str) -> str:
         if ".streams-ddb." in self._service.url("DescribeStream"):
