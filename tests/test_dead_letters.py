@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import sqlite3
 import stat
 import subprocess
 import time
@@ -630,3 +631,30 @@ def test_a_bus_that_is_not_there_is_code_5_and_everything_stays(
     clear_error(done, 5, 'bus "nowhere" does not exist')
     assert len(ids(cli)) == 1
     assert cli.ok("dead-letters", "redrive", "--all").stdout.count(" redriven ") == 1
+
+
+def test_a_reader_that_has_seen_enough_ends_the_list_without_a_word(bare_cli: Cli) -> None:
+    keep(bare_cli, *(letter(f"item-{n:04}", n + 1, event_id=f"id-{n:04}") for n in range(300)))
+    for words in (("list",), ("list", "--output", "json"), ("export",)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            bare_cli.arguments("dead-letters", *words),
+            cwd=bare_cli.directory,
+            env=bare_cli.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_a_file_that_is_closed_is_not_called_damaged(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state.db")
+    database.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"), database.reading():
+        pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,8 +65,9 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
                 unmapped += not queue.head.has_event
                 yield queue
 
-    with opened(run) as (letters, of):
-        queues = taken(letters.queues())
+    # A reader that leaves, as `head` does, must not leave the look open when the file is closed.
+    with opened(run) as (letters, of), closing(letters.queues()) as found:
+        queues = taken(found)
         if console.output == "rich" and not behind:
             items, number = view.show_table(console, queues, time.time())
         else:

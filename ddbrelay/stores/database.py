@@ -268,6 +268,9 @@ class Database:
                     "wait for it to end, or choose another file with --state",
                 ) from error
             raise StateError(f"the state file {self.path} cannot be used: {error}") from error
+        except sqlite3.ProgrammingError:
+            # A file that was closed before is a mistake of ours; the file is as it was.
+            raise
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
             raise StateError(
                 f"{self.path} is damaged, or no state file: {error}",

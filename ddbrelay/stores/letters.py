@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,10 +178,11 @@ class Letters:
                 for one in items
             )
 
-    def queues(self) -> Iterator[Queue]:
+    def queues(self) -> Generator[Queue, None, None]:
         """The letters by item: stream by stream, and the item that was parked first comes first.
 
-        The file must not be written through the same database before the iterator is exhausted.
+        The file must not be written through the same database, nor closed, before the iterator is
+        exhausted or closed.
         """
         for arn in self.stream_arns:
             with self._database.reading() as cursor:
