@@ -89,6 +89,18 @@ def write_object(line: str) -> None:
         stream.flush()
 
 
+def as_objects() -> bool:
+    """Whether stderr is objects, the words as well."""
+    return isinstance(sys.stderr, _Wrapped)
+
+
+def apart() -> bool:
+    """Whether the log goes elsewhere than to a terminal."""
+    handlers = logging.getLogger(ROOT).handlers
+    bound = [one.bound for one in handlers if isinstance(one, _Handler)]
+    return any(one is not None and not one.isatty() for one in bound)
+
+
 class Seldom:
     """Counts what happens often, and says when it is time for a line: every so many seconds."""
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +22,8 @@ from wire import KEY, SECRET, calls, http, remote, serving
 from ddbrelay import config, logs, secrecy
 from ddbrelay.cli import main as command_line
 from ddbrelay.cli.console import Console
-from ddbrelay.flow.capture import Fault
+from ddbrelay.cli.screens import LineScreen, LiveScreen
+from ddbrelay.flow.capture import Fault, Gap
 from ddbrelay.testing.world import World, simulated
 
 
@@ -177,6 +179,68 @@ def test_something_frequent_is_told_seldom_and_counted() -> None:
 )
 def test_the_password_of_an_address_is_left_out(url: str, shown: str) -> None:
     assert logs.without_password(url) == shown
+
+
+LOST = Gap("s-1", "12", "trimmed", before="34")
+FIELDS = {"shardId": "s-1", "after": "12", "before": "34", "reason": "trimmed"}
+
+
+@pytest.mark.parametrize("verbosity", [-1, 0])
+def test_a_loss_is_an_error_with_its_place_and_a_trouble_a_warning(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch, verbosity: int
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure("warning", "json")
+    console = Console("lines", verbosity)
+    screen = LineScreen(console, None)
+    screen.gap(LOST)
+    screen.trouble("cannot read shard s-1, trying again: InternalServerError")
+    console.words("only told")
+    lost, trouble, *informing = said(stderr)
+    assert (lost["level"], trouble["level"]) == ("error", "warning")
+    assert lost["message"].startswith("lost: records of shard s-1 after 12 and before 34 are lost")
+    assert FIELDS.items() <= lost.items()
+    assert trouble["message"].startswith("cannot read shard s-1")
+    assert [one["level"] for one in informing] == ([] if verbosity else ["info"])
+
+
+@pytest.mark.parametrize(
+    ("level", "verbosity", "expected"),
+    [
+        ("warning", 0, ["lost", "trying"]),
+        ("warning", -1, ["ERROR", "WARNING"]),
+        ("error", -1, ["ERROR"]),
+    ],
+)
+def test_as_text_a_person_reads_words_and_a_quiet_run_has_its_log(
+    stderr: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    verbosity: int,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure(level, "text")
+    screen = LineScreen(Console("lines", verbosity), None)
+    screen.gap(LOST)
+    screen.trouble("trying again")
+    assert [line.split()[0].strip(":") for line in stderr.getvalue().splitlines()] == expected
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_the_live_view_has_its_troubles_logged_where_the_log_is_a_file(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
+) -> None:
+    bound, noted = stream(), []
+    monkeypatch.setattr(sys, "stderr", bound)
+    logs.configure("warning", "text")
+    screen = object.__new__(LiveScreen)
+    screen._view = SimpleNamespace(gap=noted.append, trouble=noted.append)  # type: ignore[assignment]
+    screen.gap(LOST)
+    screen.trouble("trying again")
+    assert noted == [LOST, "trying again"]
+    lines = [line.split()[0] for line in bound.getvalue().splitlines()]
+    assert lines == ([] if stream is Terminal else ["ERROR", "WARNING"])
 
 
 SECRET_VALUES = ("secret+key/of=us", "token/of/us==")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,9 +11,12 @@ from typing import Any, TextIO
 
 import click
 
+from ddbrelay import logs
 from ddbrelay.errors import ConfigError
 from ddbrelay.secrecy import hidden, scrubbed
 from ddbrelay.values import parse_bool
+
+_log = logging.getLogger(__name__)
 
 
 def in_ci() -> bool:
@@ -82,6 +86,21 @@ class Console:
         """A line for the person on stderr; suppressed by -q and, being words, never JSON."""
         if not self.quiet:
             click.echo(scrubbed(line), err=True)
+
+    @property
+    def logs_trouble(self) -> bool:
+        """Whether what goes wrong is told by the log.
+
+        Nobody reads words then, or they would be objects without a level of their own.
+        """
+        return self.quiet or logs.as_objects()
+
+    def trouble(self, message: str) -> None:
+        """What does not go as it should: words, or a warning of the log in their place."""
+        if self.logs_trouble:
+            _log.warning("%s", message)
+        else:
+            self.words(message)
 
     def next_step(self, command: str) -> None:
         """What to type next."""

@@ -123,7 +123,7 @@ class _Progress:
             )
 
     def trouble(self, message: str) -> None:
-        self._console.words(message)
+        self._console.trouble(message)
 
 
 def _judge(run: Run, of: Of, report: Report) -> None:

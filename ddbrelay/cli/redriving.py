@@ -70,7 +70,7 @@ class Screen:
                     self._kept.append(result)
 
     def trouble(self, message: str) -> None:
-        self._console.words(message)
+        self._console.trouble(message)
 
 
 def send(

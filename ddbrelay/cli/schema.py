@@ -217,7 +217,7 @@ class _Words:
         self._console.words(gap_text(gap))
 
     def trouble(self, message: str) -> None:
-        self._console.words(message)
+        self._console.trouble(message)
 
     async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
         while True:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
+from typing import Any
 
 import click
 import msgspec
 
+from ddbrelay import logs
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
 from ddbrelay.objects.outcomes import gap_object, outcome_object
 from ddbrelay.relay import Outcome, Relay
+from ddbrelay.secrecy import scrubbed
 from ddbrelay.words.changes import gap_text, outcome_line
+
+_log = logging.getLogger(__name__)
 
 _UNFOLDED = 10_000
 """Cells of a line that goes into a pipe or a file."""
@@ -50,10 +56,13 @@ class LineScreen:
     def gap(self, gap: Gap) -> None:
         if self._console.json:
             self._put(msgspec.json.encode(gap_object(gap)))
-        click.echo(f"lost: {gap_text(gap)}", err=True)
+        if self._console.logs_trouble:
+            _log_gap(gap)
+        else:
+            click.echo(f"lost: {gap_text(gap)}", err=True)
 
     def trouble(self, message: str) -> None:
-        self._console.words(message)
+        self._console.trouble(message)
 
     def _put(self, line: bytes) -> None:
         self._buffer.append(line)
@@ -97,8 +106,16 @@ class LiveScreen:
         self._view = LiveView(header_of(title, details), detail=detail, counts=counts)
         self._view.__enter__()
         self.outcome = self._view.outcome
-        self.gap = self._view.gap
-        self.trouble = self._view.trouble
+
+    def gap(self, gap: Gap) -> None:
+        if logs.apart():
+            _log_gap(gap)
+        self._view.gap(gap)
+
+    def trouble(self, message: str) -> None:
+        if logs.apart():
+            _log.warning("%s", message)
+        self._view.trouble(scrubbed(message))
 
     @property
     def dropped(self) -> int:
@@ -119,3 +136,8 @@ class LiveScreen:
                 self._view.write()
         finally:
             self._view.__exit__(None, None, None)
+
+
+def _log_gap(gap: Gap) -> None:
+    told: dict[str, Any] = {"after": gap.after, "before": gap.before, "reason": gap.reason}
+    _log.error("lost: %s", gap_text(gap), extra=logs.fields(shardId=gap.shard_id, **told))
