@@ -22,16 +22,19 @@ from pipeline import Pipeline, clear_error, objects, rows, state_file
 from ddbrelay.aws.session import Aws
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.letters import show_table
+from ddbrelay.cli.view.rows import Shown
 from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.mapping import CrudMapper
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line
+from ddbrelay.relay import Outcome
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ledger import EARLIER, snapshot
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing.builders import change as changed
+from ddbrelay.words.changes import outcome_line
 
 STREAM = "arn:aws:dynamodb:eu-west-1:123456789012:table/{}/stream/2026-11-2{}T10:31:02.123"
 USERS = STREAM.format("users", 3)
@@ -631,6 +634,34 @@ def test_a_bus_that_is_not_there_is_code_5_and_everything_stays(
     clear_error(done, 5, 'bus "nowhere" does not exist')
     assert len(ids(cli)) == 1
     assert cli.ok("dead-letters", "redrive", "--all").stdout.count(" redriven ") == 1
+
+
+TRACED = "KeyError in the mapper: 'nope'\n  File \"own.py\", line 2, in fail\n    card[\x1b]"
+
+
+def test_a_reason_with_a_traceback_is_one_line_in_lists_and_has_its_lines_where_it_is_shown(
+    bare_cli: Cli,
+) -> None:
+    keep(bare_cli, letter("ada", 1, reason=TRACED, event=False, event_id="aaaa1111"))
+    for words in (("list",), ("list", "--behind"), ("redrive", "--all", "--dry-run")):
+        lines = bare_cli.run("dead-letters", *words).stdout.splitlines()
+        assert len(lines) == 1, lines
+        assert "\N{REPLACEMENT CHARACTER}" not in lines[0]
+    assert "(KeyError in the mapper: 'nope')" in bare_cli.ok("dead-letters", "list").stdout
+    shown = bare_cli.ok("dead-letters", "show", "aaaa").stdout.splitlines()
+    at = shown.index("reason      KeyError in the mapper: 'nope'")
+    assert shown[at + 1 : at + 3] == [
+        '              File "own.py", line 2, in fail',
+        "                card[\N{REPLACEMENT CHARACTER}]",
+    ]
+    (found, _) = bare_cli.json("dead-letters", "list")
+    assert found["reason"] == TRACED
+
+
+def test_what_is_parked_with_a_traceback_is_one_line_and_one_row() -> None:
+    outcome = Outcome(changed("ada", 1, new={"id": "ada"}), None, Fate.PARKED, reason=TRACED)
+    assert outcome_line(outcome).endswith("parked (KeyError in the mapper: 'nope')")
+    assert Shown.of(outcome).reason == "KeyError in the mapper: 'nope'"
 
 
 def test_a_reader_that_has_seen_enough_ends_the_list_without_a_word(bare_cli: Cli) -> None:

@@ -19,7 +19,7 @@ from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
 from ddbrelay.values import iso_or_none
 from ddbrelay.words import counted, one_word, printable
-from ddbrelay.words.changes import as_texts, on_one_line
+from ddbrelay.words.changes import as_texts, headline, on_one_line
 from ddbrelay.words.times import whole
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def list_line(queue: Queue) -> str:
     head = queue.head
     return (
         f"{iso(head.parked_at)} {head.id} {key_line(head)} waiting={queue.waiting} "
-        f"attempts={head.attempts} ({printable(reason_of(head, head=True))})"
+        f"attempts={head.attempts} ({headline(reason_of(head, head=True))})"
     )
 
 
@@ -66,7 +66,7 @@ def waiting_line(letter: Parked) -> str:
     """One letter that waits behind another."""
     return (
         f"{iso(letter.parked_at)} {letter.id} {key_line(letter)} behind "
-        f"attempts={letter.attempts} ({printable(letter.reason)})"
+        f"attempts={letter.attempts} ({headline(letter.reason)})"
     )
 
 
@@ -84,7 +84,7 @@ def result_line(console: Console, result: Result, *, dry_run: bool = False) -> s
     if result.event_ids:
         words.append(",".join(result.event_ids))
     if result.reason:
-        words.append(f"({printable(result.reason)})")
+        words.append(f"({headline(result.reason)})")
     return " ".join(words)
 
 
@@ -136,7 +136,7 @@ def _cells(queue: Queue, now: float) -> tuple[str, ...]:
         f"{queue.waiting:,}",
         f"{head.attempts:,}",
         f"{whole(max(now - head.parked_at, 0.0))} ago",
-        printable(reason_of(head, head=True)),
+        headline(reason_of(head, head=True)),
     )
 
 
@@ -170,7 +170,7 @@ def show_letter(
     ago = f"{whole(max(now - letter.parked_at, 0.0))} ago"
     item(console, "parked", f"{iso(letter.parked_at)}, {ago}")
     item(console, "attempts", f"{letter.attempts:,}")
-    item(console, "reason", printable(reason_of(letter, head=head)), "red")
+    _show_lines(console, "reason", reason_of(letter, head=head), "red")
     if not head:
         ahead = "" if place == 1 else f", {counted(place, 'letter')} ahead"
         item(console, "behind", f"{queue.head.id}{ahead}", "yellow")
@@ -188,14 +188,20 @@ def show_letter(
 
 def _show_event(console: Console, prepared: Ready | Skipped | Stays) -> None:
     if isinstance(prepared, Skipped):
-        item(console, "event", f"none: {printable(prepared.reason)}", "yellow")
+        _show_lines(console, "event", f"none: {prepared.reason}", "yellow")
         return
     if isinstance(prepared, Stays):
-        item(console, "event", f"cannot be sent: {printable(prepared.reason)}", "red")
+        _show_lines(console, "event", f"cannot be sent: {prepared.reason}", "red")
     number = len(prepared.events)
     for place, event in enumerate(prepared.events, 1):
         name = "event" if number == 1 else f"event {place} of {number}"
         _show_json(console, name, event_object(event))
+
+
+def _show_lines(console: Console, label: str, text: str, colour: str) -> None:
+    """A text with its own lines, each below the first."""
+    for number, line in enumerate(text.strip("\r\n").splitlines() or [""]):
+        item(console, "" if number else label, printable(line), colour)
 
 
 def _image(change: Change, name: str) -> Any:

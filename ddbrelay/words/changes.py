@@ -58,8 +58,13 @@ def outcome_line(outcome: Outcome) -> str:
     if outcome.event_id:
         words.append(outcome.event_id)
     if outcome.reason:
-        words.append(f"({printable(outcome.reason)})")
+        words.append(f"({headline(outcome.reason)})")
     return " ".join(words)
+
+
+def headline(reason: str) -> str:
+    """The first line of a reason, for a line or a row; a mapper's has its traceback below it."""
+    return printable(reason.strip("\r\n").partition("\n")[0].rstrip("\r"))
 
 
 def searched(outcome: Outcome) -> str:

@@ -19,7 +19,7 @@ from ddbrelay.flow.tracking import Fate
 from ddbrelay.objects import event_object
 from ddbrelay.relay import Outcome
 from ddbrelay.words import printable
-from ddbrelay.words.changes import key_text, telling
+from ddbrelay.words.changes import headline, key_text, telling
 from ddbrelay.words.times import duration
 
 OLD = 5.0
@@ -62,7 +62,7 @@ class Shown(msgspec.Struct, frozen=True):
             telling(outcome),
             outcome.event,
             outcome.event_id,
-            printable(outcome.reason or "") if told else None,
+            headline(outcome.reason or "") if told else None,
             _diff(change) if detail and change.event_name == "MODIFY" else None,
         )
 
