@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -71,15 +71,7 @@ def sources_of(config: Config) -> list[Any]:
 def check_redaction(config: Config, keys: Collection[str]) -> None:
     """ConfigError where an attribute of the key, which says which item it is, is to be hidden."""
     source = config.mapping
-    named: list[tuple[tuple[str | int, ...], tuple[str, ...]]] = [
-        (("redact",), config.settings.redact)
-    ]
-    named += [
-        (("rule", index, "redact"), tuple(rule["redact"]))
-        for index, rule in enumerate(source.rules)
-        if isinstance(rule.get("redact"), list)
-    ]
-    for path, names in named:
+    for path, names in _redactions(config):
         for parts in redaction_paths(names, path):
             if parts[0] in keys:
                 error = MappingError(
@@ -89,6 +81,24 @@ def check_redaction(config: Config, keys: Collection[str]) -> None:
                     hint="give the item another key, and keep this one as an attribute",
                 )
                 raise _placed(error, source)
+
+
+def redacted_paths(config: Config) -> list[tuple[str, ...]]:
+    """The attributes that the file, or any of its rules, redacts, as paths; ConfigError."""
+    try:
+        return [
+            parts for path, names in _redactions(config) for parts in redaction_paths(names, path)
+        ]
+    except MappingError as error:
+        raise _placed(error, config.mapping) from None
+
+
+def _redactions(config: Config) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
+    """The names, each with its place."""
+    yield ("redact",), config.settings.redact
+    for index, rule in enumerate(config.mapping.rules):
+        if isinstance(rule.get("redact"), list):
+            yield ("rule", index, "redact"), tuple(rule["redact"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -689,3 +690,22 @@ def test_a_file_that_is_closed_is_not_called_damaged(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"), database.reading():
         pass
+
+
+def test_what_is_redacted_later_is_hidden_of_letters_that_are_there(bare_cli: Cli) -> None:
+    secret = "4111-1111"
+    before = letter(secret, 1, event_id="aaaa1111")
+    record = before.record.replace(b'"id":{"S":"4111-1111"},"n"', b'"card":{"S":"4111-1111"},"n"')
+    assert record != before.record
+    renamed = replace(before, record=record, item_key=b'{"id":{"S":"k"}}')
+    keys = b'"Keys":{"id":{"S":"4111-1111"}}'
+    renamed = replace(renamed, record=record.replace(keys, b'"Keys":{"id":{"S":"k"}}'))
+    keep(bare_cli, replace(renamed, reason=f"refused: {secret}"))
+    looks = (("show", "aaaa"), ("show", "aaaa", "--output", "json"), ("export",))
+    for words in looks:
+        assert secret in bare_cli.ok("dead-letters", *words).stdout
+    (bare_cli.directory / "ddbrelay.toml").write_text('redact = ["card"]\n')
+    for words in (*looks, ("show", "aaaa", "--remap")):
+        said = bare_cli.ok("dead-letters", *words).stdout
+        assert secret not in said, words
+        assert "[redacted]" in said

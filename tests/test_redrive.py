@@ -16,8 +16,10 @@ from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import CrudMapper, Event, Mapped, Reject, Skip
+from ddbrelay.flow.mapping.making import Defaults
+from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
 from ddbrelay.flow.packing import MAX_BYTES, Item
-from ddbrelay.flow.tracking import DeadLetter, Fate
+from ddbrelay.flow.tracking import DeadLetter, Fate, events_of
 from ddbrelay.relay.letters import NO_EVENT, Preparation, Result
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
 from ddbrelay.stores import parking
@@ -119,6 +121,33 @@ def assert_whole(world: World, *, repeats: bool = False) -> None:
 
 
 # Sending
+
+
+@simulated()
+async def test_what_is_mapped_again_and_refused_is_kept_without_what_is_redacted_now(
+    world: World,
+) -> None:
+    world.bus.fail_entries("MalformedDetail")
+    world.stream.put("a", card="4111-1111")
+    await world.run()
+    look = "SELECT record, event FROM dead_letters"
+    with world.database.reading() as cursor:
+        ((record, _),) = cursor.execute(look).fetchall()
+    assert b"4111-1111" in record
+    defaults, crud = Defaults("users", redact=("card",)), CrudMapper("users")
+    rules = compile_rules([{"name": "pay", "detail_type": "Paid"}], defaults, crud)
+    again = {"mapper": RuleMapper(rules, defaults), "redact": [("card",)]}
+    assert (await redrive(world, preparation=again, max_attempts=1)).failed == 1
+    with world.database.reading() as cursor:
+        ((record, stored),) = cursor.execute(look).fetchall()
+    [event] = events_of(stored)
+    assert event is not None
+    assert b"4111-1111" not in record + event.detail
+    assert event.detail_type == "Paid"
+    world.bus.recover()
+    await redrive(world)
+    [sent] = world.bus.delivered
+    assert b"4111-1111" not in sent.event.detail
 
 
 @simulated()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -117,13 +117,16 @@ def _print_queue(run: Run, of: Of, queue: Queue, behind: bool) -> None:
 def show(run: Run, id: str, remap: bool) -> None:
     """Show all of a dead letter: its reason, its event as it would be sent, its images.
 
+    What today's mapping redacts is hidden, also where the letter was parked before; without --remap
+    a redrive sends the event as it is stored.
+
     \b
     Examples:
       ddbrelay dead-letters show 7f3a91c2
       ddbrelay dead-letters show 7f3a91c2 --output json
     """
     from ddbrelay.cli import letters as view
-    from ddbrelay.mappings import mapper_of
+    from ddbrelay.mappings import mapper_of, redacted_paths
     from ddbrelay.objects.letters import whole_object
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.stores.letters import Queue
@@ -133,17 +136,18 @@ def show(run: Run, id: str, remap: bool) -> None:
         queue = Queue(letters.of_item(letter.stream_arn, letter.item_key))
         stored = letters.get(letter)
     assert stored is not None, "nothing is removed between two looks of a reader"
-    head = letter == queue.head
+    head, paths = letter == queue.head, redacted_paths(run.config)
     if run.console.json:
         place = list(queue.letters).index(letter)
-        found = whole_object(of, letter, stored, head=head)
+        found = whole_object(of, letter, stored, head=head, redact=paths)
         waiting = [one.id for one in queue.letters[place + 1 :]]
         found |= {"waiting": len(waiting), "waitingIds": waiting, "head": queue.head.id}
         run.console.object(found)
         return
     mapper = mapper_of(run.config, of.table) if remap else None
     preparation = Preparation(of.table, mapper=mapper, claim_check=run.settings.claim_check)
-    view.show_letter(run.console, of, queue, letter, preparation(letter, stored), time.time())
+    prepared, reason = preparation.shown(letter, stored, paths)
+    view.show_letter(run.console, of, queue, letter, prepared, reason, time.time())
     mapped = remap or queue.head.has_event
     run.next_step(f"dead-letters redrive {view.short(queue.head)}{'' if mapped else _REMAP}")
 
@@ -156,29 +160,37 @@ def show(run: Run, id: str, remap: bool) -> None:
 def export(run: Run, wanted: Filter, target: str | None) -> None:
     """Print each dead letter whole, one JSON object a line, in the order of sending.
 
+    What today's mapping redacts, in the file or in any rule, is [redacted] in the record, the
+    events and the reason, also where the letter was parked before: a line is then not the record as
+    the stream had it.
+
     \b
     Examples:
       ddbrelay dead-letters export > letters.jsonl
       ddbrelay dead-letters export --key id=7f3a91c2 --file letters.jsonl
     """
-    number = 0
+    from ddbrelay.mappings import redacted_paths
+
+    number, paths = 0, redacted_paths(run.config)
     with opened(run) as (letters, of), _writer(target) as write:
         for queue, letter in chosen(letters, wanted):
             stored = letters.get(letter)
             if stored is not None:
-                write(_line(of, letter, queue, stored))
+                write(_line(of, letter, queue, stored, paths))
                 number += 1
     where = "" if target is None else f" to {target}"
     run.console.words(f"exported {counted(number, 'dead letter')}{where}")
 
 
-def _line(of: Of, letter: Parked, queue: Queue, stored: Any) -> bytes:
+def _line(
+    of: Of, letter: Parked, queue: Queue, stored: Any, paths: Sequence[Sequence[str]]
+) -> bytes:
     import msgspec
 
     from ddbrelay.objects.letters import whole_object
 
-    whole = msgspec.json.encode(whole_object(of, letter, stored, head=letter == queue.head))
-    return hidden(whole.decode()).encode() + b"\n"
+    whole = whole_object(of, letter, stored, head=letter == queue.head, redact=paths)
+    return hidden(msgspec.json.encode(whole).decode()).encode() + b"\n"
 
 
 @contextmanager
@@ -311,7 +323,7 @@ def redrive(
 
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
-    from ddbrelay.mappings import buses_of, mapper_of
+    from ddbrelay.mappings import buses_of, mapper_of, redacted_paths
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.relay.redrive import MAX_ATTEMPTS, Plan, Summary
 
@@ -322,7 +334,12 @@ def redrive(
         summary, seconds, left = Summary(), 0.0, 0
         if heads:
             mapper = mapper_of(run.config, of.table) if remap else None
-            preparation = Preparation(of.table, mapper=mapper, claim_check=settings.claim_check)
+            preparation = Preparation(
+                of.table,
+                mapper=mapper,
+                claim_check=settings.claim_check,
+                redact=redacted_paths(run.config) if remap else (),
+            )
             if dry_run:
                 redriving.show_preview(run, of, letters, heads, preparation)
                 return

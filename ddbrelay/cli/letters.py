@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -153,9 +154,10 @@ def show_letter(
     queue: Queue,
     letter: Parked,
     prepared: Ready | Skipped | Stays,
+    reason: str,
     now: float,
 ) -> None:
-    """All of one letter; `prepared` is what would be sent of it."""
+    """All of one letter; `prepared` is what would be sent of it, `reason` its own one as shown."""
     place = list(queue.letters).index(letter)
     head = place == 0
     item(console, "id", letter.id)
@@ -170,7 +172,7 @@ def show_letter(
     ago = f"{whole(max(now - letter.parked_at, 0.0))} ago"
     item(console, "parked", f"{iso(letter.parked_at)}, {ago}")
     item(console, "attempts", f"{letter.attempts:,}")
-    _show_lines(console, "reason", reason_of(letter, head=head), "red")
+    _show_lines(console, "reason", reason_of(replace(letter, reason=reason), head=head), "red")
     if not head:
         ahead = "" if place == 1 else f", {counted(place, 'letter')} ahead"
         item(console, "behind", f"{queue.head.id}{ahead}", "yellow")

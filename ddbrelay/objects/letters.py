@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -12,6 +14,7 @@ from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import UndecodableError, plain
 from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.objects import Of, event_object
+from ddbrelay.relay.concealing import concealed
 from ddbrelay.relay.letters import Result
 from ddbrelay.stores.letters import Parked
 from ddbrelay.stores.parking import How
@@ -54,13 +57,22 @@ def letter_object(
     }
 
 
-def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> dict[str, Any]:
+def whole_object(
+    of: Of,
+    letter: Parked,
+    stored: DeadLetter,
+    *,
+    head: bool,
+    redact: Sequence[Sequence[str]] = (),
+) -> dict[str, Any]:
     """The letter with its stored event, null where there is none, and its stream record.
 
     Of several events the ones after the first stand behind `laterEvents`. A bus of null is the one
-    that the letters are sent to. Raises StateError where the letter cannot be read.
+    that the letters are sent to. The attributes at the paths `redact` are hidden. Raises StateError
+    where the letter cannot be read.
     """
     try:
+        stored = concealed(stored, redact)
         known = {"event": None} if stored.event is None else events_object(stored.event)
         record = msgspec.json.decode(stored.record, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -68,6 +80,7 @@ def whole_object(of: Of, letter: Parked, stored: DeadLetter, *, head: bool) -> d
             f"what is stored of dead letter {letter.id} is damaged: {error}",
             f"ddbrelay dead-letters drop {letter.id} removes it",
         ) from error
+    letter = replace(letter, reason=stored.reason)
     return {**letter_object(of, letter, head=head), **known, "record": record}
 
 

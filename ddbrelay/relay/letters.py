@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -11,7 +11,8 @@ from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.packing import Item, packed, too_large
-from ddbrelay.flow.tracking import DeadLetter, events_of
+from ddbrelay.flow.tracking import DeadLetter, events_of, stored_events
+from ddbrelay.relay.concealing import concealed
 from ddbrelay.secrecy import scrubbed
 from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
@@ -73,12 +74,14 @@ class Preparation:
 
     With a `mapper` the stored record is mapped again, and all its events go, those too that had
     been accepted before it was parked. Without one the stored events are taken. A detail that no
-    request can hold goes to the address `claim_check`; the sink must write it there.
+    request can hold goes to the address `claim_check`; the sink must write it there. `redact` are
+    the paths of what must not be kept of a letter that was mapped again, and stays.
     """
 
     table: str
     mapper: MapFunction | None = field(default=None, kw_only=True)
     claim_check: str | None = field(default=None, kw_only=True)
+    redact: Sequence[Sequence[str]] = field(default=(), kw_only=True)
 
     def __call__(self, letter: Parked, stored: DeadLetter) -> Ready | Skipped | Stays:
         change = None
@@ -109,6 +112,17 @@ class Preparation:
             reason = f"{item.detail_type}: {reason}"
         return Stays(reason, change, events)
 
+    def shown(
+        self, letter: Parked, stored: DeadLetter, redact: Sequence[Sequence[str]]
+    ) -> tuple[Ready | Skipped | Stays, str]:
+        """The same for who looks at it, and its reason, without the attributes at these paths."""
+        try:
+            hidden = concealed(stored, redact)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Stays(f"what is stored of it cannot be read: {error}"), letter.reason
+        # A mapping sees all of the record, and hides of its own accord.
+        return self(letter, hidden if self.mapper is None else stored), hidden.reason
+
     def change(self, letter: Parked, stored: DeadLetter) -> Change:
         """The stored record; msgspec.DecodeError where it is none."""
         record = msgspec.json.decode(stored.record, type=Record)
@@ -116,6 +130,22 @@ class Preparation:
         # It stands in the line in which it was parked, whatever its mapping says of it today.
         change.order_by(letter.item_key)
         return change
+
+    def kept(
+        self, stored: DeadLetter, change: Change | None, left: tuple[Event | None, ...] = ()
+    ) -> DeadLetter | None:
+        """What is to be stored of a letter that stays, None where that is what is there.
+
+        `left` are the events of it that were made anew, and not accepted.
+        """
+        if self.mapper is None or change is None or not change.is_redacted:
+            return None
+        try:
+            hidden = concealed(stored, self.redact)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            hidden = stored
+        event = stored_events(left) if left else hidden.event
+        return replace(hidden, record=msgspec.json.encode(change.record), event=event)
 
     def _events(
         self, change: Change, stored: DeadLetter

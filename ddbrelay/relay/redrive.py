@@ -263,10 +263,18 @@ class Redrive:
         return int(letter.sequence) <= line.sent.get(letter.shard_id, -1)
 
     def _stays(
-        self, letter: Parked, why: Stays, attempts: int = 0, event_ids: tuple[str, ...] = ()
+        self,
+        letter: Parked,
+        why: Stays,
+        attempts: int = 0,
+        event_ids: tuple[str, ...] = (),
+        left: tuple[Event | None, ...] = (),
     ) -> None:
         if not why.known:
-            self._letters.put_off(letter, why.reason, attempts)
+            redacted = why.change is not None and why.change.is_redacted
+            stored = self._letters.get(letter) if redacted else None
+            kept = stored and self._preparation.kept(stored, why.change, left)
+            self._letters.put_off(letter, why.reason, attempts, kept)
         self.summary.failed += 1
         self._watcher.result(
             Result(letter, None, why.change, why.events, event_ids, why.reason, attempts)
@@ -365,7 +373,7 @@ class Redrive:
         flight = self._landed(item)
         why = Stays(reason, item.change, flight.events)
         attempts = flight.attempts + item.attempts
-        self._stays(flight.letter, why, attempts, tuple(flight.event_ids))
+        self._stays(flight.letter, why, attempts, tuple(flight.event_ids), item.left)
 
     def _landed(self, item: Item) -> _Flight:
         """It is no longer on its way."""

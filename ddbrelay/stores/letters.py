@@ -267,9 +267,19 @@ class Letters:
                 for one in letters
             )
 
-    def put_off(self, parked: Parked, reason: str, attempts: int) -> None:
-        """It stays, for this reason of its own, after so many attempts more."""
+    def put_off(
+        self, parked: Parked, reason: str, attempts: int, kept: DeadLetter | None = None
+    ) -> None:
+        """It stays, for this reason of its own, after so many attempts more.
+
+        Where `kept` is given, its record and its event take the place of those that are stored.
+        """
         with self._database.transaction() as cursor:
+            if kept is not None:
+                cursor.execute(
+                    f"UPDATE dead_letters SET record = ?, event = ? WHERE {_ONE}",
+                    (kept.record, kept.event, *self._key(parked)),
+                )
             cursor.execute(
                 "UPDATE dead_letters SET reason = ?, attempts = attempts + ?, behind = 0"
                 f" WHERE {_ONE}",
