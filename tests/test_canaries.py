@@ -15,7 +15,7 @@ from conftest import Cli
 from pipeline import ON_MOTO
 from wire import Request, http, operation_of, serving
 
-from ddbrelay.flow.mapping import Reject
+from ddbrelay.flow.mapping import Reject, Skip
 from ddbrelay.local import engine as engines
 from ddbrelay.testing.world import World, simulated
 
@@ -207,6 +207,19 @@ async def test_what_a_mapper_raises_is_parked_without_the_credentials_in_it(worl
         stored = cursor.execute("SELECT reason FROM dead_letters").fetchall()
     assert stored == [("KeyError in the mapper: [redacted]",)]
     assert [outcome.reason for outcome in world.log.outcomes] == [stored[0][0]]
+
+
+@simulated("a")
+async def test_what_a_mapper_skips_for_is_counted_without_the_credentials_in_it(
+    world: World,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SESSION_TOKEN", SECRETS["AWS_SESSION_TOKEN"])
+        world.mapper = lambda _: Skip(f"not {SECRETS['AWS_SESSION_TOKEN']}")
+        world.fill("ab", 2)
+        tally = await world.run()
+    assert tally.skipped_by == {"not [redacted]": 4}
+    assert {outcome.reason for outcome in world.log.outcomes} == {"not [redacted]"}
 
 
 LOUD = ("-vv", "--log-format", "json")

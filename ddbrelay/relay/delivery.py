@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -91,6 +92,8 @@ class Delivery:
         self._parking = asyncio.Lock()
         self._room = asyncio.Event()
         self._held = 0
+        # Most of them are the names of a few rules.
+        self._skip_reason = lru_cache(maxsize=1024)(scrubbed)
 
     @property
     def pending(self) -> int:
@@ -178,7 +181,8 @@ class Delivery:
         elif isinstance(result, Event):
             self._queue(change, key, result, ticket)
         elif isinstance(result, Skip):
-            self._settle(Outcome(change, None, Fate.SKIPPED, None, result.reason), ticket)
+            reason = self._skip_reason(result.reason)
+            self._settle(Outcome(change, None, Fate.SKIPPED, None, reason), ticket)
         else:
             reason = _BEHIND if key in self._parked else result.reason
             self._parked.add(key)
