@@ -20,8 +20,13 @@ HIDDEN = "[redacted]"
 _SHORTEST = 8
 _MOST = 64
 """Values that are remembered; a relay may run through thousands of tokens."""
-_CREDENTIALS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
-_ADDRESSES = re.compile(r"(?:DDBRELAY|AWS)_ENDPOINT_URL.*|(?:https?|all)_proxy", re.IGNORECASE)
+_CREDENTIALS = (b"AWS_SECRET_ACCESS_KEY", b"AWS_SESSION_TOKEN", b"AWS_SECURITY_TOKEN")
+_PROXIES = (b"HTTP_PROXY", b"HTTPS_PROXY", b"ALL_PROXY")
+_ADDRESSES = (
+    *(b"DDBRELAY_ENDPOINT_URL", b"AWS_ENDPOINT_URL"),
+    *_PROXIES,
+    *(name.lower() for name in _PROXIES),
+)
 # A slash in a password should be %2F; what stands between a colon and it is a port otherwise.
 _USER = r"(?:[^/\s\"']*@|[^/\s\"':@]*:(?!\d{1,5}/)[^\s\"']*@)"
 _IN_TEXT = re.compile(rf"(?<=://){_USER}")
@@ -86,16 +91,13 @@ def hidden(text: str) -> str:
 
     Whatever else looks like a password stays: this is for data, which must not be changed.
     """
-    for value in _values():
-        for form in _forms(value):
-            if form in text:
-                text = text.replace(form, HIDDEN)
+    remember()
+    for value in _forms(_known.values, _environment(_CREDENTIALS)):
+        if value in text:
+            text = text.replace(value, HIDDEN)
     if "@" in text:
-        for user in _users():
+        for user in _users(_known.users, _environment(_ADDRESSES)):
             text = text.replace(user, "")
-            password = user[:-1].partition(":")[2]
-            if len(password) >= _SHORTEST:
-                text = text.replace(password, HIDDEN)
     return text
 
 
@@ -116,11 +118,9 @@ def scrubbed_value(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float) else scrubbed(str(value))
 
 
-def _values() -> list[str]:
-    """The longest first, since one may stand within another."""
-    remember()
-    found = {*_known.values, *(os.environ.get(name, "") for name in _CREDENTIALS)}
-    return sorted((one for one in found if len(one) >= _SHORTEST), key=len, reverse=True)
+def _environment(names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+    # As bytes, since a line of data must not wait for the decoding of all of them.
+    return tuple([os.environb.get(name) for name in names])
 
 
 def _read(source: Any) -> Iterator[str | None]:
@@ -131,19 +131,23 @@ def _read(source: Any) -> Iterator[str | None]:
         yield value if isinstance(value, str) else None
 
 
-@lru_cache(maxsize=_MOST)
-def _forms(value: str) -> tuple[str, ...]:
-    """As it is, as it stands in an address, and as JSON has it."""
-    return tuple(dict.fromkeys((value, quote(value, safe=""), json.dumps(value)[1:-1])))
+@lru_cache(maxsize=8)
+def _forms(known: tuple[str, ...], variables: tuple[bytes | None, ...]) -> tuple[str, ...]:
+    """Each value as it is, as it stands in an address, and as JSON has it.
+
+    The longest comes first, since one may stand within another.
+    """
+    values = {*known, *(os.fsdecode(value) for value in variables if value)}
+    long = [value for value in values if len(value) >= _SHORTEST]
+    forms = {form for one in long for form in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
+    return tuple(sorted(forms, key=len, reverse=True))
 
 
-def _users() -> list[str]:
-    named = (
-        _user_of(value)
-        for name, value in os.environ.items()
-        if "@" in value and _ADDRESSES.fullmatch(name)
-    )
-    return [*_known.users, *(user for user in named if ":" in user)]
+@lru_cache(maxsize=8)
+def _users(known: tuple[str, ...], variables: tuple[bytes | None, ...]) -> tuple[str, ...]:
+    """`me:secret@` of each address."""
+    named = (_user_of(os.fsdecode(value)) for value in variables if value)
+    return tuple(dict.fromkeys((*known, *(user for user in named if ":" in user))))
 
 
 def _user_of(address: str) -> str:

@@ -250,7 +250,7 @@ SECRET_VALUES = ("secret+key/of=us", "token/of/us==")
 def in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_VALUES[0])
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET_VALUES[1])
-    monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTS", "http://me:pa'/ss word@host")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:pa'/ss word@host")
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
