@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting import STREAM_ARN, TOPIC, lay_out, lint, project
+from exporting import RULES, STREAM_ARN, TOPIC, lay_out, lint, project
 
 from ddbrelay.export.cdk import cdk_project
 from ddbrelay.export.model import Choices
@@ -137,3 +137,13 @@ def test_the_package_is_bundled_for_the_machine_of_the_function(
     script = cdk_project(project(tmp_path, choices=choices))["bundle.py"].decode()
     assert f'PYTHON = "{runtime.removeprefix("python")}"' in script
     assert json.dumps(expected)[1:-1] in script
+
+
+@pytest.mark.slow
+def test_the_app_of_a_table_with_an_underscore_synthesises(tmp_path: Path, cdk_python: str) -> None:
+    made = project(tmp_path, RULES.replace('"users"', '"user_events"'))
+    folder = lay_out(tmp_path / "out", cdk_project(made))
+    shutil.copytree(folder / "function", folder / "build")
+    done = synthesised(cdk_python, folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "cdk.out" / f"{made.stack}.template.json").is_file()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 from exporting import RULES, STREAM_ARN, config_of, lay_out, project
 
 from ddbrelay.errors import ConfigError
-from ddbrelay.export.model import Choices
+from ddbrelay.export.cdk import cdk_project
+from ddbrelay.export.model import Choices, project_of, stack_name
+from ddbrelay.export.pipes import deploy_command
 from ddbrelay.export.sam import sam_project
 from ddbrelay.export.terraform import terraform_project
 
@@ -303,3 +307,28 @@ def test_the_readme_says_how_a_ddbrelay_that_is_not_on_pypi_goes_in(tmp_path: Pa
     made = project(tmp_path)
     assert "python3 bundle.py --from ../ddbrelay" in terraform_project(made)["README.md"].decode()
     assert 'PIP_FIND_LINKS="$PWD/wheels" sam build' in sam_project(made)["README.md"].decode()
+
+
+# The stack
+
+
+@pytest.mark.parametrize("table", ["users", "user_events", "1.of_them", "_" * 240, "a" * 240])
+def test_every_table_has_a_stack_name_that_cloudformation_takes(tmp_path: Path, table: str) -> None:
+    rule = '[[rule]]\nwhen = { eventName = ["REMOVE"] }\ndetail_type = "Gone"\n'
+    text = f'[source]\ntable = "{table}"\n{rule}detail = "{{id: eventID}}"\n'
+    config = config_of(tmp_path, text, bus="b")
+    made = project_of(config, Choices())
+    settings = tomllib.loads(sam_project(made)["samconfig.toml"].decode())
+    names = [
+        settings["default"]["deploy"]["parameters"]["stack_name"],
+        json.loads(cdk_project(made)["relay.json"])["name"],
+        deploy_command(made).partition("--stack-name ")[2].partition(" ")[0],
+    ]
+    assert names[0] == names[1] != names[2]
+    assert all(re.fullmatch("[A-Za-z][A-Za-z0-9-]{0,127}", name) for name in names)
+
+
+def test_tables_that_differ_in_a_dash_only_have_stacks_of_their_own() -> None:
+    assert stack_name("user-events") == "ddbrelay-user-events"
+    assert len({stack_name(one) for one in ("user-events", "user_events", "user.events")}) == 3
+    assert stack_name("user_events", "-pipes").endswith("-pipes")

@@ -39,7 +39,7 @@ def relay(project: Project) -> dict[str, Any]:
     choices = project.choices
     keys = project.keys
     return {
-        "name": project.function,
+        "name": project.stack,
         "description": f"Relays the changes of the table {project.table} to EventBridge",
         "table": project.table,
         "keys": [{"name": key.name, "type": _KEY_TYPES[key.type]} for key in keys],

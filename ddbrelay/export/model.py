@@ -114,8 +114,13 @@ class Project:
 
     @property
     def function(self) -> str:
-        """Name of the function, and of the stack."""
+        """Name of the function."""
         return name_of(self.table, "", FUNCTION_LIMIT)
+
+    @property
+    def stack(self) -> str:
+        """Name of the stack."""
+        return stack_name(self.table)
 
     @property
     def rule(self) -> str:
@@ -312,6 +317,19 @@ def name_of(table: str, suffix: str, limit: int) -> str:
     if len(name) + len(suffix) <= limit:
         return name + suffix
     return f"{name[: limit - len(suffix) - 9]}-{short_hash(table)}{suffix}"
+
+
+def stack_name(table: str, suffix: str = "") -> str:
+    """The same as a stack is named: of letters, digits and hyphens only.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
+    """
+    name = name_of(table, suffix, FUNCTION_LIMIT)
+    if "_" not in name:
+        return name
+    # The hash keeps a_b from the name of a-b.
+    plain = queue_name(table).replace("_", "-")[: FUNCTION_LIMIT - len(suffix) - 9]
+    return f"{plain}-{short_hash(table)}{suffix}"
 
 
 def region_of(settings: Settings, environ: Mapping[str, str]) -> str | None:

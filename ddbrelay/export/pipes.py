@@ -17,7 +17,7 @@ from ddbrelay.export import cloudformation as cfn
 from ddbrelay.export import iam
 from ddbrelay.export.expressible import PipeRule, pipe_rules
 from ddbrelay.export.filters import text_of
-from ddbrelay.export.model import PIPE_LIMIT, Project, name_of
+from ddbrelay.export.model import PIPE_LIMIT, Project, name_of, stack_name
 from ddbrelay.export.sam import to_yaml
 from ddbrelay.export.sample import sample_of
 from ddbrelay.export.texts import block, comment, trial
@@ -232,7 +232,7 @@ def deploy_command(project: Project) -> str:
 
 
 def _stack(project: Project) -> str:
-    return name_of(project.table, "-pipes", PIPE_LIMIT)
+    return stack_name(project.table, "-pipes")
 
 
 def _readme(pipes: Pipes) -> str:

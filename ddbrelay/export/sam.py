@@ -27,7 +27,7 @@ def sam_project(project: Project) -> dict[str, bytes]:
     """The files of the project, by their paths."""
     return {
         "template.yaml": sam_template(project).encode(),
-        "samconfig.toml": samconfig(project.function, build=True).encode(),
+        "samconfig.toml": samconfig(project.stack, build=True).encode(),
         "README.md": _readme(project).encode(),
         **{f"{_FOLDER}/{name}": content for name, content in project.files.items()},
     }
