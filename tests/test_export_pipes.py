@@ -23,7 +23,19 @@ from ddbrelay.export.pipes import (
     pipes_template,
 )
 
-TYPES = types_of(["id:S", "email:S", "name:S", "age:N", "active:BOOL", "address.city:S", "type:S"])
+TYPES = types_of(
+    [
+        "id:S",
+        "email:S",
+        "name:S",
+        "age:N",
+        "active:BOOL",
+        "address.city:S",
+        "type:S",
+        "ok:NULL",
+        "deep:M",
+    ]
+)
 HEAD = '[source]\ntable = "users"\n'
 CREATED = """
 [[rule]]
@@ -105,6 +117,16 @@ def test_a_table_of_the_file_becomes_a_template_too(tmp_path: Path) -> None:
         (rule(when="{ new = { age = [{ numeric = ['>', 5] }] } }"), "cannot filter new.age"),
         (rule(when="{ new = { name = [{ suffix = 'x' }] } }"), "cannot filter new.name"),
         (rule(when="{ new = { phone = [{ exists = true }] } }"), "the type of phone is not known"),
+        (rule(when="{ new = { name = [{ wildcard = 'a*b' }] } }"), "filter new.name by wildcard"),
+        (rule(when="{ new = { name = ['a', { wildcard = 'b*' }] } }"), "new.name by wildcard"),
+        (
+            rule(
+                when="{ new = { name = ['a'] }, '$or' = [{ new = { name = ['b'] } }, {ttl=[true]}]}"
+            ),
+            r"its \$or asks for new.name in two ways at once",
+        ),
+        (rule(when="{ new = { ok = ['x'] } }"), "cannot filter new.ok in this way"),
+        (rule(when="{ new = { deep = [{ exists = true }] } }"), "cannot filter new.deep by exists"),
         (rule(envelope='"metadata"'), "its events have the envelope metadata: a pipe cannot"),
         (rule(redact='["email", "phone"]'), "it redacts email, phone: a pipe cannot"),
         (rule(time='"new.at"'), "it sets the time of its events: a pipe sets its own"),

@@ -23,6 +23,7 @@ from ddbrelay.export.filters import (
     NUMBER_FIELDS,
     SAME,
     Conditions,
+    FieldPath,
     Types,
     branches_of,
     event_names,
@@ -31,7 +32,7 @@ from ddbrelay.export.filters import (
     through_maps,
     ttl_conditions,
 )
-from ddbrelay.export.values import ABSENT, Leaf, alternatives, of_record
+from ddbrelay.export.values import ABSENT, PRESENT, Leaf, exactly, of_record
 from ddbrelay.flow.mapping.document import ID
 from ddbrelay.flow.mapping.templates import Template
 
@@ -264,7 +265,13 @@ def plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]:
     if rule.when is None:
         return ()
-    branches = branches_of(rule.when.source)
+    twice: list[FieldPath] = []
+    branches = branches_of(rule.when.source, twice=twice)
+    if twice:
+        raise InexpressibleError(
+            f"its $or asks for {'.'.join(twice[0])} in two ways at once, and a filter can ask for "
+            "a field once"
+        )
     if branches is None or len(branches) > DEFAULT_LIMIT:
         raise InexpressibleError(f"its $or makes more than {DEFAULT_LIMIT} filters")
     found = []
@@ -278,10 +285,12 @@ def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]
 
 
 def _typed_form(branch: Conditions) -> Conditions:
-    return {
-        path: _supported(of_record(leaf, numbers=path in NUMBER_FIELDS), path)
-        for path, leaf in branch.items()
-    }
+    found: Conditions = {}
+    for path, leaf in branch.items():
+        leads_on = any(other[: len(path)] == path for other in branch if other != path)
+        said = None if leads_on else of_record(leaf, numbers=path in NUMBER_FIELDS)
+        found[path] = _supported(said, leaf, path)
+    return found
 
 
 def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
@@ -291,11 +300,13 @@ def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
         if top in IMAGES and inner:
             kind = types.get(tuple(inner)) or _kind(leaf, path)
             place = ("dynamodb", IMAGES[top], *through_maps(inner), kind)
-            found[place] = _supported(_exactly(leaf, kind), path)
+            said = exactly(leaf, kind)
+            if said != []:
+                found[place] = _supported(said, leaf, path)
         elif path == ("ttl",):
-            found |= ttl_conditions(leaf)
+            found |= _expired(leaf)
         elif len(path) == 1 and top in SAME:
-            found[SAME[top]] = _supported(of_record(leaf), path)
+            found[SAME[top]] = _supported(of_record(leaf), leaf, path)
         elif path == ("table",) and table in leaf:
             continue
         else:
@@ -303,13 +314,13 @@ def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
     return found
 
 
-def _exactly(leaf: Leaf, kind: str) -> Leaf | None:
-    present = {"exists": True}
-    if present in leaf:
-        return [present]
-    if kind == "NULL":
-        return [True]
-    return alternatives(leaf, kind)
+def _expired(leaf: Leaf) -> Conditions:
+    """`ttl` is true or false for every change, and never absent."""
+    wanted = [flag for flag in (True, False) if PRESENT in leaf or any(v is flag for v in leaf)]
+    others = [one for one in leaf if not isinstance(one, bool) and one not in (PRESENT, ABSENT)]
+    if others or not wanted:
+        _supported(None, leaf, ("ttl",))
+    return {} if len(wanted) > 1 else ttl_conditions(wanted)
 
 
 def _kind(leaf: Leaf, path: Sequence[str]) -> str:
@@ -331,10 +342,13 @@ def _kind(leaf: Leaf, path: Sequence[str]) -> str:
     return kinds.pop()
 
 
-def _supported(leaf: Leaf | None, path: Sequence[str]) -> Leaf:
-    if not leaf or any(isinstance(one, dict) and _UNSUPPORTED & one.keys() for one in leaf):
-        raise InexpressibleError(f"a pipe cannot filter {'.'.join(path)} in this way")
-    return leaf
+def _supported(said: Leaf | None, leaf: Leaf, path: Sequence[str]) -> Leaf:
+    """What was said of the leaf; InexpressibleError where nothing was, or by what pipes lack."""
+    if said and not any(isinstance(one, dict) and _UNSUPPORTED & one.keys() for one in said):
+        return said
+    operators = {name: None for one in leaf if isinstance(one, dict) for name in one}
+    how = f"by {', '.join(operators)}" if operators else "in this way"
+    raise InexpressibleError(f"a pipe cannot filter {'.'.join(path)} {how}")
 
 
 def disjoint(one: Rule, other: Rule, types: Types) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 ALL_TYPES = ("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS")
 """The types whose value stands at the end of a path; L and M lead further."""
 ABSENT: dict[str, Any] = {"exists": False}
+PRESENT: dict[str, Any] = {"exists": True}
 _TEXT_OPERATORS = ("prefix", "suffix", "equals-ignore-case")
 _SCALARS = ("S", "N", "BOOL")
 _LARGEST = Decimal("1e36")
 _SMALLEST = Decimal("1e-30")
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 Leaf = list[Any]
 _ANY: None = None
@@ -49,6 +51,59 @@ def alternatives(leaf: Leaf, kind: str) -> Leaf | None:
             return None
         found += [value for value in said if value not in found]
     return found
+
+
+def exactly(leaf: Leaf, kind: str) -> Leaf | None:
+    """What the leaf matches, no more and no less, where an attribute is of this type or absent.
+
+    Empty where every item has it; None where a filter cannot say it.
+    """
+    if PRESENT in leaf:
+        if ABSENT in leaf:
+            return []
+        return [PRESENT] if kind in ALL_TYPES else None
+    found: Leaf = []
+    for one in leaf:
+        said = _exact(one, kind)
+        if said is _ANY:
+            return None
+        found += [value for value in said if value not in found]
+    return found or None
+
+
+def _exact(one: Any, kind: str) -> Leaf | None:
+    if one == ABSENT and kind in ALL_TYPES:
+        return [ABSENT]
+    if kind not in (*_SCALARS, "B", "NULL"):
+        return _ANY
+    if kind == "NULL":
+        if isinstance(one, dict):
+            return _ANY
+        return [True] if one is None else []
+    if isinstance(one, dict):
+        name, wanted = next(iter(one.items()))
+        values = wanted if isinstance(wanted, list) else [wanted]
+        large = kind == "N" and any(isinstance(v, str) and _large_integer(v) for v in values)
+        return _ANY if name == "wildcard" or large else _operator(one, kind)
+    if kind == "N" and not isinstance(one, bool) and one is not None:
+        return _exact_number(one)
+    return _one(one, kind)
+
+
+def _exact_number(one: str | float | Decimal) -> Leaf | None:
+    """An integer within 64 bits is a number for rules, any other one a text."""
+    try:
+        number = Decimal(str(one))
+    except ArithmeticError:
+        return []
+    integral = number.is_finite() and number == number.to_integral_value()
+    large = integral and not _LEAST <= number <= _MOST
+    if isinstance(one, str) != large:
+        return []
+    text = number_text(number)
+    if isinstance(one, str) and text != one:
+        return []
+    return _ANY if text is None else [text]
 
 
 def _one(one: Any, kind: str) -> Leaf | None:
