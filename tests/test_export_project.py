@@ -17,6 +17,7 @@ from exporting import RULES, STREAM_ARN, config_of, lay_out, project
 from ddbrelay.errors import ConfigError
 from ddbrelay.export.cdk import cdk_project
 from ddbrelay.export.model import Choices, project_of, stack_name
+from ddbrelay.export.package import incomplete
 from ddbrelay.export.pipes import deploy_command
 from ddbrelay.export.sam import sam_project
 from ddbrelay.export.terraform import terraform_project
@@ -61,6 +62,26 @@ def test_a_mapper_that_is_installed_elsewhere_is_said(tmp_path: Path) -> None:
     [note] = made.notes
     assert note.startswith("the module json of the mapper does not lie beside ddbrelay.toml")
     assert note.endswith("name what it is installed from in function/requirements.txt")
+
+
+def test_what_the_mapper_takes_from_elsewhere_is_said(tmp_path: Path) -> None:
+    shop = tmp_path / "of_warehouse"
+    shop.mkdir()
+    (shop / "__init__.py").write_text(
+        "import boto3, json, pydantic\nfrom shapely.geometry import box\nimport of_near\n"
+        "def to_event(change):\n    return None\n"
+    )
+    (shop / "prices.csv").write_text("1")
+    (tmp_path / "of_near.py").write_text("")
+    packaged, beside = incomplete(config_of(tmp_path, OWN.format("of_warehouse")))
+    assert packaged == (
+        "the mapper imports pydantic, shapely, which is not packaged: name what it is installed "
+        "from in function/requirements.txt"
+    )
+    assert beside == (
+        "only the code of the mapper is packaged: copy of_warehouse/prices.csv into function/ "
+        "where it reads that"
+    )
 
 
 # Keys

@@ -281,6 +281,8 @@ def test_what_flags_and_variables_say_stands_in_the_environment_of_the_function(
         (Choices(stream_arn=STREAM_ARN.replace("users", "orders")), 'of table "orders"'),
         (Choices(alarm_topic="alarms"), "not the ARN of an SNS topic"),
         (Choices(key="id:X"), "not a key"),
+        (Choices(runtime="python3.11"), "python3.11 on arm64 has a Linux that is older"),
+        (Choices(window=0, batch_size=11), "more than 10 records for one second at least"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(tmp_path: Path, choices: Choices, message: str) -> None:

@@ -148,6 +148,7 @@ def pipes(
     """
     from ddbrelay.errors import ConfigError
     from ddbrelay.export.pipes import (
+        MOST_EVENTS,
         NoPipesError,
         deploy_command,
         pipes_of,
@@ -155,6 +156,7 @@ def pipes(
         pipes_template,
     )
 
+    options["batch_size"] = min(options["batch_size"], MOST_EVENTS)
     try:
         found = pipes_of(run.config, _project(run, options))
     except NoPipesError as error:
@@ -253,7 +255,11 @@ def _project(run: Run, options: Mapping[str, Any]) -> Project:
 
 
 def _notes(project: Project) -> list[str]:
-    return [*project.notes, *(f"filters: {note}" for note in project.filters.notes)]
+    return [
+        *project.notes,
+        *project.function_notes,
+        *(f"filters: {note}" for note in project.filters.notes),
+    ]
 
 
 def _left_out(others: Sequence[tuple[str, str]]) -> list[str]:

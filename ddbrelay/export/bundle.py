@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from ddbrelay.export.model import Project
+from ddbrelay.export.model import OLD_LINUX, Project
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-_OLD_LINUX = "python3.11"
-"""The last runtime on Amazon Linux 2, whose C library is older than these wheels want."""
 
 
 def static(name: str) -> str:
@@ -21,7 +19,7 @@ def bundle_script(project: Project) -> str:
     """`bundle.py`: pip with the wheels for this function's machine."""
     machine = _MACHINES[project.choices.architecture]
     platforms = [f"manylinux2014_{machine}"]
-    if project.choices.runtime != _OLD_LINUX:
+    if project.choices.runtime != OLD_LINUX:
         platforms += [f"manylinux_2_28_{machine}", f"manylinux_2_34_{machine}"]
     version = project.choices.runtime.removeprefix("python")
     return (

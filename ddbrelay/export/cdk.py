@@ -61,6 +61,7 @@ def relay(project: Project) -> dict[str, Any]:
             "memory": choices.memory,
             "timeout": choices.timeout,
             "variables": dict(project.variables),
+            "deadLetterQueue": project.letters,
         },
         "mapping": {
             "batchSize": choices.batch_size,
@@ -91,6 +92,7 @@ def _statements(project: Project) -> list[iam.Statement]:
         iam.publish(["{bus}", *others], project.sources),
         iam.send("ReportFailures", "{failed}", "GetQueueAttributes"),
         iam.write_log("{log}"),
+        *([] if project.letters is None else [iam.copy_letters(project.letters, scope)]),
         *(iam.write_claims(claims, "{partition}") if claims else []),
         *iam.settle_items(project.after, "{table}"),
     ]

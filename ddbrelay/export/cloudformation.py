@@ -198,9 +198,18 @@ def function_statements(project: Project) -> list[iam.Statement]:
         iam.publish(buses(project), project.sources),
         iam.send("ReportFailures", att("FailedQueue"), "GetQueueAttributes"),
         iam.write_log(att("FunctionLog")),
+        *_letters(project),
         *_claims(project),
         *iam.settle_items(project.after, table_arn(project)),
     ]
+
+
+def _letters(project: Project) -> list[iam.Statement]:
+    if project.letters is None:
+        return []
+    here = iam.Scope("${AWS::Partition}", "${AWS::Region}", "${AWS::AccountId}")
+    statement = iam.copy_letters(project.letters, here)
+    return [statement | {"Resource": sub(statement["Resource"])}]
 
 
 def _claims(project: Project) -> list[iam.Statement]:

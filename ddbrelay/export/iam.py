@@ -7,8 +7,9 @@ list_amazondynamodb.html, list_amazoneventbridge.html, list_amazonsqs.html and l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ddbrelay.flow.offloading import place_of
@@ -16,6 +17,7 @@ from ddbrelay.infra.plan import DEFAULT_BUS
 from ddbrelay.sources import Source
 
 _READ = ("DescribeStream", "GetRecords", "GetShardIterator")
+_QUEUE_URL = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(\d{12})/[^/]+/?")
 _ITEM = {"delete": "DeleteItem", "expire": "UpdateItem"}
 
 Statement = dict[str, Any]
@@ -90,6 +92,14 @@ def send(sid: str, queue: Any, *also: str) -> Statement:
     return allow(sid, ["sqs:SendMessage", *(f"sqs:{action}" for action in also)], queue)
 
 
+def copy_letters(queue: str, scope: Scope) -> Statement:
+    """Send dead letters to a queue that is given by its name or URL, and look at it."""
+    if (match := _QUEUE_URL.fullmatch(queue)) is not None:
+        scope = replace(scope, region=match[1], account=match[2])
+    arn = scope.arn("sqs", queue.rstrip("/").rpartition("/")[2])
+    return send("CopyDeadLetters", arn, "GetQueueUrl", "GetQueueAttributes")
+
+
 def write_claims(address: str, partition: str = "aws", *, look: bool = True) -> list[Statement]:
     """Write under one prefix, and with `look` see that the bucket is there."""
     bucket, prefix = place_of(address)
@@ -137,7 +147,7 @@ def relay_policy(
     claim_check: str | None,
     after: str,
 ) -> dict[str, Any]:
-    """For `ddbrelay tail --forward` and `replay`; `queue` is the name of a dead-letter queue."""
+    """For `ddbrelay tail --forward` and `replay`; `queue` is where dead letters go."""
     table_arn = scope.arn("dynamodb", f"table/{table}")
     bus_arns = [scope.bus(bus) for bus in buses]
     statements = [
@@ -147,8 +157,7 @@ def relay_policy(
         allow("LookAtTheBus", ["events:DescribeEventBus"], bus_arns),
     ]
     if queue is not None:
-        arn = scope.arn("sqs", queue)
-        statements.append(send("CopyDeadLetters", arn, "GetQueueUrl", "GetQueueAttributes"))
+        statements.append(copy_letters(queue, scope))
     if claim_check is not None:
         statements += write_claims(claim_check, scope.partition)
     return policy([*statements, *settle_items(after, table_arn)])

@@ -28,6 +28,10 @@ QUEUE_LIMIT = 80
 PIPE_LIMIT = 64
 ARCHITECTURES = ("arm64", "x86_64")
 RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+OLD_LINUX = RUNTIMES[0]
+"""The last runtime on Amazon Linux 2, whose C library is older than most wheels want."""
+MOST_AT_ONCE = 10
+"""Records of a batch that is not waited for."""
 TYPES = ("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "M", "L")
 ROLES = ("relay", "lambda", "provision")
 """Who can be given a policy."""
@@ -77,7 +81,8 @@ class Choices:
 class Project:
     """One deployment; `files` go into the function's package, `variables` into its environment.
 
-    `other_buses` are names and ARNs of the buses that rules name; `notes` are for the person.
+    `other_buses` are names and ARNs of the buses that rules name; `letters` is a dead-letter queue
+    that is there, by name or URL. `notes` are for the person, `function_notes` of a function only.
     """
 
     table: str
@@ -92,6 +97,7 @@ class Project:
     filters: Filters
     types: Mapping[FieldPath, str]
     claim_check: str | None
+    letters: str | None
     after: str
     outbox_expiry: str
     choices: Choices
@@ -99,6 +105,7 @@ class Project:
     files: Mapping[str, bytes]
     sample: Sample
     notes: tuple[str, ...]
+    function_notes: tuple[str, ...]
 
     @property
     def keys(self) -> list[Key]:
@@ -153,7 +160,12 @@ def project_of(config: Config, choices: Choices) -> Project:
 
     Raises ConfigError for a mapping or an option that cannot be right.
     """
-    from ddbrelay.export.package import function_files, function_variables, unpackaged
+    from ddbrelay.export.package import (
+        function_files,
+        function_variables,
+        incomplete,
+        unpackaged,
+    )
     from ddbrelay.export.sample import sample_of
     from ddbrelay.infra.mapped_keys import key_note
     from ddbrelay.mappings import buses_of, mapper_of, rules_of, tidying_of
@@ -168,6 +180,7 @@ def project_of(config: Config, choices: Choices) -> Project:
     settings, tidying = config.settings, tidying_of(config)
     of_keys = key_note(config, rules, keys, new=choices.stream_arn is None)
     notes = [of_keys if choices.keys_known else None, unpackaged(config)]
+    of_function = _function_notes(config, wanted.table, choices)
     return Project(
         table=wanted.table,
         key=wanted.key,
@@ -181,6 +194,7 @@ def project_of(config: Config, choices: Choices) -> Project:
         filters=_filters(config, rules, types, choices) if choices.filtered else Filters(),
         types=types,
         claim_check=settings.claim_check,
+        letters=settings.dead_letter_queue,
         after=after_of(config),
         outbox_expiry=(tidying.attribute or "") if tidying is not None else "",
         choices=choices,
@@ -188,7 +202,27 @@ def project_of(config: Config, choices: Choices) -> Project:
         files=function_files(config),
         sample=sample_of(config, rules, keys, keys_known=choices.keys_known),
         notes=tuple(note for note in notes if note is not None),
+        function_notes=(*of_function, *incomplete(config)),
     )
+
+
+def _function_notes(config: Config, table: str, choices: Choices) -> list[str]:
+    from ddbrelay.mappings import tidying_of
+
+    notes = []
+    if (letters := config.settings.dead_letter_queue) is not None:
+        notes.append(
+            f"dead letters go to {letters}, which is not made here and has no alarm; "
+            f"{name_of(table, '-failed', QUEUE_LIMIT)} gets what Lambda gave up on"
+        )
+    tidying = tidying_of(config)
+    if tidying is not None and tidying.attribute is not None and choices.stream_arn is not None:
+        notes.append(
+            f"relayed items expire only where Time to Live is switched on for {tidying.attribute} "
+            f"in your table: aws dynamodb update-time-to-live --table-name {table} "
+            f"--time-to-live-specification Enabled=true,AttributeName={tidying.attribute}"
+        )
+    return notes
 
 
 def _check(table: str, choices: Choices) -> None:
@@ -205,6 +239,16 @@ def _check(table: str, choices: Choices) -> None:
                 f'the stream is of table "{match[1]}", and the table is "{table}"',
                 f"--table {match[1]}, or another --stream-arn",
             )
+    if choices.runtime == OLD_LINUX and choices.architecture == "arm64":
+        raise ConfigError(
+            f"{OLD_LINUX} on arm64 has a Linux that is older than the wheels of jsonschema-rs want",
+            "--runtime python3.12 or later, or --architecture x86_64",
+        )
+    if choices.window == 0 and choices.batch_size > MOST_AT_ONCE:
+        raise ConfigError(
+            f"Lambda gathers batches of more than {MOST_AT_ONCE} records for one second at least",
+            f"--window 1s or more, or --batch-size {MOST_AT_ONCE}",
+        )
     if choices.alarm_topic is not None and not _TOPIC.fullmatch(choices.alarm_topic):
         raise ConfigError(
             f'"{choices.alarm_topic}" is not the ARN of an SNS topic',

@@ -24,6 +24,9 @@ _MAPPING = (
 )
 _OWN_PACKAGE = "ddbrelay"
 """It comes by requirements.txt, also where the mapping file lies in a checkout of it."""
+_WITH_OURS = ("boto3", "botocore", "jmespath", "msgspec", "yaml")
+"""What a mapper is likely to import, and ddbrelay brings along."""
+_SHOWN = 3
 _REMOVED = "# Lambda has its own: "
 
 
@@ -114,6 +117,37 @@ def unpackaged(config: Config) -> str | None:
         f"the module {top} of the mapper does not lie beside {FILE_NAME} ({folder}) and is not "
         "packaged: name what it is installed from in function/requirements.txt"
     )
+
+
+def incomplete(config: Config) -> list[str]:
+    """One line about what a mapper imports from elsewhere, and one about files beside its code."""
+    mapper = config.settings.mapper
+    if mapper is None:
+        return []
+    folder, top = _folder(config), mapper.partition(":")[0].partition(".")[0]
+    code = {name: text for name, text in _modules(folder, top).items() if name.endswith(".py")}
+    notes = []
+    imported = {one for name, text in code.items() for one in _imported(text, name)}
+    own = {_OWN_PACKAGE, *_WITH_OURS, *sys.stdlib_module_names}
+    if elsewhere := sorted(one for one in imported - own if not _sources(folder, one)):
+        notes.append(
+            f"the mapper imports {', '.join(elsewhere)}, which is not packaged: name what it is "
+            "installed from in function/requirements.txt"
+        )
+    packages = sorted({name.partition("/")[0] for name in code if "/" in name})
+    beside = [
+        file.relative_to(folder).as_posix()
+        for one in packages
+        for file in sorted((folder / one).rglob("*"))
+        if file.is_file() and file.suffix not in {".py", ".pyc"}
+    ]
+    if beside:
+        more = f" and {len(beside) - _SHOWN} more" if len(beside) > _SHOWN else ""
+        notes.append(
+            f"only the code of the mapper is packaged: copy {', '.join(beside[:_SHOWN])}{more} "
+            "into function/ where it reads that"
+        )
+    return notes
 
 
 def _folder(config: Config) -> Path:

@@ -84,11 +84,11 @@ def pipes_of(config: Config, project: Project) -> Pipes:
             config, rules, project.keys, keys_known=project.choices.keys_known, by_rules=True
         ),
     )
-    return Pipes(kept, tuple(found), tuple(others), tuple(_notes(config, rules)))
+    return Pipes(kept, tuple(found), tuple(others), tuple(_notes(config, project.failed, rules)))
 
 
-def _notes(config: Config, found: Sequence[Rule]) -> list[str]:
-    notes = []
+def _notes(config: Config, failed: str, found: Sequence[Rule]) -> list[str]:
+    notes, settings = [], config.settings
     if any(rule.goes_on for rule in found):
         notes.append(
             "where a rule continues, each pipe sends its own event of a change: in any order, and "
@@ -99,9 +99,19 @@ def _notes(config: Config, found: Sequence[Rule]) -> list[str]:
             f"{len(found)} pipes read one stream, and AWS allows {READERS} readers for each of its "
             "shards: more are throttled, and late"
         )
-    if config.settings.preset is not None:
-        notes.append(f"the preset {config.settings.preset} behind the rules is not exported")
-    if config.settings.strict:
+    if settings.preset is not None:
+        notes.append(f"the preset {settings.preset} behind the rules is not exported")
+    if settings.dead_letter_queue is not None:
+        notes.append(
+            f"{settings.dead_letter_queue} gets no dead letters: a pipe reports what it gave up on "
+            f"to {failed}"
+        )
+    if settings.claim_check is not None:
+        notes.append(
+            f"a pipe writes no claim checks to {settings.claim_check}: what is too large for an "
+            "event fails"
+        )
+    if settings.strict:
         notes.append("strict: a pipe parks nothing, what no filter matches is gone")
     return notes
 

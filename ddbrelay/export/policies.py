@@ -46,7 +46,7 @@ def policy_for(role: str, config: Config, table: str, scope: iam.Scope) -> dict[
         table=table,
         buses=buses,
         sources=sources,
-        queue=_queue_name(config.settings.dead_letter_queue),
+        queue=config.settings.dead_letter_queue,
         claim_check=config.settings.claim_check,
         after=after_of(config),
     )
@@ -64,25 +64,15 @@ def _function(
     claims = config.settings.claim_check
     failed = scope.arn("sqs", name_of(table, "-failed", QUEUE_LIMIT))
     function = name_of(table, "", FUNCTION_LIMIT)
-    own = _queue_name(config.settings.dead_letter_queue)
+    own = config.settings.dead_letter_queue
     return iam.policy(
         [
             *iam.read_stream(streams, streams),
             iam.publish([scope.bus(bus) for bus in buses], sources),
             iam.send("ReportFailures", failed, "GetQueueAttributes"),
-            *([] if own is None else [_copies(own, scope)]),
+            *([] if own is None else [iam.copy_letters(own, scope)]),
             iam.write_log(scope.arn("logs", f"log-group:/aws/lambda/{function}:*")),
             *(iam.write_claims(claims, scope.partition) if claims else []),
             *iam.settle_items(after_of(config), table_arn),
         ]
     )
-
-
-def _copies(queue: str, scope: iam.Scope) -> iam.Statement:
-    arn = scope.arn("sqs", queue)
-    return iam.send("CopyDeadLetters", arn, "GetQueueUrl", "GetQueueAttributes")
-
-
-def _queue_name(queue: str | None) -> str | None:
-    """A queue may be given by its URL, which ends with its name."""
-    return None if queue is None else queue.rstrip("/").rpartition("/")[2]

@@ -114,7 +114,7 @@ def _function(project: Project) -> dict[str, Any]:
             "Environment": {
                 "Variables": {
                     **project.variables,
-                    "DDBRELAY_DEAD_LETTER_QUEUE": cfn.ref("FailedQueue"),
+                    "DDBRELAY_DEAD_LETTER_QUEUE": project.letters or cfn.ref("FailedQueue"),
                 }
             },
             "Events": {"Stream": {"Type": "DynamoDB", "Properties": _mapping(project)}},

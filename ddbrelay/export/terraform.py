@@ -14,11 +14,17 @@ from ddbrelay.export.bundle import package_files
 from ddbrelay.export.filters import text_of
 from ddbrelay.export.hcl import Block, Call, Expression, Template, document, encoded
 from ddbrelay.export.model import HANDLER, RETENTION_DAYS, Project
-from ddbrelay.export.texts import bundled, duration, heading, readme
+from ddbrelay.export.terraform_alarms import alarms
+from ddbrelay.export.texts import bundled, heading, readme
 from ddbrelay.infra.plan import DEFAULT_BUS
 
 _BUS = "aws_cloudwatch_event_bus"
 _FOURTEEN_DAYS = 14 * 86400
+_HERE = iam.Scope(
+    "${data.aws_partition.current.partition}",
+    "${data.aws_region.current.region}",
+    "${data.aws_caller_identity.current.account_id}",
+)
 _KEPT = (
     "prevent_destroy keeps the data: `terraform destroy` refuses until it is taken out, or the "
     "table is taken out of the state (terraform state rm aws_dynamodb_table.this)."
@@ -37,7 +43,7 @@ def terraform_project(project: Project) -> dict[str, bytes]:
     texts = {
         "main.tf": main + "\n" + document([*known, *_sources(project)]),
         "function.tf": function,
-        "alarms.tf": document(_alarms(project)),
+        "alarms.tf": document(alarms(project)),
         "outputs.tf": document(_outputs(project)),
         "versions.tf": document(_versions()),
         "README.md": _readme(project),
@@ -177,20 +183,15 @@ def _siblings(project: Project) -> Any:
 
 
 def _buses(project: Project) -> list[Any]:
-    scope = iam.Scope(
-        "${data.aws_partition.current.partition}",
-        "${data.aws_region.current.region}",
-        "${data.aws_caller_identity.current.account_id}",
-    )
     others = [
         _arn(f"{_BUS}.other[{json.dumps(bus)}]")
         if bus in project.new_buses
-        else Template(scope.bus(bus))
+        else Template(_HERE.bus(bus))
         for bus in project.other_buses
     ]
     if project.create_bus:
         return [_arn(f"{_BUS}.this"), *others]
-    return [Template(scope.bus(project.bus)), *others]
+    return [Template(_HERE.bus(project.bus)), *others]
 
 
 def _statements(project: Project) -> list[iam.Statement]:
@@ -202,6 +203,10 @@ def _statements(project: Project) -> list[iam.Statement]:
                 project.claim_check, "${data.aws_partition.current.partition}"
             )
         ]
+    letters: list[iam.Statement] = []
+    if project.letters is not None:
+        copies = iam.copy_letters(project.letters, _HERE)
+        letters = [copies | {"Resource": Template(copies["Resource"])}]
     table: Any = _arn("aws_dynamodb_table.this")
     if project.stream_arn is not None:
         table = project.stream_arn.partition("/stream/")[0]
@@ -210,6 +215,7 @@ def _statements(project: Project) -> list[iam.Statement]:
         iam.publish(_buses(project), project.sources),
         iam.send("ReportFailures", _arn("aws_sqs_queue.failed"), "GetQueueAttributes"),
         iam.write_log(Template("${aws_cloudwatch_log_group.function.arn}:*")),
+        *letters,
         *claims,
         *iam.settle_items(project.after, table),
     ]
@@ -274,7 +280,8 @@ def _function(project: Project) -> list[Block]:
                 {
                     "variables": {
                         **project.variables,
-                        "DDBRELAY_DEAD_LETTER_QUEUE": Expression("aws_sqs_queue.failed.url"),
+                        "DDBRELAY_DEAD_LETTER_QUEUE": project.letters
+                        or Expression("aws_sqs_queue.failed.url"),
                     }
                 },
             ),
@@ -307,68 +314,6 @@ def _mapping(project: Project) -> Block:
             _inner("on_failure", {"destination_arn": _arn("aws_sqs_queue.failed")}),
         ),
         *([_inner("filter_criteria", {}, *filters)] if filters else []),
-    )
-
-
-def _alarms(project: Project) -> list[Block]:
-    table, age = project.table, project.choices.alarm_age
-    function = {"FunctionName": Expression("aws_lambda_function.this.function_name")}
-    return [
-        _alarm(
-            project,
-            "iterator_age",
-            f"Records of {table} wait for more than {duration(age)}",
-            ("AWS/Lambda", "IteratorAge", function),
-            threshold=age * 1000,
-            periods=3,
-        ),
-        _alarm(
-            project,
-            "errors",
-            f"The function that relays {table} fails",
-            ("AWS/Lambda", "Errors", function),
-            statistic="Sum",
-        ),
-        _depth(project, "failed", f"Changes of {table} could not be relayed"),
-        _depth(project, "consumer_dead", f"The consumer of {table} failed on an event"),
-    ]
-
-
-def _depth(project: Project, queue: str, description: str) -> Block:
-    dimensions = {"QueueName": Expression(f"aws_sqs_queue.{queue}.name")}
-    metric = ("AWS/SQS", "ApproximateNumberOfMessagesVisible", dimensions)
-    return _alarm(project, queue, description, metric)
-
-
-def _alarm(
-    project: Project,
-    name: str,
-    description: str,
-    metric: tuple[str, str, Mapping[str, Any]],
-    *,
-    statistic: str = "Maximum",
-    threshold: int = 0,
-    periods: int = 1,
-) -> Block:
-    namespace, metric_name, dimensions = metric
-    topic = project.choices.alarm_topic
-    return _resource(
-        "aws_cloudwatch_metric_alarm",
-        name,
-        {
-            "alarm_name": f"{project.function}-{name.replace('_', '-')}",
-            "alarm_description": description,
-            "namespace": namespace,
-            "metric_name": metric_name,
-            "dimensions": dimensions,
-            "statistic": statistic,
-            "period": 60,
-            "evaluation_periods": periods,
-            "threshold": threshold,
-            "comparison_operator": "GreaterThanThreshold",
-            "treat_missing_data": "notBreaching",
-            **({"alarm_actions": [topic], "ok_actions": [topic]} if topic else {}),
-        },
     )
 
 

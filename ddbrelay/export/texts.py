@@ -86,13 +86,21 @@ def _what(project: Project) -> str:
 
 
 def _watch(project: Project) -> str:
+    whole = "a record that no rule can handle, whole; or "
+    letters = ""
+    if project.letters is not None:
+        whole = ""
+        letters = (
+            f"- A record that no rule can handle goes to your queue `{project.letters}`, which has "
+            "no alarm here.\n"
+        )
     return (
         "- The alarm on the age of the records rises after "
         f"{duration(project.choices.alarm_age)}: the function is too "
         "slow, or something outside refuses. A stream keeps a record for 24 hours.\n"
-        f"- The alarm on `{project.failed}` rises as soon as something is in it: a record that no "
-        "rule can handle, whole; or where Lambda gave up on a batch, the range of its sequence "
-        "numbers.\n"
+        f"- The alarm on `{project.failed}` rises as soon as something is in it: {whole}where "
+        "Lambda gave up on a batch, the range of its sequence numbers.\n"
+        f"{letters}"
         f"- The alarm on `{project.queue_dead}` rises when the consumer failed on a message five "
         "times.\n"
         "- The alarm on errors rises when the function itself fails.\n\n"
