@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,25 @@ def test_a_wrong_file_is_one_line_that_names_it_and_is_read_anew_with_the_next_e
         stored["/configs/relay.toml"] = '[bus]\nname = "b"'
         assert function(event, Context()) == {"batchItemFailures": []}
         function.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["s3://configs/relay.toml", "ssm:/relay"])
+def test_a_configuration_that_does_not_come_fails_within_the_time_of_the_invocation(
+    environ: dict[str, str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # Connections are taken, and nothing is ever said.
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", url)
+        function, context = Function({**environ, "DDBRELAY_CONFIG": named}), Context(2.5)
+        with pytest.raises(AwsRefused, match="did not answer in the time of the invocation"):
+            function(event_of(record("a", 1)), context)
+        assert context.get_remaining_time_in_millis() > 0
+    line: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert line["level"] == "ERROR"
+    assert "read the configuration" in line["message"]

@@ -61,7 +61,8 @@ class Function:
         try:
             streams = decode(event)
             if self._environment is None:
-                self._environment = Environment(configuration.load(self._environ))
+                spare = left - (time.monotonic() - began)
+                self._environment = Environment(configuration.load(self._environ, spare))
             if self._runner is None:
                 self._runner = asyncio.Runner()
             work = _relay(self._environment, streams, began, left, log)
