@@ -100,6 +100,7 @@ def test_a_rule_that_is_no_pipe_fails_a_strict_export_only(exporter: Cli) -> Non
         (("sam", "--attribute", "email"), '"email" is not an attribute with its type'),
         (("sam", "--max-age", "5s"), "5s is not between 60 s and 604800 s"),
         (("iam-policy", "--account", "12"), '"12" is not an AWS account'),
+        (("cdk", "--dir", ""), "an empty text names no folder"),
     ],
 )
 @pytest.mark.slow

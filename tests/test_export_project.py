@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from exporting import RULES, STREAM_ARN, config_of, lay_out, project
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.export.cdk import cdk_project
+from ddbrelay.export.cloudformation import function_statements
 from ddbrelay.export.model import Choices, project_of, stack_name
 from ddbrelay.export.package import incomplete
 from ddbrelay.export.pipes import deploy_command
 from ddbrelay.export.sam import sam_project
+from ddbrelay.export.store import write
 from ddbrelay.export.terraform import terraform_project
 
 HEAD = '[source]\ntable = "users"\n'
@@ -324,10 +327,55 @@ def test_a_ddbrelay_that_pip_does_not_find_is_one_line_and_leaves_no_package(
     assert failed.stderr.endswith("error: pip failed, and there is no build/\n")
 
 
+@pytest.mark.slow
+def test_the_same_content_gives_the_same_package(folder: Path, tmp_path: Path) -> None:
+    (folder / "function" / "requirements.txt").write_text("ddbrelay==9.9\n")
+    given = str(wheel(tmp_path / "dist"))
+    seen = []
+    for _ in range(2):
+        (folder / "function" / "__pycache__").mkdir(exist_ok=True)
+        (folder / "function" / "__pycache__" / "x.pyc").write_text(str(len(seen)))
+        made = bundle(folder, "--from", given)
+        assert made.returncode == 0, made.stderr
+        files = [file for file in sorted((folder / "build").rglob("*")) if file.is_file()]
+        seen.append([(str(file), file.read_bytes(), file.stat().st_mtime) for file in files])
+        assert not [file for file in files if file.suffix == ".pyc"]
+    assert seen[0] == seen[1]
+
+
 def test_the_readme_says_how_a_ddbrelay_that_is_not_on_pypi_goes_in(tmp_path: Path) -> None:
     made = project(tmp_path)
     assert "python3 bundle.py --from ../ddbrelay" in terraform_project(made)["README.md"].decode()
     assert 'PIP_FIND_LINKS="$PWD/wheels" sam build' in sam_project(made)["README.md"].decode()
+
+
+def test_the_readme_says_which_python_sam_build_takes(tmp_path: Path) -> None:
+    readme = sam_project(project(tmp_path, choices=Choices(runtime="python3.12")))["README.md"]
+    assert b"and for `sam build` Python 3.12 with pip" in readme
+    assert b"`sam build --use-container` takes it from Docker" in readme
+
+
+# What is written
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: object, mode: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.chmod", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        write(tmp_path / "out", {"one": b"1", "two": b"2"})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_looks_like_a_template_in_a_prefix_is_a_text(tmp_path: Path) -> None:
+    made = project(tmp_path, claim_check="s3://bucket-x/${a}%{b}*")
+    statements = function_statements(made)
+    [sam] = [one["Resource"] for one in statements if one["Sid"] == "WriteClaimChecks"]
+    plain = ":s3:::bucket-x/${!$}{a}%{b}${!*}/*"
+    assert sam == {"Fn::Sub": "arn:${AWS::Partition}" + plain}
+    function = terraform_project(made)["function.tf"].decode()
+    assert ":s3:::bucket-x/$${$}{a}%%{b}$${*}/*" in function
 
 
 # The stack

@@ -301,3 +301,13 @@ def test_names_fit_the_limits_of_their_services(table: str) -> None:
     assert all(len(name) <= 80 and "." not in name for name in names)
     assert len(name_of(table, "", 64)) <= 64
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("text", [RULES, RULES.replace("audit-bus", "audit/bus")])
+def test_a_bus_with_a_slash_can_be_there_and_cannot_be_made(tmp_path: Path, text: str) -> None:
+    bus = "aws.partner/example.com/shop" if text == RULES else "users-bus"
+    with pytest.raises(ConfigError, match="cannot be made: only a partner's bus has a slash"):
+        project(tmp_path, text, bus=bus)
+    assert project(tmp_path, text, bus=bus, choices=Choices(existing_bus=True)).new_buses == ()
+    with pytest.raises(ConfigError, match='"shop/users" is not a name of a bus'):
+        project(tmp_path, bus="shop/users", choices=Choices(existing_bus=True))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.export_options import (
+    Folder,
     folder_options,
     function_options,
     mapping_options,
@@ -192,7 +193,7 @@ def pipes(
     "--dir",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     help="write policy-ROLE.json there instead of printing it",
 )
 @click.option("--force", is_flag=True, help="replace a file that differs")

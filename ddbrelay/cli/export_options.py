@@ -43,6 +43,18 @@ class Seconds(click.ParamType[int]):
         return int(seconds)
 
 
+class Folder(click.Path):
+    """A folder to write to. An empty text is none: it would be this one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty text names no folder (. is this one)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _together(*options: _Function) -> Callable[[_Function], _Function]:
     def decorate(function: _Function) -> _Function:
         for option in reversed(options):
@@ -57,7 +69,7 @@ folder_options = _together(
         "--dir",
         "folder",
         metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Folder(),
         help="where to write (default: ddbrelay-FORMAT)",
     ),
     click.option("--force", is_flag=True, help="replace files that differ"),

@@ -36,6 +36,11 @@ def sub(text: str) -> dict[str, Any]:
     return {"Fn::Sub": text}
 
 
+def literal(text: str) -> str:
+    """A text in a `!Sub` whose `${…}` do not count."""
+    return text.replace("${", "${!")
+
+
 def stream(project: Project) -> Any:
     """The ARN of the stream."""
     return project.stream_arn or att("Table", "StreamArn")
@@ -215,7 +220,7 @@ def _letters(project: Project) -> list[iam.Statement]:
 def _claims(project: Project) -> list[iam.Statement]:
     if project.claim_check is None:
         return []
-    statements = iam.write_claims(project.claim_check, "${AWS::Partition}")
+    statements = iam.write_claims(project.claim_check, "${AWS::Partition}", quoted=literal)
     return [one | {"Resource": sub(one["Resource"])} for one in statements]
 
 

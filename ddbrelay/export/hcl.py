@@ -136,6 +136,10 @@ def _list(value: Sequence[Any]) -> list[str]:
     return ["[", *(_STEP + line for line in lines), "]"]
 
 
+def literal(text: str) -> str:
+    """A part of a template whose `${…}` and `%{…}` do not count."""
+    return text.replace("${", "$${").replace("%{", "%%{")
+
+
 def _quoted(text: str) -> str:
-    plain = text.replace("${", "$${").replace("%{", "%%{")
-    return json.dumps(plain, ensure_ascii=False)
+    return json.dumps(literal(text), ensure_ascii=False)

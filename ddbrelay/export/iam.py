@@ -8,7 +8,7 @@ list_amazondynamodb.html, list_amazoneventbridge.html, list_amazonsqs.html and l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,11 +100,23 @@ def copy_letters(queue: str, scope: Scope) -> Statement:
     return send("CopyDeadLetters", arn, "GetQueueUrl", "GetQueueAttributes")
 
 
-def write_claims(address: str, partition: str = "aws", *, look: bool = True) -> list[Statement]:
-    """Write under one prefix, and with `look` see that the bucket is there."""
+def write_claims(
+    address: str,
+    partition: str = "aws",
+    *,
+    look: bool = True,
+    quoted: Callable[[str], str] = str,
+) -> list[Statement]:
+    """Write under one prefix, and with `look` see that the bucket is there.
+
+    `quoted` keeps what looks like a template in the prefix a text, where the partition is one.
+    """
     bucket, prefix = place_of(address)
     arn = f"arn:{partition}:s3:::{bucket}"
-    statements = [allow("WriteClaimChecks", ["s3:PutObject"], f"{arn}/{prefix}*")]
+    # In a policy, too, ${…} and the wildcards count: iam/latest/UserGuide/
+    # reference_policies_variables.html.
+    plain = re.sub(r"\$(?=\{)|[*?]", lambda found: f"${{{found[0]}}}", prefix)
+    statements = [allow("WriteClaimChecks", ["s3:PutObject"], f"{arn}/{quoted(plain)}*")]
     if look:
         statements.append(allow("LookAtTheBucket", ["s3:ListBucket"], arn))
     return statements

@@ -173,6 +173,7 @@ def project_of(config: Config, choices: Choices) -> Project:
     wanted = Wanted.from_settings(config.settings, key=choices.key, sort_key=choices.sort_key)
     _check(wanted.table, choices)
     mapper_of(config, wanted.table)
+    _check_buses(wanted.bus, buses_of(config), choices)
     _check_order(config, choices)
     keys = [key for key in (wanted.key, wanted.sort_key) if key is not None]
     rules = rules_of(config, wanted.table)
@@ -254,6 +255,15 @@ def _check(table: str, choices: Choices) -> None:
             f'"{choices.alarm_topic}" is not the ARN of an SNS topic',
             "--alarm-topic arn:aws:sns:REGION:ACCOUNT:NAME",
         )
+
+
+def _check_buses(bus: str, others: Sequence[str], choices: Choices) -> None:
+    for name in () if choices.existing_bus else (bus, *names_among(others, bus)):
+        if "/" in name:
+            raise ConfigError(
+                f'the bus "{name}" cannot be made: only a partner\'s bus has a slash in its name',
+                "--existing-bus, or another name",
+            )
 
 
 def _check_order(config: Config, choices: Choices) -> None:

@@ -173,7 +173,9 @@ def _readme(project: Project) -> str:
         "ddbrelay on AWS Lambda, with SAM",
         local="Where that version is not there, or another one is meant, make a wheel of a "
         "checkout of it, and let pip look there too:\n\n" + block(_WITH_A_WHEEL),
-        before="It takes the AWS SAM CLI, and Python with pip.",
+        before="It takes the AWS SAM CLI, and for `sam build` "
+        f"{project.choices.runtime.replace('python', 'Python ')} with pip; where that is not on "
+        "this machine, `sam build --use-container` takes it from Docker.",
         deploy=["sam validate --lint", "sam build", "sam deploy"],
         remove=["sam delete"],
     )

@@ -59,6 +59,11 @@ def _beside(target: Path, content: bytes) -> str:
     with tempfile.NamedTemporaryFile(
         dir=target.parent, prefix=f".{target.name}.", delete=False
     ) as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)
+        try:
+            file.write(content)
+            file.flush()
+            os.chmod(file.name, 0o644)
+        except OSError:
+            os.unlink(file.name)
+            raise
     return file.name

@@ -12,7 +12,7 @@ from typing import Any
 from ddbrelay.export import iam
 from ddbrelay.export.bundle import package_files
 from ddbrelay.export.filters import text_of
-from ddbrelay.export.hcl import Block, Call, Expression, Template, document, encoded
+from ddbrelay.export.hcl import Block, Call, Expression, Template, document, encoded, literal
 from ddbrelay.export.model import HANDLER, RETENTION_DAYS, Project
 from ddbrelay.export.terraform_alarms import alarms
 from ddbrelay.export.texts import bundled, heading, readme
@@ -199,9 +199,7 @@ def _statements(project: Project) -> list[iam.Statement]:
     if project.claim_check is not None:
         claims = [
             one | {"Resource": Template(one["Resource"])}
-            for one in iam.write_claims(
-                project.claim_check, "${data.aws_partition.current.partition}"
-            )
+            for one in iam.write_claims(project.claim_check, _HERE.partition, quoted=literal)
         ]
     letters: list[iam.Statement] = []
     if project.letters is not None:

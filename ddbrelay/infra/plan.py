@@ -19,6 +19,8 @@ ARN_PREFIX = "arn:"
 DEFAULT_BUS = "default"
 """Every account has this bus; nobody creates or deletes it."""
 
+PARTNER_PREFIX = "aws.partner/"
+
 State = Literal[
     "created", "exists", "differs", "updated", "would-create", "would-update",
     "deleted", "left", "would-delete",
@@ -76,7 +78,9 @@ class Wanted:
 
         check_name(self.table)
         for option, bus in (("--bus", self.bus), *(("bus", one) for one in self.other_buses)):
-            if not re.fullmatch(r"[/.\-_A-Za-z0-9]{1,256}", bus):
+            # The buses of partners alone have slashes, and nobody else can make such a one.
+            plain = bus.removeprefix(PARTNER_PREFIX).replace("/", "-") if is_partner(bus) else bus
+            if len(bus) > 256 or not re.fullmatch(r"[.\-_A-Za-z0-9]+", plain):
                 raise ConfigError(
                     f'"{bus}" is not a name of a bus',
                     f"{option} with 1 to 256 letters, digits, dots, dashes and underscores"
@@ -250,6 +254,11 @@ class Place:
     def bus(self, name: str) -> str:
         """The ARN of an event bus."""
         return f"arn:{self.partition}:events:{self.region}:{self.account}:event-bus/{name}"
+
+
+def is_partner(bus: str) -> bool:
+    """Whether it is a bus of a partner, which stands behind a source and is made by no one else."""
+    return bus.startswith(PARTNER_PREFIX)
 
 
 def names_among(buses: Sequence[str], own: str | None) -> tuple[str, ...]:
