@@ -12,6 +12,7 @@ from conftest import Cli
 from exporting import RULES
 
 from ddbrelay.aws.session import Aws
+from ddbrelay.errors import ConfigError
 from ddbrelay.export.existing import of_table
 from ddbrelay.export.iam import Scope
 from ddbrelay.export.model import Choices
@@ -100,6 +101,7 @@ def test_a_rule_that_is_no_pipe_fails_a_strict_export_only(exporter: Cli) -> Non
         (("sam", "--attribute", "email"), '"email" is not an attribute with its type'),
         (("sam", "--max-age", "5s"), "5s is not between 60 s and 604800 s"),
         (("iam-policy", "--account", "12"), '"12" is not an AWS account'),
+        (("iam-policy", "--config-at", "ssm:/x"), "--config-at is about the function, not relay"),
         (("cdk", "--dir", ""), "an empty text names no folder"),
     ],
 )
@@ -283,6 +285,52 @@ def test_who_provisions_may_make_the_buses_of_rules_and_turn_on_the_expiry(
 def test_where_region_or_account_is_not_known_the_policy_counts_in_all() -> None:
     assert Scope.of(None, None).bus("b") == "arn:aws:events:*:*:event-bus/b"
     assert Scope.of("cn-north-1", None).arn("sqs", "q") == "arn:aws-cn:sqs:cn-north-1:*:q"
+
+
+@pytest.mark.parametrize(
+    ("address", "action", "resources"),
+    [
+        (
+            "s3://configs/app/relay.toml",
+            "s3:GetObject",
+            ["arn:aws:s3:::configs/app/relay.toml", "arn:aws:s3:::configs/app/schemas/user.json"],
+        ),
+        (
+            "ssm:/app/relay.toml",
+            "ssm:GetParameter",
+            [
+                "arn:aws:ssm:eu-west-1:123456789012:parameter/app/relay.toml",
+                "arn:aws:ssm:eu-west-1:123456789012:parameter/app/schemas/user.json",
+            ],
+        ),
+    ],
+)
+def test_a_function_may_read_its_configuration_where_it_is_and_nothing_beside(
+    tmp_path: Path, address: str, action: str, resources: list[str]
+) -> None:
+    from exporting import config_of
+
+    from ddbrelay.export.policies import policy_for
+
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "user.json").write_text('{"type": "object"}')
+    config = config_of(tmp_path, RULES.replace("bus = ", 'schema = "schemas/user.json"\nbus = '))
+    said = statements(policy_for("lambda", config, "users", HERE, config_at=address))
+    assert said["ReadTheConfiguration"]["Action"] == [action]
+    assert said["ReadTheConfiguration"]["Resource"] == resources
+    assert "ReadTheConfiguration" not in statements(policy_for("lambda", config, "users", HERE))
+
+
+@pytest.mark.parametrize(
+    "address", ["relay.toml", "s3://configs", "s3://configs/*", "ssm:", "ssm:a*"]
+)
+def test_what_is_no_address_of_a_configuration_gets_no_policy(tmp_path: Path, address: str) -> None:
+    from exporting import config_of
+
+    from ddbrelay.export.policies import policy_for
+
+    with pytest.raises(ConfigError, match="is not where a configuration can be"):
+        policy_for("lambda", config_of(tmp_path), "users", HERE, config_at=address)
 
 
 @pytest.mark.slow

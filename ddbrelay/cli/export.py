@@ -190,6 +190,11 @@ def pipes(
 )
 @click.option("--account", metavar="ID", help="AWS account, in which alone it counts")
 @click.option(
+    "--config-at",
+    metavar="ADDRESS",
+    help="where the function reads its file: s3://bucket/key or ssm:/name, by default its package",
+)
+@click.option(
     "--dir",
     "folder",
     metavar="DIR",
@@ -199,10 +204,18 @@ def pipes(
 @click.option("--force", is_flag=True, help="replace a file that differs")
 @setting_options("entity", "source", "preset", "mapper", "claim_check", "dead_letter_queue")
 @pass_run
-def iam_policy(run: Run, role: str, account: str | None, folder: Path | None, force: bool) -> None:
+def iam_policy(
+    run: Run,
+    role: str,
+    account: str | None,
+    config_at: str | None,
+    folder: Path | None,
+    force: bool,
+) -> None:
     """Print the least-privilege policy for this configuration, as JSON.
 
     The region is --region or AWS_REGION; without region or account, the policy counts in all.
+    A parameter or object that a key of yours encrypts takes kms:Decrypt of that key as well.
 
     \b
     Examples:
@@ -220,7 +233,10 @@ def iam_policy(run: Run, role: str, account: str | None, folder: Path | None, fo
     if account is not None and not (account.isascii() and account.isdigit() and len(account) == 12):
         raise ConfigError(f'"{account}" is not an AWS account', "--account with its twelve digits")
     scope = Scope.of(region_of(run.settings, os.environ), account)
-    document = policy_for(role, run.config, run.require("table"), scope)
+    if config_at is not None and role != "lambda":
+        raise ConfigError(f"--config-at is about the function, not {role}", "--for lambda")
+    table = run.require("table")
+    document = policy_for(role, run.config, table, scope, config_at=config_at)
     if folder is not None:
         made = {f"policy-{role}.json": (json.dumps(document, indent=2) + "\n").encode()}
         _write(run, "iam-policy", folder, made, force, [], None)
