@@ -119,6 +119,8 @@ def scrubbed_value(value: Any) -> Any:
 
 
 def _environment(names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+    if not os.supports_bytes_environ:
+        return tuple(os.fsencode(os.environ.get(os.fsdecode(name), "")) for name in names)
     # As bytes, since a line of data must not wait for the decoding of all of them.
     return tuple([os.environb.get(name) for name in names])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ddbrelay.cli.options import Group, Run, pass_run
+from ddbrelay.cli.groups import Group
+from ddbrelay.cli.options import Run, pass_run
 
 
 @click.group("config", cls=Group)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+from ddbrelay.cli.groups import Group
+from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
 from ddbrelay.cli.types import DURATION
 from ddbrelay.secrecy import hidden

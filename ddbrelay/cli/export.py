@@ -19,7 +19,8 @@ from ddbrelay.cli.export_options import (
     source_options,
     stdout_option,
 )
-from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+from ddbrelay.cli.groups import Group
+from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.export.filters import DEFAULT_LIMIT
 from ddbrelay.export.model import ROLES, Choices
 from ddbrelay.words import counted

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbrelay.cli.options import Group, Run, pass_run
+from ddbrelay.cli.groups import Group
+from ddbrelay.cli.options import Run, pass_run
 from ddbrelay.flow.calendar import iso
 from ddbrelay.local.engine import ENGINES
 

@@ -21,7 +21,8 @@ import click
 
 from ddbrelay import logs
 from ddbrelay.cli import completing
-from ddbrelay.cli.options import Run, Suggesting, global_options, print_global_help
+from ddbrelay.cli.groups import Suggesting
+from ddbrelay.cli.options import Run, global_options, print_global_help
 from ddbrelay.config import Settings
 from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
 from ddbrelay.secrecy import scrubbed

@@ -6,7 +6,6 @@ file and `Settings`.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import shlex
@@ -327,7 +326,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
         own = [p for p in self.get_params(ctx) if p not in self._global]
-        _write_options(ctx, formatter, "Options", own)
+        write_options(ctx, formatter, "Options", own)
         print_global_help(ctx, formatter, self._global)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -338,59 +337,14 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-_SYNONYMS = {"version": "--version", "relay": "tail --forward"}
-
-
-class Suggesting(click.Group):
-    """A group that names the nearest command when it is given one that it does not have."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        word = args[0]
-        names = self.list_commands(ctx)
-        if word not in names and not word.startswith("-") and not ctx.resilient_parsing:
-            from ddbrelay.errors import ConfigError
-
-            close = [_SYNONYMS[word]] if word in _SYNONYMS else None
-            close = close or difflib.get_close_matches(word, names, n=1)
-            raise ConfigError(
-                f'no command "{word}"',
-                f'did you mean "{close[0]}"?' if close else f"{ctx.command_path} --help",
-            )
-        return super().resolve_command(ctx, args)
-
-
-class Group(Suggesting):
-    """A command with commands of its own (`positions list`)."""
-
-    command_class = Command
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._global = global_options()
-        self.params = [*self.params, *self._global]
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Nothing: its examples stand above the commands."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_epilog(ctx, formatter)
-        self.format_commands(ctx, formatter)
-        _write_options(
-            ctx, formatter, "Options", [p for p in self.get_params(ctx) if p not in self._global]
-        )
-        print_global_help(ctx, formatter, self._global)
-
-
 def print_global_help(
     ctx: click.Context, formatter: click.HelpFormatter, params: Iterable[click.Parameter]
 ) -> None:
     """The section of the options that every command takes."""
-    _write_options(ctx, formatter, "Global options (before or after the command)", params)
+    write_options(ctx, formatter, "Global options (before or after the command)", params)
 
 
-def _write_options(
+def write_options(
     ctx: click.Context,
     formatter: click.HelpFormatter,
     title: str,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ddbrelay.cli import completing
-from ddbrelay.cli.options import Group, Run, pass_run, setting_options
+from ddbrelay.cli.groups import Group
+from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.flow.calendar import iso
 from ddbrelay.words import counted
 
