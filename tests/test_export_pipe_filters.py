@@ -82,12 +82,13 @@ def test_a_path_that_is_asked_for_twice_in_the_same_way_is_asked_for_once() -> N
     assert [one["eventName"] for one in pipes["r0"].filters] == [["INSERT"], ["INSERT"]]
 
 
-def test_an_integer_is_a_number_or_a_text_as_rules_have_it() -> None:
+def test_an_integer_of_any_length_is_a_number_as_rules_have_it() -> None:
     small, large = "1000000000000000000", "10000000000000000000"
-    rules, pipes = exported({"new": {"age": [small, large]}})
+    rules, pipes = exported({"new": {"age": [int(small), int(large)]}})
     for text in (small, large):
         one = change("INSERT", new={"age": {"N": text}})
-        assert passes(pipes["r0"], one) == (taken(rules, one) is not None) == (text == large)
+        assert passes(pipes["r0"], one)
+        assert taken(rules, one) is not None
 
 
 # Whatever the rule

@@ -17,7 +17,6 @@ _TEXT_OPERATORS = ("prefix", "suffix", "equals-ignore-case")
 _SCALARS = ("S", "N", "BOOL")
 _LARGEST = Decimal("1e36")
 _SMALLEST = Decimal("1e-30")
-_LEAST, _MOST = -(2**63), 2**63 - 1
 
 Leaf = list[Any]
 _ANY: None = None
@@ -81,29 +80,8 @@ def _exact(one: Any, kind: str) -> Leaf | None:
             return _ANY
         return [True] if one is None else []
     if isinstance(one, dict):
-        name, wanted = next(iter(one.items()))
-        values = wanted if isinstance(wanted, list) else [wanted]
-        large = kind == "N" and any(isinstance(v, str) and _large_integer(v) for v in values)
-        return _ANY if name == "wildcard" or large else _operator(one, kind)
-    if kind == "N" and not isinstance(one, bool) and one is not None:
-        return _exact_number(one)
+        return _ANY if "wildcard" in one else _operator(one, kind)
     return _one(one, kind)
-
-
-def _exact_number(one: str | float | Decimal) -> Leaf | None:
-    """An integer within 64 bits is a number for rules, any other one a text."""
-    try:
-        number = Decimal(str(one))
-    except ArithmeticError:
-        return []
-    integral = number.is_finite() and number == number.to_integral_value()
-    large = integral and not _LEAST <= number <= _MOST
-    if isinstance(one, str) != large:
-        return []
-    text = number_text(number)
-    if isinstance(one, str) and text != one:
-        return []
-    return _ANY if text is None else [text]
 
 
 def _one(one: Any, kind: str) -> Leaf | None:
@@ -117,8 +95,7 @@ def _one(one: Any, kind: str) -> Leaf | None:
         text = number_text(one)
         return _ANY if text is None else [text]
     if isinstance(one, str):
-        # An integer beyond 64 bits is a text for rules.
-        return [one] if kind in {"S", "B"} or (kind == "N" and _large_integer(one)) else []
+        return [one] if kind in {"S", "B"} else []
     return []
 
 
@@ -130,10 +107,8 @@ def _operator(one: dict[str, Any], kind: str) -> Leaf | None:
         return _anything_but(wanted, kind)
     if name == "numeric":
         return _ANY if kind == "N" else []
-    if kind == "BOOL":
+    if kind in {"BOOL", "N"}:
         return []
-    if kind == "N":
-        return _ANY
     return _text_operator(name, wanted)
 
 
@@ -187,7 +162,3 @@ def number_text(number: float | Decimal) -> str | None:
     if not exact.is_finite() or (exact and not _SMALLEST < abs(exact) < _LARGEST):
         return None
     return "0" if not exact else format(exact.normalize(), "f")
-
-
-def _large_integer(text: str) -> bool:
-    return len(text) >= 19 and text.isascii() and text.lstrip("-").isdecimal()
