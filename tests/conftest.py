@@ -10,11 +10,13 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import zygote
 from hypothesis import settings
 from outputs import asks_json, check
 
@@ -97,9 +99,22 @@ def name() -> str:
     return f"t{uuid4().hex[:12]}"
 
 
+@cache
+def forks() -> zygote.Zygote:
+    """What runs the command line for the tests of this worker."""
+    return zygote.Zygote()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_forks_are_left() -> Iterator[None]:
+    yield
+    if forks.cache_info().currsize:
+        forks().close()
+
+
 @dataclass
 class Cli:
-    """Runs `ddbrelay` as a process, as a user or a CI job does."""
+    """Runs `ddbrelay` as a process, as a user or a CI job does (`zygote` says how)."""
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -114,16 +129,19 @@ class Cli:
 
     def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run to the end, whatever the exit code; what is JSON on stdout must fit its schema."""
-        done = subprocess.run(
-            self.arguments(*words),
-            cwd=self.directory,
-            env=self.env(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        if zygote.needs_an_interpreter(self.environment):
+            done = subprocess.run(
+                self.arguments(*words),
+                cwd=self.directory,
+                env=self.env(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        else:
+            done = forks().run(self.arguments(*words), self.directory, self.env(), timeout)
         if asks_json(words, self.environment):
             check(words, done.stdout)
         return done

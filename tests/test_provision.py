@@ -298,7 +298,12 @@ def test_a_target_that_eventbridge_does_not_take_is_an_error(aws: Aws, wanted: W
         "FailedEntryCount": 1,
         "FailedEntries": [{"ErrorCode": "LimitExceeded", "ErrorMessage": "five targets at most"}],
     }
-    on_call(aws, "events", "PutTargets", lambda **_: (SimpleNamespace(status_code=200), answer))
+    on_call(
+        aws,
+        "events",
+        "PutTargets",
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+    )
     with pytest.raises(AwsRefused, match="LimitExceeded: five targets at most"):
         provision(aws, wanted)
 
@@ -331,7 +336,10 @@ def test_a_table_that_cannot_be_used_is_refused(
 ) -> None:
     answer = {"Table": {"TableName": wanted.table, "TableStatus": status}}
     on_call(
-        aws, "dynamodb", "DescribeTable", lambda **_: (SimpleNamespace(status_code=200), answer)
+        aws,
+        "dynamodb",
+        "DescribeTable",
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
     )
     with pytest.raises(AwsRefused, match=message):
         provision(aws, wanted)
@@ -345,7 +353,7 @@ def test_a_stream_that_never_becomes_enabled_ends_in_a_clear_error(
         aws,
         "dynamodbstreams",
         "DescribeStream",
-        lambda **_: (SimpleNamespace(status_code=200), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
     )
     with pytest.raises(AwsRefused, match=r"still waiting for the table .* after 0.2 s"):
         provision(aws, wanted, timeout=0.2)
@@ -363,7 +371,10 @@ def test_an_archive_that_failed_says_why(aws: Aws, wanted: Wanted) -> None:
         "StateReason": "the key is gone",
     }
     on_call(
-        aws, "events", "DescribeArchive", lambda **_: (SimpleNamespace(status_code=200), answer)
+        aws,
+        "events",
+        "DescribeArchive",
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
     )
     with pytest.raises(AwsRefused, match="CREATE_FAILED: the key is gone"):
         provision(aws, wanted)

@@ -274,7 +274,10 @@ def test_a_target_that_eventbridge_does_not_remove_is_an_error(aws: Aws, wanted:
     }
     broken = another(aws)
     on_call(
-        broken, "events", "RemoveTargets", lambda **_: (SimpleNamespace(status_code=200), answer)
+        broken,
+        "events",
+        "RemoveTargets",
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
     )
     with pytest.raises(AwsRefused, match="Internal: try later"):
         teardown(broken, wanted)
@@ -283,7 +286,12 @@ def test_a_target_that_eventbridge_does_not_remove_is_an_error(aws: Aws, wanted:
 def test_a_table_that_does_not_go_ends_in_a_clear_error(aws: Aws, wanted: Wanted) -> None:
     provision(aws, wanted)
     broken = another(aws)
-    on_call(broken, "dynamodb", "DeleteTable", lambda **_: (SimpleNamespace(status_code=200), {}))
+    on_call(
+        broken,
+        "dynamodb",
+        "DeleteTable",
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), {}),
+    )
     with pytest.raises(AwsRefused, match=r"still waiting for the table .* to be gone"):
         teardown(broken, wanted, timeout=0.2)
 

@@ -180,7 +180,7 @@ DELIVERING = [
     Guard(
         "a skip publishes nothing",
         DELIVERY,
-        "            self._settle(Outcome(change, None, Fate.SKIPPED, None, result.reason), ticket)\n",
+        "            self._settle(Outcome(change, None, Fate.SKIPPED, None, reason), ticket)\n",
         "            self._queue(change, key, Event('x', 'y', b'{}'), ticket)\n",
         "tests/test_engine.py",
         18,
