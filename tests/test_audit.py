@@ -301,6 +301,7 @@ async def test_throttles_expired_iterators_and_empty_pages_are_passed(world: Wor
     assert watching.told[-1] == (1, 1, 3000)
 
 
+@pytest.mark.slow
 @simulated(" ".join(f"s{n}" for n in range(250)))
 async def test_all_pages_of_the_listing_are_walked_and_eight_shards_at_a_time(
     world: World,

@@ -82,6 +82,7 @@ def test_the_time_to_an_accepted_event_is_told_for_each_write(tmp_path: Path) ->
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [0.3, 3, 30])
 def test_items_are_as_large_as_asked_and_pages_below_what_getrecords_answers(
     kilobytes: float,
@@ -130,6 +131,7 @@ def test_sequence_numbers_ascend_within_a_shard_and_event_ids_are_unique() -> No
     assert not set(keys[:half]) & set(keys[half:]), "an item is in two shards"
 
 
+@pytest.mark.slow
 def test_every_record_is_dealt_to_a_shard() -> None:
     pages = work.make(30)
     for records in (10, pages.page_records * 7, pages.page_records * 7 + 3):

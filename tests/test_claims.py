@@ -245,6 +245,7 @@ def test_no_answer_is_left_to_the_engine_too(s3: FakeS3) -> None:
     assert s3.calls == {"PUT": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [

@@ -532,6 +532,7 @@ def test_temporary_credentials_of_each_kind_sign_and_are_fetched_once(
     assert {headers["x-amz-security-token"] for headers in sent} == {"t"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(TEMPORARY))
 def test_temporary_credentials_of_each_kind_are_renewed_while_calls_go_on(
     issuer: tuple[Issuer, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

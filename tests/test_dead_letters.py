@@ -665,6 +665,7 @@ def test_what_is_parked_with_a_traceback_is_one_line_and_one_row() -> None:
     assert Shown.of(outcome).reason == "KeyError in the mapper: 'nope'"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_the_list_without_a_word(bare_cli: Cli) -> None:
     keep(bare_cli, *(letter(f"item-{n:04}", n + 1, event_id=f"id-{n:04}") for n in range(300)))
     for words in (("list",), ("list", "--output", "json"), ("export",)):

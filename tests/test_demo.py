@@ -258,6 +258,7 @@ def test_in_a_terminal_no_row_is_wider_than_it(bare_cli: Cli, columns: int) -> N
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l"), "the cursor is hidden"
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_gives_the_cursor_back(bare_cli: Cli, witness: Path) -> None:
     code, screen = terminal(bare_cli, 80, "demo", "--count", "200", keys=b"\x03")
     assert code == 130

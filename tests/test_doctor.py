@@ -275,6 +275,7 @@ def answering(status: int, body: bytes, wait: float = 0.0) -> Iterator[str]:
 HTML = b"<html><body>It works!</body></html>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
@@ -323,6 +324,7 @@ def test_all_is_well_after_provision(cli: Cli, aws: Aws, name: str) -> None:
     assert not state_file(cli).exists()
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_second_relay_is_not_suggested_while_one_runs(cli: Cli, aws: Aws, name: str) -> None:
     pipe = Pipeline(aws, name)

@@ -80,6 +80,7 @@ eventbridge =
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "region",
     [

@@ -67,6 +67,7 @@ async def test_data_that_was_trimmed_while_nobody_read_is_a_gap(world: World) ->
     assert delivered(world)[2:] == written
 
 
+@pytest.mark.slow
 @simulated()
 async def test_data_that_is_trimmed_under_a_reader_that_is_held_up_is_a_gap(
     world: World,

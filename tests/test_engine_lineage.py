@@ -237,6 +237,7 @@ async def test_shards_of_an_endpoint_that_ignores_the_filter_wait_for_their_pare
     assert world.bus.by_key(repeats=True) == world.written_by_key()
 
 
+@pytest.mark.slow
 @simulated(" ".join(f"s{n}" for n in range(150)))
 async def test_new_shards_that_were_listed_are_read_although_a_later_page_keeps_failing(
     world: World,
@@ -277,6 +278,7 @@ async def test_a_listing_whose_next_page_begins_behind_a_shard_that_is_gone_begi
     assert world.log.gaps == []
 
 
+@pytest.mark.slow
 @simulated(" ".join(f"s{n}" for n in range(120)))
 async def test_a_shard_that_appears_behind_a_page_that_was_read_is_read_before_its_child(
     world: World,

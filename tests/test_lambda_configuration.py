@@ -160,6 +160,7 @@ def test_no_schema_leads_out_of_the_bucket(
         load({**environ, "DDBRELAY_CONFIG": "s3://configs/relay.toml"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [

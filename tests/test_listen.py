@@ -694,6 +694,7 @@ def listens_through(process: subprocess.Popen[str]) -> str:
     return match[1]
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_stops_cleanly_and_leaves_no_temporary_rule_or_queue(
@@ -712,6 +713,7 @@ def test_the_first_signal_stops_cleanly_and_leaves_no_temporary_rule_or_queue(
     assert gone(aws, bus, temporary)
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_two_signals_at_once_leave_nothing_either(
@@ -727,6 +729,7 @@ def test_two_signals_at_once_leave_nothing_either(
     assert gone(aws, bus, temporary)
 
 
+@pytest.mark.slow
 def test_a_signal_before_an_expectation_is_met_is_no_success(cli: Cli, bus: str) -> None:
     with running(cli, "--expect", "1") as process:
         listens_through(process)

@@ -271,6 +271,7 @@ def test_stop_ends_a_foreground_run_and_a_second_run_is_refused(local: Cli) -> N
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_signal_while_run_is_starting_ends_it_cleanly(
     local: Cli, engine_name: str, wait_until: Wait
 ) -> None:

@@ -320,6 +320,7 @@ def test_the_settings_that_were_given_are_told_with_where_they_came_from(tmp_pat
 # The command line
 
 
+@pytest.mark.slow
 def test_with_json_logs_every_line_of_stderr_is_an_object_and_errors_have_code_and_hint(
     tmp_path: Path,
 ) -> None:

@@ -313,6 +313,7 @@ def test_nesting_that_dynamodb_never_writes_is_no_crash(name: str, depth: int) -
     check(MAPPERS[name], changed("INSERT", deep, None, b'{"id": {"S": "a"}}'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPPERS)
 def test_an_item_of_400_kb_is_mapped(name: str) -> None:
     image = json.dumps(

@@ -224,6 +224,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from([*wire(MANY[1]), *wire(MANY[0])["dynamodb"]]), JSON)))
 def test_a_record_with_wrong_values_is_read_or_refused(changes: list[tuple[str, Any]]) -> None:
     value = wire(MANY[0])

@@ -84,6 +84,7 @@ def test_the_reference_is_small_and_leads_back_to_the_same_event(
     assert json.loads(back) == {"id": "e", "detail": json.loads(event.detail)}
 
 
+@pytest.mark.slow
 @given(events, events, addresses, texts, texts)
 def test_an_object_is_overwritten_only_with_itself(
     one: Event, other: Event, address: str, its_id: str, other_id: str

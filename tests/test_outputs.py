@@ -212,6 +212,7 @@ def run_all(cli: Cli, lines: list[list[str]]) -> list[tuple[list[str], int, str,
     return [(words, *one) for words, one in zip(lines, json.loads(done.stdout), strict=True)]
 
 
+@pytest.mark.slow
 def test_whatever_is_wrong_stdout_has_whole_objects_and_stderr_the_words(bare_cli: Cli) -> None:
     (bare_cli.directory / "record.json").write_text("{}")
     (bare_cli.directory / "scenario.toml").write_text("")
@@ -232,6 +233,7 @@ def test_whatever_is_wrong_stdout_has_whole_objects_and_stderr_the_words(bare_cl
     assert ends >= {0, 2, 5}
 
 
+@pytest.mark.slow
 def test_quiet_leaves_stderr_to_errors_and_json_to_stdout(bare_cli: Cli) -> None:
     (bare_cli.directory / "record.json").write_text(json.dumps(RECORD))
     silent = ["init", "config show", "positions list", "dead-letters export"]

@@ -93,6 +93,7 @@ def test_a_test_writes_and_sees_what_came_out_behind_the_bus(relay: Relays, even
     assert again.tally.settled == 1, "it went on behind the checkpoint"
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_what_a_test_made_is_gone_before_the_next_one(
     relays: Relays, ddbrelay_local: EmbeddedAws
@@ -186,6 +187,7 @@ def test_a_second_relay_of_a_running_table_is_refused_at_once(relay: Relays) -> 
     relay("users", rules=[])
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize("queue", ["letters", "http://sqs.example/1/letters.fifo"])
 def test_a_copy_of_each_parked_record_goes_to_the_queue_that_is_made_for_it(
@@ -264,6 +266,7 @@ def test_a_relay_that_cannot_go_on_fails_the_test_at_once(
     assert 'cannot go on: bus "gone-bus"' in _ended(relays)
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_a_table_of_ones_own_keeps_its_keys_and_stays(
     relays: Relays, ddbrelay_local: EmbeddedAws

@@ -194,6 +194,7 @@ def test_runs_at_the_same_time_end_with_one_of_each(aws: Aws, wanted: Wanted) ->
     assert len(ours) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("service", "operation", "kind"),
     [
@@ -269,6 +270,7 @@ def test_a_rule_whose_target_failed_does_not_stay(
     assert provision(another(aws), wanted).changed
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize(
     ("service", "operation", "named"),

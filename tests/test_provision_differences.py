@@ -129,6 +129,7 @@ def test_a_stream_that_may_not_be_turned_off_stays_on(aws: Aws, wanted: Wanted) 
     assert table["StreamSpecification"]["StreamEnabled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apply_changes", [False, True])
 @pytest.mark.parametrize(
     "changed",

@@ -124,6 +124,7 @@ def test_an_update_changes_the_address_and_counts_the_version(aws: Aws, table: s
         assert (old["version"], new["version"]) == ({"N": "1"}, {"N": "2"})
 
 
+@pytest.mark.slow
 def test_a_user_is_changed_before_it_is_deleted_and_never_after(aws: Aws, table: str) -> None:
     assert seed(aws, table, count=30, updates=1, deletes=1) == Seeded(30, 30, 30)
     lives: dict[str, list[str]] = {}
@@ -161,6 +162,7 @@ def test_an_update_whose_answer_got_lost_counts_once(aws: Aws, table: str) -> No
     assert names(stream(aws, table)) == {"INSERT": 2, "MODIFY": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "updates", "deletes", "expected"),
     [
@@ -253,6 +255,7 @@ def test_a_million_users_need_no_more_memory_than_a_thousand() -> None:
     assert peak(1_000_000, 300) < 2 * peak(300, 30) + 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

@@ -54,6 +54,7 @@ def signed_by_botocore(
     return {name.lower(): value for name, value in request.headers.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     scheme=st.sampled_from(["http", "https"]),

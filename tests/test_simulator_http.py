@@ -643,6 +643,7 @@ def test_oddities_of_endpoints_can_be_chosen(
     assert max(one.at for one in simulator.records(name)) > simulator.now() + 3000
 
 
+@pytest.mark.slow
 def test_empty_pages_come_by_chance_and_nothing_is_left_out(
     simulator: SimulatorProcess, streams: Any, name: str
 ) -> None:

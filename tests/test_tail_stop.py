@@ -59,6 +59,7 @@ def test_a_signal_stops_it_cleanly_with_the_checkpoint_saved(
     assert len(pipe.received()) == 2
 
 
+@pytest.mark.slow
 def test_what_is_in_hand_is_finished_within_the_grace_time(
     cli: Cli, pipe: Pipeline, gateway: Gateway, wait_until: Waiter
 ) -> None:
@@ -75,6 +76,7 @@ def test_what_is_in_hand_is_finished_within_the_grace_time(
     assert checkpoint(cli) == pipe.sequences()[0]
 
 
+@pytest.mark.slow
 def test_what_is_not_answered_within_the_grace_time_is_sent_by_the_next_run(
     cli: Cli, pipe: Pipeline, gateway: Gateway, wait_until: Waiter
 ) -> None:
@@ -92,6 +94,7 @@ def test_what_is_not_answered_within_the_grace_time_is_sent_by_the_next_run(
     assert seen_keys(cli.json(*FORWARD)) == ["a"]
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_with_130(
     cli: Cli, pipe: Pipeline, gateway: Gateway, wait_until: Waiter
 ) -> None:

@@ -241,6 +241,7 @@ def test_nobody_is_asked_when_there_is_nothing_to_delete(aws: Aws, wanted: Wante
     assert said(teardown(aws, wanted, confirm=never)) == [("table", "left")]
 
 
+@pytest.mark.slow
 @ON_MOTO
 @pytest.mark.parametrize(
     ("service", "operation"),

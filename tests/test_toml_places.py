@@ -326,6 +326,7 @@ def same(one: Any, other: Any) -> bool:
     return repr(one) == repr(other)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(written())
 def test_every_key_and_value_of_any_text_is_where_it_was_written(out: Writer) -> None:

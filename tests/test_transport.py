@@ -179,6 +179,7 @@ def test_error_codes_are_read_as_botocore_reads_them(code: str, message: str, ke
     assert ours.message == theirs["Message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -338,6 +338,7 @@ def refused_at_the_start(url: str) -> DdbrelayError:
     return raised.value
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("account")
 def test_the_first_call_names_the_fault_as_the_later_ones_do(
     secure: Server, certificate: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
