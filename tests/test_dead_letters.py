@@ -274,6 +274,13 @@ def test_export_writes_whole_letters_in_the_order_of_sending(bare_cli: Cli, tmp_
         "cccc4444",
     ]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    bare_cli.ok("dead-letters", "export", "--file", str(link), "--key", "id=ada")
+    assert link.is_symlink()
+    done = bare_cli.run("dead-letters", "export", "--file", "/dev/full")
+    clear_error(done, 2, "/dev/full cannot be written: No space left on device")
+    assert Path("/dev/full").is_char_device()
     done = bare_cli.run("dead-letters", "export", "--file", str(tmp_path / "no" / "file"))
     clear_error(done, 2, "cannot be written: No such file or directory")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["letters.jsonl", "state"]

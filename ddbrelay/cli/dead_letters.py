@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli import completing
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
@@ -155,7 +156,13 @@ def show(run: Run, id: str, remap: bool) -> None:
 
 @command.command("export")
 @filters
-@click.option("--file", "target", metavar="FILE", help="write here (default: standard output)")
+@click.option(
+    "--file",
+    "target",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="write here (default: standard output)",
+)
 @setting_options("consumer", "state")
 @pass_run
 def export(run: Run, wanted: Filter, target: str | None) -> None:
@@ -210,6 +217,15 @@ def _writer(target: str | None) -> Iterator[Callable[[bytes], Any]]:
         sys.stdout.buffer.flush()
         return
     path = Path(target)
+    if path.exists() and not path.is_file():
+        # A pipe or a device is written to; replaced, it would be gone for everybody.
+        try:
+            with path.open("wb") as file:
+                yield file.write
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+        return
+    path = path.resolve()
     try:
         # Only its owner may read it: dead letters hold items.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
