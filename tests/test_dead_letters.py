@@ -283,7 +283,7 @@ def test_export_writes_whole_letters_in_the_order_of_sending(bare_cli: Cli, tmp_
     assert Path("/dev/full").is_char_device()
     done = bare_cli.run("dead-letters", "export", "--file", str(tmp_path / "no" / "file"))
     clear_error(done, 2, "cannot be written: No such file or directory")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["letters.jsonl", "state"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["letters.jsonl", "link", "state"]
 
 
 # Dropping
