@@ -187,6 +187,13 @@ def clear_error(done: subprocess.CompletedProcess[str], code: int, *parts: str) 
         assert part in done.stderr
 
 
+def poisoned(cli: Cli) -> tuple[str, str]:
+    """The option of a mapping whose events all have too long a type, so that they are parked."""
+    file = cli.directory / "poisoned.toml"
+    file.write_text(f'[[rule]]\nname = "long"\ndetail_type = "{"E" * 124}{{eventName}}"\n')
+    return "--config", str(file)
+
+
 def item(key: str = "a") -> Item:
     """An event as the bus gets it, of an item with this key."""
     keys = msgspec.Raw(msgspec.json.encode({"id": {"S": key}}))

@@ -74,7 +74,11 @@ def test_what_is_written_to_the_table_reaches_the_consumer(
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    made = project(tmp_path, RULES.replace("TABLE", name), choices=Choices(runtime=python))
+    made = project(
+        tmp_path,
+        RULES.replace("TABLE", name),
+        choices=Choices(runtime=python, architecture="x86_64"),
+    )
     aws.client("s3").create_bucket(Bucket=name)
     aws.client("s3").put_object(Bucket=name, Key="package.zip", Body=package(made.files))
     stacks = aws.client("cloudformation")

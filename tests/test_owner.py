@@ -9,7 +9,17 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Cli
-from pipeline import ON_MOTO, Pipeline, checkpoint, clear_error, event_ids, rows, running, seen_keys
+from pipeline import (
+    ON_MOTO,
+    Pipeline,
+    checkpoint,
+    clear_error,
+    event_ids,
+    poisoned,
+    rows,
+    running,
+    seen_keys,
+)
 
 from ddbrelay.aws.session import Aws
 
@@ -60,7 +70,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_next_one_sends_what_was_
         pipe.put(f"k{number}", blob={"S": "x" * 400_000 if number == 20 else "x"})
     # Its events have too long a detail type: they are parked, and one has 400 KB.
     done = subprocess.run(
-        cli.arguments(*FORWARD, "--until-idle", "0", "--entity", "E" * 125),
+        cli.arguments(*FORWARD, "--until-idle", "0", *poisoned(cli)),
         cwd=cli.directory,
         env=cli.env(),
         capture_output=True,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from pipeline import ON_MOTO, Pipeline, checkpoint
+from pipeline import ON_MOTO, Pipeline, checkpoint, poisoned
 from rich.cells import cell_len
 
 from ddbrelay.aws.session import Aws
@@ -168,14 +168,14 @@ def test_the_live_view_has_a_row_an_event_and_its_last_lines_stay(
 
 def test_a_parked_event_is_red_with_its_reason_in_the_width(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
-    words = ("tail", "--forward", "--max-records", "1", "--entity", "E" * 130)
+    words = ("tail", "--forward", "--max-records", "1", *poisoned(cli))
     with terminal(cli, 80, *words) as shown:
         assert shown.wait() == 3
     lines = shown.screen()
     assert max(map(cell_len, lines[:-3])) <= 80
     (row,) = [number for number, line in enumerate(lines) if line[2:3] == ":"]
     assert lines[row].endswith("✖ parked")
-    assert lines[row + 1] == "          the detail type is longer than 128 characters"
+    assert lines[row + 1].endswith(' rule "long": the detail type is longer than 128 characters')
     assert "\x1b[31m✖ parked" in shown.written
     assert any("parked 1" in line for line in lines)
     assert any(line.startswith("error: finished, but 1 record is parked") for line in lines)

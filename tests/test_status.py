@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from pipeline import ON_MOTO, Pipeline, clear_error, objects, rows, running, state_file
+from pipeline import ON_MOTO, Pipeline, clear_error, objects, poisoned, rows, running, state_file
 from rich.cells import cell_len
 from test_screens import terminal
 
@@ -171,7 +171,7 @@ def test_what_is_lost_already_weighs_more_than_what_is_late(cli: Cli, pipe: Pipe
 @ON_MOTO
 def test_dead_letters_that_wait_are_counted(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
-    done = cli.run(*FORWARD, "--entity", "E" * 130)
+    done = cli.run(*FORWARD, *poisoned(cli))
     assert done.returncode == 3
     summary = cli.json("status")[-1]
     assert (summary["parked"], summary["deadLetters"]) == (1, 1)

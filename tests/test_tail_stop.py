@@ -16,6 +16,7 @@ from pipeline import (
     clear_error,
     event_ids,
     objects,
+    poisoned,
     rows,
     running,
     seen_keys,
@@ -123,9 +124,9 @@ def test_an_event_that_cannot_be_published_is_parked_and_its_item_queues_behind(
     cli: Cli, pipe: Pipeline
 ) -> None:
     pipe.put("a", n={"N": "1"})
-    parked = cli.run("tail", "--forward", "--max-records", "1", "--entity", "E" * 130)
+    parked = cli.run("tail", "--forward", "--max-records", "1", *poisoned(cli))
     clear_error(parked, 3, "error: finished, but 1 record is parked as a dead letter")
-    assert "parked (the detail type is longer than 128 characters)" in parked.stdout
+    assert 'parked (rule "long": the detail type is longer than 128 characters)' in parked.stdout
     assert pipe.received() == []
     ((shard, sequence, key, reason, record, attempts, behind),) = rows(
         cli,

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-_AT_START = ("PYTHON", "LC_", "LANG")
+_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "FAKETIME")
 _APART = ("ddbrelay.local.moto", "ddbrelay.testing", "ddbrelay.__main__")
 """What no ordinary command imports: all of moto, and pytest."""
 
