@@ -88,6 +88,7 @@ def leave_out(world: World, shard_id: str, last: str, number: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_after_splits_crashes_and_restarts_every_record_is_accounted_for(seed: int) -> None:
     async def scene(world: World) -> None:

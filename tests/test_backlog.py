@@ -60,6 +60,7 @@ async def test_what_was_never_read_has_no_known_age_and_what_is_read_is_no_backl
         assert relay.backlog == NONE
 
 
+@pytest.mark.slow
 @simulated("a b")
 async def test_the_oldest_unsettled_record_counts_however_far_the_reader_is(world: World) -> None:
     async with running(world) as relay:

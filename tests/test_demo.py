@@ -127,6 +127,7 @@ def test_a_count_that_is_none_is_wrong_usage(bare_cli: Cli, count: str) -> None:
     assert done.stderr.startswith("error: Invalid value for '--count': ")
 
 
+@pytest.mark.slow
 def test_the_demo_reaches_only_this_machine_starts_no_process_and_writes_no_file(
     bare_cli: Cli, witness: Path
 ) -> None:

@@ -225,6 +225,7 @@ def test_a_frozen_clock_stops_neither_the_relay_nor_a_deadline(
         events.expect(DELETED, timeout=0.05)
 
 
+@pytest.mark.slow
 @ON_MOTO
 def test_parked_records_fail_a_test_that_does_not_expect_them(relays: Relays) -> None:
     # Nobody waits for it: the relay comes to the end of the stream before it stops.

@@ -254,6 +254,7 @@ def test_a_rule_that_another_run_just_made_gets_time_for_its_target(
     assert done.queue_arn == target["Arn"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, AwsRefused])
 def test_a_rule_whose_target_failed_does_not_stay(
     aws: Aws, wanted: Wanted, stop: type[BaseException]

@@ -85,6 +85,7 @@ def call_all(aws: Aws) -> None:
     aws.client("sqs").list_queues()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -257,6 +258,7 @@ def test_the_region_variable_of_all_sdks_wins_over_the_one_of_boto3(
     assert Aws(Settings(region="sa-east-1")).region == "sa-east-1"
 
 
+@pytest.mark.slow
 def test_the_guard_of_local_holds_without_assertions() -> None:
     program = (
         "from ddbrelay.aws.session import Aws; from ddbrelay.config import Settings;"

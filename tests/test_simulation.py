@@ -407,6 +407,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ports", "message"), BROKEN, ids=["-".join(p.__name__ for p in b.values()) for b, _ in BROKEN]
 )

@@ -43,6 +43,7 @@ def gateway(engine: engines.Engine, cli: Cli) -> Iterator[Gateway]:
         yield gateway
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_cleanly_with_the_checkpoint_saved(
     cli: Cli, pipe: Pipeline, wait_until: Waiter, number: int

@@ -210,6 +210,7 @@ def test_a_redirect_is_not_followed(server: Server, status: int) -> None:
 WHOLE = http(200, b'{"Entries": []}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
