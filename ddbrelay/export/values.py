@@ -6,6 +6,7 @@ matcher has it (`GenericMachine` of github.com/aws/event-ruler).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -43,13 +44,7 @@ def typed(leaf: Leaf, declared: str | None) -> dict[str, Leaf]:
 
 def alternatives(leaf: Leaf, kind: str) -> Leaf | None:
     """What matches a value of this type; None where that cannot be told."""
-    found: Leaf = []
-    for one in leaf:
-        said = _one(one, kind)
-        if said is _ANY:
-            return None
-        found += [value for value in said if value not in found]
-    return found
+    return _gathered(leaf, kind, _one)
 
 
 def exactly(leaf: Leaf, kind: str) -> Leaf | None:
@@ -61,13 +56,18 @@ def exactly(leaf: Leaf, kind: str) -> Leaf | None:
         if ABSENT in leaf:
             return []
         return [PRESENT] if kind in ALL_TYPES else None
+    return _gathered(leaf, kind, _exact) or None
+
+
+def _gathered(leaf: Leaf, kind: str, of: Callable[[Any, str], Leaf | None]) -> Leaf | None:
+    """What all alternatives match, each value once; None where one of them matches anything."""
     found: Leaf = []
     for one in leaf:
-        said = _exact(one, kind)
+        said = of(one, kind)
         if said is _ANY:
             return None
         found += [value for value in said if value not in found]
-    return found or None
+    return found
 
 
 def _exact(one: Any, kind: str) -> Leaf | None:
@@ -79,8 +79,8 @@ def _exact(one: Any, kind: str) -> Leaf | None:
         if isinstance(one, dict):
             return _ANY
         return [True] if one is None else []
-    if isinstance(one, dict):
-        return _ANY if "wildcard" in one else _operator(one, kind)
+    if isinstance(one, dict) and "wildcard" in one:
+        return _ANY
     return _one(one, kind)
 
 
