@@ -3,10 +3,13 @@
     DdbrelayError                1  unexpected: report it
      ├ ConfigError               2  correct the command, the environment or the file
      │  └ StateError             2  the state file cannot be used
+     │     └ StateUnavailable    7  for now: it is full, locked or owned by another run
      ├ RecordsParked             3  finished, but some records are parked
      ├ DataLost                  4  records left the stream before they were read
      ├ AwsRefused                5  credentials, permissions, a missing table or bus, no answer
-     └ ExpectationNotMet         6  `--expect` or a time-out
+     ├ ExpectationNotMet         6  `--expect` or a time-out
+     └ TemporaryFailure          7  what a restart can cure
+        └ StateUnavailable
 
 The number is the exit code of the command. `message` says what happened and where; `hint` says
 what to do next, in one line.
@@ -14,8 +17,12 @@ what to do next, in one line.
 
 from __future__ import annotations
 
+import errno
+
 INTERRUPTED = 130
 """Exit code after the second interrupt (128 + SIGINT, as shells count it)."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What an OSError has where the disk, or the quota on it, takes no more for now."""
 
 
 class DdbrelayError(Exception):
@@ -36,7 +43,7 @@ class ConfigError(DdbrelayError):
 
 
 class StateError(ConfigError):
-    """The state file is locked, damaged or written by a newer version."""
+    """The state file is damaged, of another program or written by a newer version."""
 
 
 class RecordsParked(DdbrelayError):
@@ -65,3 +72,13 @@ class ExpectationNotMet(DdbrelayError):
     """What `--expect` or a deadline asked for did not happen."""
 
     exit_code = 6
+
+
+class TemporaryFailure(DdbrelayError):
+    """What stopped the command can pass: a supervisor should start it again."""
+
+    exit_code = 7
+
+
+class StateUnavailable(TemporaryFailure, StateError):
+    """The state file is locked, owned by another live run, or the disk under it is full."""

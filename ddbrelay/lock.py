@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddbrelay.errors import ConfigError
+from ddbrelay.errors import TemporaryFailure
 
 
 @contextmanager
 def mutex(path: Path, timeout: float, busy: str) -> Iterator[None]:
-    """Hold the lock for the block; ConfigError `busy` when it is not free within `timeout` s."""
+    """Hold the lock for the block; TemporaryFailure `busy` after `timeout` seconds without it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + timeout
         while not _locked(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise ConfigError(busy, "wait for it, or end it")
+                raise TemporaryFailure(busy, "wait for it, or end it")
             time.sleep(0.01)
         yield
     finally:

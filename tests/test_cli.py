@@ -117,7 +117,7 @@ def test_an_output_that_takes_nothing_is_told_as_such(
             stderr=subprocess.PIPE,
             text=True,
         )
-    clear_error(done, 1, "cannot write the output: No space left on device", "make room")
+    clear_error(done, 7, "cannot write the output: No space left on device", "make room")
 
 
 def test_no_command_at_all_shows_the_help_and_is_wrong_usage(bare_cli: Cli) -> None:
@@ -257,6 +257,8 @@ def test_an_error_is_one_line_and_a_hint_without_a_traceback() -> None:
         ("DataLost", 4),
         ("AwsRefused", 5),
         ("ExpectationNotMet", 6),
+        ("TemporaryFailure", 7),
+        ("StateUnavailable", 7),
         ("DdbrelayError", 1),
     ],
 )

@@ -134,7 +134,7 @@ def test_an_interrupt_finishes_what_is_in_flight_and_ends_with_0(
         with running(cli, *REDRIVE) as redrive:
             wait_until(lambda: gateway.calls["PutEvents"] == 1, 30)
             done = cli.run("dead-letters", "drop", "--all", "--yes")
-            clear_error(done, 2, f"being sent or dropped by pid {redrive.process.pid}")
+            clear_error(done, 7, f"being sent or dropped by pid {redrive.process.pid}")
             redrive.signal(signal.SIGINT)
             gateway.release.set()
             code, words = redrive.wait()

@@ -264,7 +264,7 @@ def test_stop_ends_a_foreground_run_and_a_second_run_is_refused(local: Cli) -> N
     assert process.stdout is not None
     found = json.loads(process.stdout.readline())
     second = local.run("local", "run")
-    assert second.returncode == 2
+    assert second.returncode == 7
     assert f"runs already: moto at {found['url']}, pid {process.pid}" in second.stderr
     local.ok("local", "stop")
     assert process.wait(timeout=20) == 0

@@ -38,12 +38,12 @@ def test_a_second_run_is_refused_and_told_by_whom_until_the_first_one_is_dead(
         wait_until(lambda: len(first.lines) == 1, 20)
         done = cli.run(*FORWARD, "--until-idle", "0")
         says = f'consumer "default" is relaying this stream already: pid {first.process.pid} on '
-        clear_error(done, 2, says, "since ", "--consumer")
+        clear_error(done, 7, says, "since ", "--consumer")
         assert done.stdout == ""
         # Nor can its checkpoint be replaced under it.
         exported = cli.ok("positions", "export").stdout
         (cli.directory / "p.json").write_text(exported)
-        clear_error(cli.run("positions", "import", "p.json", "--checkpoint"), 2, says)
+        clear_error(cli.run("positions", "import", "p.json", "--checkpoint"), 7, says)
         # Who only looks, or is another consumer, is not in the way.
         assert seen_keys(cli.json("tail", "--from", "trim-horizon", "--until-idle", "0")) == ["a"]
         cli.ok(*FORWARD, "--consumer", "other", "--until-idle", "0")
@@ -79,7 +79,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_next_one_sends_what_was_
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
     )
-    clear_error(done, 2, "the state file", "cannot be used")
+    clear_error(done, 7, "the state file", "cannot be used")
     assert checkpoint(cli) == at
     cli.ok(*FORWARD, "--until-idle", "0")
     assert set(event_ids(pipe.received())) == {record["eventID"] for record in pipe.records()}

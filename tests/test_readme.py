@@ -302,6 +302,14 @@ def test_the_table_of_exit_codes_has_every_code() -> None:
     assert {int(cell) for cell in cells} == codes | {0, errors.INTERRUPTED}
 
 
+def test_the_unit_of_the_readme_tries_again_for_ever_what_a_restart_can_cure() -> None:
+    (unit,) = re.findall(r"^```ini\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    said = dict(line.split("=", 1) for line in unit.splitlines() if re.match(r"\w+=", line))
+    assert (said["Restart"], said["StartLimitIntervalSec"]) == ("on-failure", "0")
+    assert said["RestartPreventExitStatus"] == str(errors.ConfigError.exit_code)
+    assert said["RestartPreventExitStatus"] != str(errors.StateUnavailable.exit_code)
+
+
 def test_every_setting_stands_in_the_readme_with_its_key_and_its_variable() -> None:
     markdown = README.read_text()
     missing = [

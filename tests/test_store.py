@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.errors import ConfigError, StateError, StateUnavailable
 from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
 from ddbrelay.stores.database import VERSION, Database
@@ -142,7 +142,7 @@ def test_a_file_locked_by_another_process_is_one_clear_line(path: Path, database
         with pytest.raises(StateError, match="is locked by another process") as refused:
             begin(hasty, START, Position("a"))
         assert refused.value.hint is not None
-        assert refused.value.exit_code == 2
+        assert refused.value.exit_code == 7
         hasty.close()
     begin(database, START, Position("a"))
 
@@ -235,8 +235,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_file_stays_usable(path: P
     database._connection.execute("PRAGMA max_page_count = 1")
     many = [Position(f"shard-{n}", iterator="x" * 1000) for n in range(200)]
     for _ in range(2):
-        with pytest.raises(StateError, match="full"):
+        with pytest.raises(StateUnavailable, match="full") as refused:
             asyncio.run(store(database).save(many))
+        assert refused.value.exit_code == 7
     database._connection.execute("PRAGMA max_page_count = 100000")
     assert asyncio.run(store(database).load()) == {"a": kept}
     asyncio.run(store(database).save([Position("a", sequence="2")]))

@@ -24,7 +24,7 @@ from ddbrelay.cli import completing
 from ddbrelay.cli.groups import Suggesting
 from ddbrelay.cli.options import Run, global_options, print_global_help
 from ddbrelay.config import Settings
-from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError
+from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError, TemporaryFailure
 from ddbrelay.secrecy import scrubbed
 
 COMMANDS = {
@@ -190,7 +190,7 @@ def _unwritten(error: Exception) -> DdbrelayError | None:
     if sys.stdout is not None:
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DdbrelayError(
+    return TemporaryFailure(
         f"cannot write the output: {error.strerror}",
         "what was relayed is saved; make room, or send the output elsewhere",
     )

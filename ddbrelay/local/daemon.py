@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ddbrelay.config import local_state
-from ddbrelay.errors import ConfigError, DdbrelayError
+from ddbrelay.errors import NO_ROOM, ConfigError, DdbrelayError, TemporaryFailure
 from ddbrelay.local import engine as engines
 from ddbrelay.lock import Lifetime, mutex
 
@@ -75,8 +75,8 @@ def serve(
     """Run an engine in this process until `wait`, given seconds to pass, returns True.
 
     The process keeps the lock until it ends, so that `stop` returns only then. `ready` is called
-    once, when the engine answers and is registered. Raises ConfigError when one serves this state
-    directory already, and DdbrelayError when the engine ends by itself.
+    once, when the engine answers and is registered. Raises TemporaryFailure when one serves this
+    state directory already, and DdbrelayError when the engine ends by itself.
     """
     with ExitStack() as undo:
         with _usable(state_dir):
@@ -184,7 +184,8 @@ def _usable(state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(
+        kind = TemporaryFailure if error.errno in NO_ROOM else ConfigError
+        raise kind(
             f"cannot use the state directory {state_dir}: {error.strerror or error}",
             "DDBRELAY_STATE_DIR, or relay.state_dir in ddbrelay.toml, names another one",
         ) from error
@@ -212,12 +213,12 @@ def _take(state_dir: Path, lifetime: Lifetime) -> None:
     while not lifetime.take():
         found = running(state_dir)
         if found is not None:
-            raise ConfigError(
+            raise TemporaryFailure(
                 f"the embedded AWS runs already: {found.engine} at {found.url}, pid {found.pid}",
                 "ddbrelay local stop ends it",
             )
         if time.monotonic() > deadline:
-            raise ConfigError(
+            raise TemporaryFailure(
                 f"process {lifetime.holder()} holds {_folder(state_dir)} and does not answer",
                 "ddbrelay local stop ends it",
             )

@@ -15,12 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from ddbrelay.errors import StateError
+from ddbrelay.errors import NO_ROOM, StateError, StateUnavailable
 
 VERSION = 4
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
 _MAGIC = b"SQLite format 3\0"
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+# SQLite calls an exceeded quota an I/O error.
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_MAKE_ROOM = "look at the disk and its quota; what was saved before is kept"
 _SCHEMA = {
     1: """
 CREATE TABLE positions (
@@ -155,9 +159,9 @@ CREATE TABLE timeline (
 class Database:
     """An open state file.
 
-    Raises StateError, on opening and in every `transaction`, when the file is locked by another
-    process for five seconds, damaged, no file of ours, written by a newer version, or cannot be
-    written.
+    Raises StateError, on opening and in every `transaction`, when the file is damaged, no file of
+    ours, written by a newer version, or cannot be written; StateUnavailable where that can pass,
+    because the disk is full, or another process has locked the file for five seconds.
     """
 
     def __init__(self, path: Path | str, *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
@@ -236,7 +240,7 @@ class Database:
     def _still_there(self) -> None:
         # SQLite goes on writing into a file that has no name any more, and all of it is lost.
         if self.path != ":memory:" and self._identity not in {None, _identity(self.path)}:
-            raise StateError(
+            raise StateUnavailable(
                 f"the state file {self.path} was removed or replaced while it was in use",
                 "the next run starts from what is there now",
             )
@@ -262,12 +266,17 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "busy" in str(error):
-                raise StateError(
+            # An extended code has the primary one in its low byte.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _LOCKED:
+                raise StateUnavailable(
                     f"the state file {self.path} is locked by another process",
                     "wait for it to end, or choose another file with --state",
                 ) from error
-            raise StateError(f"the state file {self.path} cannot be used: {error}") from error
+            unusable = f"the state file {self.path} cannot be used: {error}"
+            if code in _FULL:
+                raise StateUnavailable(unusable, _MAKE_ROOM) from error
+            raise StateError(unusable, "choose another file with --state") from error
         except sqlite3.ProgrammingError:
             # A file that was closed before is a mistake of ours; the file is as it was.
             raise
@@ -278,10 +287,10 @@ class Database:
                 "starts at the trim horizon",
             ) from error
         except OSError as error:
-            raise StateError(
-                f"the state file {self.path} cannot be used: {error.strerror}",
-                "choose another file with --state",
-            ) from error
+            unusable = f"the state file {self.path} cannot be used: {error.strerror}"
+            if error.errno in NO_ROOM:
+                raise StateUnavailable(unusable, _MAKE_ROOM) from error
+            raise StateError(unusable, "choose another file with --state") from error
 
 
 def _identity(path: str) -> tuple[int, int] | None:

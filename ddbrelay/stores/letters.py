@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.errors import ConfigError, StateUnavailable
 from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.lock import Lifetime
 from ddbrelay.secrecy import scrubbed
@@ -137,8 +137,8 @@ class Letters:
     def locked(self) -> Iterator[None]:
         """Nobody else sends or drops letters of this consumer meanwhile.
 
-        A relay may run: it only adds letters. StateError, which names the process, while another
-        one has the lock. It is freed when its holder dies.
+        A relay may run: it only adds letters. StateUnavailable, which names the process, while
+        another one has the lock. It is freed when its holder dies.
         """
         if self._database.path == ":memory:":
             yield
@@ -146,7 +146,7 @@ class Letters:
         name = hashlib.sha256(self._consumer.encode()).hexdigest()[:16]
         lock = Lifetime(Path(f"{self._database.path}.owners") / f"letters-{name}")
         if not lock.take():
-            raise StateError(
+            raise StateUnavailable(
                 f'the dead letters of consumer "{self._consumer}" are being sent or dropped by '
                 f"pid {lock.holder()}",
                 "wait for it to end, or stop it",

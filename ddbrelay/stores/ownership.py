@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from ddbrelay.errors import StateError
+from ddbrelay.errors import StateUnavailable
 from ddbrelay.lock import Lifetime
 from ddbrelay.stores.database import Database
 
@@ -58,7 +58,10 @@ class Ownership:
             self._alive = Lifetime(Path(f"{database.path}.owners") / name)
 
     def claim(self) -> None:
-        """Become the owner; StateError while another one lives. Again and again does no harm."""
+        """Become the owner; StateUnavailable while another one lives.
+
+        Again and again does no harm.
+        """
         if self._token is not None:
             return
         if self._alive is not None and not self._alive.take():
@@ -107,13 +110,13 @@ class Ownership:
         row = self._row(cursor)
         if self._token is not None:
             if row is None:
-                raise StateError(
+                raise StateUnavailable(
                     f'consumer "{self._of[0]}" was taken away from this run: what is stored of its '
                     "stream was removed",
                     "ddbrelay teardown does so; a new run follows the stream that the table has "
                     "then",
                 )
-            raise StateError(
+            raise StateUnavailable(
                 f'consumer "{self._of[0]}" was taken over by {_who(row)}',
                 "this run has stopped; what it had sent and not stored, the other one sends again",
             )
@@ -134,8 +137,8 @@ class Ownership:
             return not locked and self._alive.holder() is not None
         return abs(self._now() - beat_at) < LEASE
 
-    def _busy(self, row: tuple[str, int, float, float] | None) -> StateError:
-        return StateError(
+    def _busy(self, row: tuple[str, int, float, float] | None) -> StateUnavailable:
+        return StateUnavailable(
             f'consumer "{self._of[0]}" is relaying this stream already: {_who(row)}',
             "stop that run, or give this one another name with --consumer",
         )

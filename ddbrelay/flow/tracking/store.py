@@ -32,13 +32,13 @@ class Store(Protocol):
     """Keeps positions, ledger and dead letters of one consumer on one stream.
 
     Every method is atomic and durable when it returns: after a crash all of it is there or nothing.
-    StateError is raised when it cannot be kept; the caller must then not go on. One run at a time
-    owns a consumer and stream: from the moment that another one has claimed them, whatever this one
-    would write raises StateError and changes nothing.
+    StateError is raised when it cannot be kept, StateUnavailable where that can pass; the caller
+    must then not go on. One run at a time owns a consumer and stream: from the moment that another
+    one has claimed them, whatever this one would write raises StateUnavailable and changes nothing.
     """
 
     async def claim(self) -> None:
-        """Become the one owner; StateError, which says who and since when, while another lives."""
+        """Become the one owner; StateUnavailable, which says who, while another lives."""
 
     async def release(self) -> None:
         """The next run may claim; nothing happens where this one is not the owner."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ddbrelay.errors import StateError
+from ddbrelay.errors import StateUnavailable
 from ddbrelay.flow.capture import Gap, Position, Start
 from ddbrelay.flow.tracking import Account, Block, DeadLetter, Fate, Line, Usage
 from ddbrelay.testing.contracts.harness import Feature, StoreHarness, need
@@ -194,7 +194,7 @@ class StoreContract:
             first, second = harness.open(), harness.open()
             await first.claim()
             await first.claim()
-            with pytest.raises(StateError, match=r'consumer "default" .* since ') as refused:
+            with pytest.raises(StateUnavailable, match=r'consumer "default" .* since ') as refused:
                 await second.claim()
             assert refused.value.hint is not None
             assert "--consumer" in refused.value.hint
@@ -215,11 +215,11 @@ class StoreContract:
             owner, stranger = harness.open(), harness.open()
             await owner.claim()
             await owner.begin([Position("a")])
-            with pytest.raises(StateError):
+            with pytest.raises(StateUnavailable):
                 await stranger.begin([])
-            with pytest.raises(StateError):
+            with pytest.raises(StateUnavailable):
                 await stranger.save([Position("a", sequence="9")])
-            with pytest.raises(StateError):
+            with pytest.raises(StateUnavailable):
                 await stranger.forget(["a"])
             assert await owner.load() == {"a": Position("a")}
             # Dead letters of a replay come beside those of the run that goes on.
