@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ddbrelay.aws.claims import ClaimChecks, ClaimWriter, NotWrittenError
 from ddbrelay.aws.errors import translated
 from ddbrelay.aws.threads import off_loop
-from ddbrelay.errors import AwsRefused, ConfigError
+from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Origin
+from ddbrelay.flow.offloading import KEY, Reference, claim_for
 from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.objects import event_object
 from ddbrelay.relay.copies import Sent
@@ -32,7 +34,8 @@ MAX_ENTRIES = 10
 MAX_BYTES = 1024 * 1024
 """Of one message, and of all messages of a request together."""
 LEAST_BYTES = 32 * 1024
-"""A letter without its record and event fits into this: its keys have 3 KB, its ARN 1 KB."""
+"""A letter without its record and event fits into this: its keys have 3 KB, its ARN and where it
+lies in S3 1 KB each."""
 _OLD_MAX_BYTES = 256 * 1024
 _LONGEST_REASON = 1000
 _THREAD = "ddbrelay-letters"
@@ -46,22 +49,45 @@ class LetterQueue:
     A message is a JSON object with consumer, table, streamArn, shardId, sequenceNumber, eventID,
     itemKey (with DynamoDB's types), reason, attempts, parkedAt, behind, record (as the stream gave
     it) and event; of several events the ones after the first stand behind laterEvents. One that is
-    too large for the queue goes without its record and events, and with `"truncated": true`; the
-    state file has it whole. In a FIFO queue the letters of an item are a
-    group, in the order of their changes; a letter that is sent again within five minutes is dropped
-    by the queue.
+    too large for the queue has `"truncated": true`, and goes without its events; where that is not
+    enough, without its record too. In a FIFO queue the letters of an item are a group, in the order
+    of their changes; a letter that is sent again within five minutes is dropped by the queue.
+
+    A queue that is the `only_copy` never gets a letter without its record: such a letter goes to S3
+    first, as the message that it would have been, and the message has a `claimCheck` as events
+    have. Without an address in S3 the letter is refused.
     """
 
-    def __init__(self, client: SQSClient, url: str, limit: int, consumer: str, origin: Origin):
+    def __init__(
+        self,
+        client: SQSClient,
+        url: str,
+        limit: int,
+        consumer: str,
+        origin: Origin,
+        only_copy: bool,
+        claims: LetterClaims | None,
+    ):
         self._client, self._url = client, url
         self._limit = min(limit, MAX_BYTES)
         self._consumer, self._origin = consumer, origin
+        self._only_copy, self._claims = only_copy, claims
 
     @classmethod
-    async def open(cls, aws: Aws, queue: str, consumer: str, origin: Origin) -> LetterQueue:
+    async def open(
+        cls,
+        aws: Aws,
+        queue: str,
+        consumer: str,
+        origin: Origin,
+        *,
+        only_copy: bool = False,
+        claim_check: str | None = None,
+    ) -> LetterQueue:
         """A queue that exists, given by name or URL.
 
-        It takes sqs:GetQueueUrl (for a name), sqs:GetQueueAttributes and sqs:SendMessage. Raises
+        It takes sqs:GetQueueUrl (for a name), sqs:GetQueueAttributes and sqs:SendMessage. With
+        `only_copy`, letters that are too large for it go to the address `claim_check`. Raises
         AwsRefused when there is no such queue or it may not be described, and ConfigError when it
         takes messages of less than 32 KiB only.
         """
@@ -81,7 +107,8 @@ class LetterQueue:
                 f'queue "{queue}" takes messages of {limit:,} bytes at most, too few for a letter',
                 f"set its MaximumMessageSize to {LEAST_BYTES:,} or more",
             )
-        return cls(client, url, limit, consumer, origin)
+        claims = LetterClaims(aws, claim_check) if only_copy and claim_check is not None else None
+        return cls(client, url, limit, consumer, origin, only_copy, claims)
 
     @property
     def fifo(self) -> bool:
@@ -89,14 +116,16 @@ class LetterQueue:
         return self._url.endswith(".fifo")
 
     async def send(self, letters: Sequence[DeadLetter]) -> Sent:
-        chosen = self._fitting(letters)
+        sent = Sent()
+        chosen = await self._fitting(letters, sent)
+        if not chosen:
+            return sent
         entries = [
             self._entry(str(index), letter, body) for index, (letter, body) in enumerate(chosen)
         ]
         answer = await off_loop(lambda: self._request(entries), _THREAD)
         failures = {entry["Id"]: entry for entry in answer.get("Failed", ())}
         taken = {entry["Id"] for entry in answer.get("Successful", ())}
-        sent = Sent()
         for index, (letter, _) in enumerate(chosen):
             if str(index) in taken:
                 sent.copied.append(letter)
@@ -110,31 +139,72 @@ class LetterQueue:
                 sent.failed = words
         return sent
 
-    def _fitting(self, letters: Sequence[DeadLetter]) -> list[tuple[DeadLetter, str]]:
-        """The first letters that fit into a request, with their bodies."""
+    async def _fitting(
+        self, letters: Sequence[DeadLetter], sent: Sent
+    ) -> list[tuple[DeadLetter, str]]:
+        """The first letters that fit into a request, with their bodies.
+
+        `sent` is told of those that no request can hold, or not yet; later ones of their items
+        wait.
+        """
         chosen: list[tuple[DeadLetter, str]] = []
         size = 0
-        groups: set[bytes] = set()
+        waiting: set[bytes] = set()
         for letter in letters:
             if len(chosen) == MAX_ENTRIES:
                 break
-            # Of two entries the first can fail alone: the order of a group would be gone.
-            if self.fifo and letter.item_key in groups:
+            if letter.item_key in waiting:
                 continue
-            body = self._body(letter)
+            try:
+                body = await self._body(letter)
+            except (NotWrittenError, DdbrelayError) as error:
+                waiting.add(letter.item_key)
+                if isinstance(error, NotWrittenError):
+                    sent.failed = str(error)
+                else:
+                    sent.refused.append((letter, error.message))
+                continue
             size += len(body.encode())
             if chosen and size > self._limit:
                 break
             chosen.append((letter, body))
-            groups.add(letter.item_key)
+            if self.fifo:
+                # Of two entries the first can fail alone: the order of a group would be gone.
+                waiting.add(letter.item_key)
         return chosen
 
-    def _body(self, letter: DeadLetter) -> str:
-        body = self._json(letter, whole=True)
-        return body if len(body.encode()) <= self._limit else self._json(letter, whole=False)
+    async def _body(self, letter: DeadLetter) -> str:
+        """The message of a letter, with as much of it as the queue takes.
 
-    def _json(self, letter: DeadLetter, *, whole: bool) -> str:
-        content = {
+        Raises NotWrittenError while what it refers to is not in S3, DdbrelayError when the letter
+        cannot be kept.
+        """
+        content = self._content(letter)
+        record = {"record": _value(letter.record)}
+        whole = _text(content | record | _events(letter.event))
+        if self._fits(whole):
+            return whole
+        content |= {"reason": letter.reason[:_LONGEST_REASON], "truncated": True}
+        # The event can be made of the record again, the record of nothing.
+        short = _text(content | record)
+        if self._fits(short):
+            return short
+        if not self._only_copy:
+            return _text(content)
+        if self._claims is None:
+            raise DdbrelayError(
+                f"with its record the message has {len(short.encode()):,} bytes, the queue takes "
+                f"{self._limit:,}; with relay.claim_check such letters go to S3"
+            )
+        reference = await self._claims.write(whole.encode(), str(content["eventID"]))
+        return _text(content | {KEY: reference.as_object()})
+
+    def _fits(self, text: str) -> bool:
+        return len(text.encode()) <= self._limit
+
+    def _content(self, letter: DeadLetter) -> dict[str, object]:
+        """What every message has."""
+        return {
             "consumer": self._consumer,
             "table": self._origin.table,
             "streamArn": self._origin.stream_arn,
@@ -142,18 +212,11 @@ class LetterQueue:
             "sequenceNumber": letter.sequence,
             "eventID": _event_id(letter.record),
             "itemKey": _value(letter.item_key),
-            "reason": letter.reason if whole else letter.reason[:_LONGEST_REASON],
+            "reason": letter.reason,
             "attempts": letter.attempts,
             "parkedAt": iso(letter.parked_at),
             "behind": letter.behind,
         }
-        if whole:
-            content |= {"record": _value(letter.record), **_events(letter.event)}
-        else:
-            content["truncated"] = True
-        text = msgspec.json.encode(content).decode("utf-8", "replace")
-        # The two that JSON may hold and SQS may not.
-        return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
     def _entry(
         self, number: str, letter: DeadLetter, body: str
@@ -173,6 +236,22 @@ class LetterQueue:
         return dict(answer)
 
 
+class LetterClaims:
+    """Where letters go that the queue cannot hold; S3 is not spoken to before there is one."""
+
+    def __init__(self, aws: Aws, address: str) -> None:
+        self._aws, self._address = aws, address
+        self.writer: ClaimWriter | None = None
+
+    async def write(self, body: bytes, event_id: str) -> Reference:
+        """Keep a JSON text and return where; raises what `ClaimWriter.write` does."""
+        if self.writer is None:
+            self.writer = ClaimChecks(self._aws, self._address)
+        claim = claim_for(body, self._address, event_id)
+        await self.writer.write(claim)
+        return claim.reference
+
+
 def _describe(client: SQSClient, queue: str) -> tuple[str, int]:
     """The URL of a queue, and the longest message that it takes."""
     url = queue
@@ -183,6 +262,12 @@ def _describe(client: SQSClient, queue: str) -> tuple[str, int]:
         answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["MaximumMessageSize"])
     limit = answer.get("Attributes", {}).get("MaximumMessageSize")
     return url, _OLD_MAX_BYTES if limit is None else int(limit)
+
+
+def _text(content: dict[str, object]) -> str:
+    text = msgspec.json.encode(content).decode("utf-8", "replace")
+    # The two that JSON may hold and SQS may not.
+    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def _value(text: bytes | None) -> object:

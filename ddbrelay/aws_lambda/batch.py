@@ -36,6 +36,7 @@ _NO_QUEUE_WORDS = (
     "the end to the on-failure destination of its event source mapping"
 )
 _NOT_PARKED = "not settled, since the dead-letter queue does not have it: Lambda sends it again"
+_REFUSED = "not settled, since the dead-letter queue cannot have it ({}): Lambda sends it again"
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,11 @@ async def _park(
 ) -> set[str]:
     """Send letters to the queue until the deadline; the sequence numbers of those it has."""
     parked: set[str] = set()
+    refused: dict[str, str] = {}
     if queue is not None and letters:
         try:
             async with asyncio.timeout_at(deadline):
-                await _send(letters, queue, parked, rng, log)
+                await _send(letters, queue, parked, refused, rng, log)
         except TimeoutError:
             log.warn("the dead-letter queue did not take all in time")
     for letter in letters:
@@ -173,6 +175,8 @@ async def _park(
         }
         if letter.sequence in parked:
             log.warn("parked in the dead-letter queue", **fields)
+        elif letter.sequence in refused:
+            log.error(_REFUSED.format(refused[letter.sequence]), **fields)
         else:
             log.error(_NO_QUEUE_WORDS if queue is None else _NOT_PARKED, **fields)
     return parked
@@ -182,23 +186,27 @@ async def _send(
     letters: Sequence[DeadLetter],
     queue: LetterSink,
     parked: set[str],
+    refused: dict[str, str],
     rng: random.Random,
     log: Log,
 ) -> None:
-    """Send letters, those of an item in order, until the queue has them or never takes them."""
+    """Send letters, those of an item in order, until the queue has them or never takes them.
+
+    `parked` gets the sequence numbers of the first, `refused` those of the others with the reason.
+    """
     waiting, stuck, failures = list(letters), set[bytes](), 0
     while waiting:
         try:
             sent = await queue.send(waiting)
-        except DdbrelayError as refused:
-            if _is_final(refused):
-                log.error(refused.message, hint=refused.hint)
+        except DdbrelayError as error:
+            if _is_final(error):
+                log.error(error.message, hint=error.hint)
                 return
-            sent = Sent(failed=refused.message)
+            sent = Sent(failed=error.message)
         parked.update(letter.sequence for letter in sent.copied)
         for letter, reason in sent.refused:
             stuck.add(letter.item_key)
-            log.error(f"the queue refused a dead letter: {reason}", sequenceNumber=letter.sequence)
+            refused[letter.sequence] = reason
         waiting = [
             one for one in waiting if one.sequence not in parked and one.item_key not in stuck
         ]

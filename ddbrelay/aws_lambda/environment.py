@@ -16,7 +16,7 @@ from ddbrelay.aws.sinks import items_of, sink_of
 from ddbrelay.aws.transport import Transport
 from ddbrelay.aws_lambda.batch import Lane
 from ddbrelay.aws_lambda.log import Log
-from ddbrelay.config import Config
+from ddbrelay.config import Config, Settings
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Origin
@@ -72,7 +72,7 @@ class Environment:
         )
         queue: _Queue | None = None
         if settings.dead_letter_queue is not None:
-            queue = _Queue(self._aws, settings.dead_letter_queue, settings.consumer, origin)
+            queue = _Queue(self._aws, settings, settings.dead_letter_queue, origin)
             await queue.look(log)
         options = Options(
             max_in_flight=settings.max_in_flight,
@@ -89,9 +89,9 @@ class Environment:
 class _Queue:
     """A `LetterSink`, opened when it answers: without dead letters nobody needs it."""
 
-    def __init__(self, aws: Aws, name: str, consumer: str, origin: Origin) -> None:
-        self._aws, self._name = aws, name
-        self._consumer, self._origin = consumer, origin
+    def __init__(self, aws: Aws, settings: Settings, name: str, origin: Origin) -> None:
+        self._aws, self._settings = aws, settings
+        self._name, self._origin = name, origin
         self._opened: LetterSink | None = None
 
     async def look(self, log: Log) -> None:
@@ -110,7 +110,12 @@ class _Queue:
     async def _open(self) -> LetterSink:
         if self._opened is None:
             self._opened = await LetterQueue.open(
-                self._aws, self._name, self._consumer, self._origin
+                self._aws,
+                self._name,
+                self._settings.consumer,
+                self._origin,
+                only_copy=True,
+                claim_check=self._settings.claim_check,
             )
         return self._opened
 

@@ -31,12 +31,17 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A detail that goes to S3 before its event goes to the bus."""
+    """A detail, or another JSON text, that goes to S3 before what refers to it is sent."""
 
     bucket: str
     key: str
     body: bytes
     sha256: str
+
+    @property
+    def reference(self) -> Reference:
+        """What is sent in its stead."""
+        return Reference(self.bucket, self.key, len(self.body), self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +93,17 @@ def offload(event: Event, address: str, event_id: str) -> tuple[Event, Claim]:
     goes to the same object, and no two details ever to one. All but the detail stays as it is, so
     it is small wherever the resources are. ValueError for an address that `place_of` refuses.
     """
+    claim = claim_for(event.detail, address, event_id)
+    detail = msgspec.json.encode({KEY: claim.reference.as_object()})
+    return msgspec.structs.replace(event, detail=detail), claim
+
+
+def claim_for(body: bytes, address: str, event_id: str) -> Claim:
+    """The object of a JSON text under `address`, named after its record and its content."""
     bucket, prefix = place_of(address)
-    digest = hashlib.sha256(event.detail).hexdigest()
+    digest = hashlib.sha256(body).hexdigest()
     stem = _UNSAFE.sub("-", event_id)[:_EVENT_ID]
-    key = f"{prefix}{stem}-{digest[:_DIGITS]}{_SUFFIX}"
-    reference = Reference(bucket, key, len(event.detail), digest)
-    detail = msgspec.json.encode({KEY: reference.as_object()})
-    return (
-        msgspec.structs.replace(event, detail=detail),
-        Claim(bucket, key, event.detail, digest),
-    )
+    return Claim(bucket, f"{prefix}{stem}-{digest[:_DIGITS]}{_SUFFIX}", body, digest)
 
 
 def claim_of(detail: Any) -> Reference | None:
