@@ -143,6 +143,12 @@ class Settings:
     linger: float = _setting(
         0.005, "relay.linger", parse_duration, "wait this long for a request to fill"
     )
+    refusal_timeout: float = _setting(
+        300.0,
+        "relay.refusal_timeout",
+        parse_duration,
+        "time after which an event is parked that is refused with an unknown error code",
+    )
     claim_check: str | None = _setting(
         None,
         "relay.claim_check",

@@ -108,6 +108,7 @@ def options_of(settings: Settings, **bounds: Any) -> Options:
         grace=settings.grace,
         max_in_flight=settings.max_in_flight,
         linger=settings.linger,
+        refusal_timeout=settings.refusal_timeout,
         claim_check=settings.claim_check,
         pace=Pace(settings.poll_interval, settings.idle_interval),
         discovery_interval=settings.discovery_interval,

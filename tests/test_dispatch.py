@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -11,8 +11,11 @@ import pytest
 from ddbrelay.flow.capture import Page
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event
+from ddbrelay.flow.packing import Item
+from ddbrelay.flow.sink import Receipt
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.testing.faults import LOST_AFTER
+from ddbrelay.testing.simulator import SimulatedBus
 from ddbrelay.testing.world import World, simulated
 
 
@@ -38,8 +41,51 @@ async def test_a_reason_that_many_events_wait_for_is_not_told_for_each_of_them(
     world.fill([f"k{n}" for n in range(300)])
     world.bus.fail_entries("InternalFailure")
     await world.run(timeout=100.0, until_idle=None, grace=0.0)
-    told = [one for one in world.log.troubles if one.endswith("trying again: InternalFailure")]
+    failure = "trying again: InternalFailure: simulated"
+    told = [one for one in world.log.troubles if one.endswith(failure)]
     assert 3 <= len(told) <= 4
+
+
+# A code that nobody knows
+
+
+@simulated()
+async def test_an_event_with_an_unknown_code_parks_after_a_while_with_what_aws_said(
+    world: World,
+) -> None:
+    world.fill("ab", times=2)
+    world.bus.fail_entries("FromTheFuture", lambda item: b'"a"' in item.key)
+    began = now()
+    tally = await world.run(until_idle=60.0, refusal_timeout=100.0)
+    assert (tally[Fate.PUBLISHED], tally[Fate.PARKED]) == (2, 2)
+    parked = [one for one in world.log.outcomes if one.fate is Fate.PARKED]
+    assert parked[0].reason == "FromTheFuture: simulated (and again for 100 s)"
+    assert parked[0].attempts > 5
+    assert "an earlier event" in str(parked[1].reason)
+    assert now() - began == pytest.approx(100.0 + 60.0, abs=5.0)
+    told = [word for word in world.log.troubles if word.endswith("FromTheFuture: simulated")]
+    assert told
+
+
+@simulated()
+async def test_an_unknown_code_that_passes_parks_nothing(world: World) -> None:
+    world.fill("a", times=3)
+    world.bus.fail_entries("FromTheFuture", times=5)
+    tally = await world.run(refusal_timeout=100.0)
+    assert (tally[Fate.PUBLISHED], tally[Fate.PARKED]) == (3, 0)
+
+
+@simulated()
+async def test_a_reason_with_words_for_each_event_is_told_once(world: World) -> None:
+    world.fill([f"k{n}" for n in range(50)])
+
+    class Wordy(SimulatedBus):
+        async def send(self, items: Sequence[Item]) -> Receipt:
+            return Receipt(retry=[(one, f"InternalFailure: {one.key!r}") for one in items])
+
+    world.bus = Wordy(world.bus.faults)
+    await world.run(timeout=25.0, until_idle=None, grace=0.0)
+    assert sum("InternalFailure" in one for one in world.log.troubles) == 1
 
 
 # Linger

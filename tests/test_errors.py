@@ -19,7 +19,7 @@ from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import NoAnswerError, WireError
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Fault, IteratorType, StreamFault
-from ddbrelay.flow.sink import FINAL_CODES, EntryResult, receipt_of, retry_delay
+from ddbrelay.flow.sink import FINAL_CODES, RETRYABLE_CODES, EntryResult, receipt_of, retry_delay
 
 FAULTS = {
     "ExpiredIteratorException": Fault.EXPIRED,
@@ -29,7 +29,6 @@ FAULTS = {
     "TrimmedDataAccessException": Fault.TRIMMED,
 }
 STREAM_OPERATIONS = ("DescribeStream", "GetShardIterator", "GetRecords")
-RETRIED_ENTRY_CODES = {"InternalFailure", "ThrottlingException"}
 
 
 def errors_of(service: str, operation: str) -> set[str]:
@@ -117,7 +116,7 @@ def test_each_code_of_an_entry_that_the_model_documents_is_final_or_retried() ->
     documentation = model.shape_for("PutEventsResultEntry").members["ErrorCode"].documentation
     documented = set(re.findall(r"<code>(\w+)", documentation))
     assert documented
-    assert documented - FINAL_CODES - RETRIED_ENTRY_CODES == set()
+    assert documented - FINAL_CODES - RETRYABLE_CODES == set()
     for code in documented | FINAL_CODES:
         one = item()
         receipt = receipt_of([one], [EntryResult(None, code, "said AWS")])

@@ -234,6 +234,17 @@ async def test_what_the_bus_may_take_later_is_tried_so_often_and_not_for_ever(wo
 
 
 @simulated()
+async def test_a_letter_whose_event_has_an_unknown_code_stays_with_what_aws_said(
+    world: World,
+) -> None:
+    await poisoned(world)
+    world.bus.fail_entries("FromTheFuture", of_keys("a"))
+    assert (await redrive(world, max_attempts=2)).failed == 1
+    (queue,) = letters_of(world).queues()
+    assert queue.head.reason == "FromTheFuture: simulated"
+
+
+@simulated()
 async def test_a_letter_that_is_throttled_every_time_stays(world: World) -> None:
     await poisoned(world)
     world.bus.fail_entries("ThrottlingException", of_keys("a"))
@@ -241,7 +252,7 @@ async def test_a_letter_that_is_throttled_every_time_stays(world: World) -> None
     assert await redrive(world, max_attempts=4) == Summary(redriven=5, failed=1)
     assert 0 < clock.now() - began < 10
     (queue,) = letters_of(world).queues()
-    assert (queue.head.reason, queue.head.attempts) == ("ThrottlingException", 5)
+    assert (queue.head.reason, queue.head.attempts) == ("ThrottlingException: simulated", 5)
     assert len(queue.letters) == 5
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbrelay.flow.sink import FINAL_CODES, EntryResult, receipt_of, retry_delay
+from ddbrelay.flow.sink import FINAL_CODES, RETRYABLE_CODES, EntryResult, receipt_of, retry_delay
 from ddbrelay.testing.builders import item
 
 
@@ -23,7 +23,7 @@ def test_only_the_failed_entries_are_to_be_sent_again() -> None:
         ],
     )
     assert receipt.accepted == [(items[0], "1"), (items[2], "3")]
-    assert receipt.retry == [(items[1], "ThrottlingException")]
+    assert receipt.retry == [(items[1], "ThrottlingException: slow down")]
     assert receipt.rejected == [(items[3], "MalformedDetail: no JSON")]
 
 
@@ -34,10 +34,17 @@ def test_a_final_code_is_not_tried_again(code: str) -> None:
     assert not receipt.retry
 
 
-@pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "FromTheFuture"])
-def test_any_other_code_is_tried_again(code: str) -> None:
+@pytest.mark.parametrize("code", sorted(RETRYABLE_CODES))
+def test_a_code_that_may_pass_is_tried_again(code: str) -> None:
     receipt = receipt_of([item()], [EntryResult(None, code)])
     assert [reason for _, reason in receipt.retry] == [code]
+
+
+def test_an_unknown_code_is_kept_apart_with_the_words_of_aws_on_one_line() -> None:
+    receipt = receipt_of([item()], [EntryResult(None, "FromTheFuture", "no\n  way")])
+    assert [reason for _, reason in receipt.unknown] == ["FromTheFuture: no way"]
+    assert not receipt.retry
+    assert not receipt.rejected
 
 
 def test_an_entry_without_id_and_without_code_is_tried_again() -> None:
@@ -51,7 +58,7 @@ def test_an_entry_with_id_and_code_was_not_accepted() -> None:
 results = st.builds(
     EntryResult,
     st.none() | st.text(),
-    st.none() | st.sampled_from([*FINAL_CODES, "InternalFailure"]),
+    st.none() | st.sampled_from([*FINAL_CODES, "InternalFailure", "FromTheFuture"]),
     st.none() | st.text(),
 )
 
@@ -60,7 +67,7 @@ results = st.builds(
 def test_every_item_stands_in_exactly_one_list(answer: list[EntryResult]) -> None:
     items = [item(f"k{n}") for n in range(len(answer))]
     receipt = receipt_of(items, answer)
-    listed = [*receipt.accepted, *receipt.retry, *receipt.rejected]
+    listed = [*receipt.accepted, *receipt.retry, *receipt.unknown, *receipt.rejected]
     assert sorted(id(one) for one, _ in listed) == sorted(map(id, items))
 
 

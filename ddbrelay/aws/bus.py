@@ -171,11 +171,12 @@ class AwsBus:
                 whole.retry += [(item, refused.message) for item in left]
                 return whole
             whole.accepted += receipt.accepted
+            whole.unknown += receipt.unknown
             whole.rejected += receipt.rejected
             whole.crowded = whole.crowded or receipt.crowded
             if receipt.held is not None:
                 whole.retry += [(item, receipt.held) for item in left]
-                if not (whole.accepted or whole.rejected):
+                if not (whole.accepted or whole.unknown or whole.rejected):
                     whole.held = receipt.held
                 return whole
             whole.retry += receipt.retry

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED
 from ddbrelay.aws.sweeping import Sweeper, SweepingSink
@@ -29,6 +29,8 @@ NO_SHARD = ""
 _NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 _FOR_LETTERS = 0.2
 """Share of the time that the queue has after the bus."""
+_FOR_UNKNOWN = 0.25
+"""Share of the bus's time after which an event is given up that is refused for unknown reasons."""
 _FOR_TIDYING = 0.1
 """Share of the time that the tidying of an outbox has at the end."""
 _NO_QUEUE_WORDS = (
@@ -95,14 +97,19 @@ async def _deliver(
     failures: list[BaseException] = []
     held = _HeldLetters()
     rng = random.Random()
+    began = asyncio.get_running_loop().time()
+    left = deadline - began
+    for_bus = max(0.0, left if lane.queue is None else left * (1 - _FOR_LETTERS))
+    # What would be tried again beyond this invocation would never get to the queue.
+    patience = min(lane.options.refusal_timeout, for_bus * _FOR_UNKNOWN)
+    options = replace(lane.options, refusal_timeout=patience)
     delivery = Delivery(
-        lane.mapper, sink, held, log, lane.options, time.time, rng, Tasks(failures.append)
+        lane.mapper, sink, held, log, options, time.time, rng, Tasks(failures.append)
     )
     tickets = await _route(records, delivery, lane.origin)
     dispatch = delivery.dispatch
     assert dispatch is not None
-    left = deadline - asyncio.get_running_loop().time()
-    for_bus = left if lane.queue is None else left * (1 - _FOR_LETTERS)
+    for_bus -= asyncio.get_running_loop().time() - began
     if unanswered := await dispatch.close(max(0.0, for_bus)):
         log.warn(
             f"{unanswered:,} {'event was' if unanswered == 1 else 'events were'} not acknowledged "

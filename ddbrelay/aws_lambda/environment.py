@@ -77,6 +77,7 @@ class Environment:
         options = Options(
             max_in_flight=settings.max_in_flight,
             linger=settings.linger,
+            refusal_timeout=settings.refusal_timeout,
             claim_check=settings.claim_check,
         )
         tidying = tidying_of(self.config)

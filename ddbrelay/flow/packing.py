@@ -34,8 +34,9 @@ class Item(msgspec.Struct, eq=False):
 
     `size` counts the event by AWS's formula, `claim` is its detail where that goes to S3. Where the
     record has several events, `rest` are those that go after this one, and `whole` all of them as
-    they were mapped, with None for one that was not to be sent. `behind` is the next item of the
-    same key, and the packer's own.
+    they were mapped, with None for one that was not to be sent. `doubted_at` is the loop's time at
+    which the event was first refused for an unknown reason. `behind` is the next item of the same
+    key, and the packer's own.
     """
 
     change: Change
@@ -47,6 +48,7 @@ class Item(msgspec.Struct, eq=False):
     behind: Item | None = None
     rest: tuple[Parcel, ...] = ()
     whole: tuple[Event | None, ...] = ()
+    doubted_at: float | None = None
 
     @property
     def key(self) -> bytes:
@@ -57,7 +59,7 @@ class Item(msgspec.Struct, eq=False):
         """The event was accepted: be the next one of the record, with no attempt made yet."""
         after, *rest = self.rest
         self.event, self.size, self.claim = after.event, after.size, after.claim
-        self.attempts, self.rest = 0, tuple(rest)
+        self.attempts, self.rest, self.doubted_at = 0, tuple(rest), None
 
     @property
     def left(self) -> tuple[Event | None, ...]:

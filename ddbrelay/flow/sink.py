@@ -25,7 +25,23 @@ FINAL_CODES = frozenset(
         "RedactionFailure",
     }
 )
-"""Codes of an entry that sending again cannot mend; any other code is tried again."""
+"""Codes of an entry that sending again cannot mend."""
+RETRYABLE_CODES = frozenset(
+    {
+        "InternalException",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServiceException",
+        "LimitExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+"""Codes of an entry that may be taken the next time, tried again for as long as it takes."""
 DENIED_CODES = frozenset({"AccessDeniedException", "InvalidAccountIdException"})
 """Final codes that say nothing about the event: the bus takes none from us."""
 THROTTLED_CODE = "ThrottlingException"
@@ -39,6 +55,8 @@ class Receipt:
     """With the id that the bus gave the event."""
     retry: list[tuple[Item, str]] = field(default_factory=list)
     """With the code, or what went wrong on the way."""
+    unknown: list[tuple[Item, str]] = field(default_factory=list)
+    """Refused for a reason that may pass or stay, with it: tried again, but not for ever."""
     rejected: list[tuple[Item, str]] = field(default_factory=list)
     """With the reason."""
     crowded: bool = False
@@ -75,11 +93,19 @@ def receipt_of(items: Sequence[Item], results: Sequence[EntryResult]) -> Receipt
         if result.event_id is not None and result.code is None:
             receipt.accepted.append((item, result.event_id))
         elif result.code in FINAL_CODES:
-            receipt.rejected.append((item, f"{result.code}: {result.message or ''}".rstrip(": ")))
-        else:
-            receipt.retry.append((item, result.code or "no result"))
+            receipt.rejected.append((item, _reason(result)))
+        elif result.code is None or result.code in RETRYABLE_CODES:
+            receipt.retry.append((item, _reason(result)))
             receipt.crowded = receipt.crowded or result.code == THROTTLED_CODE
+        else:
+            receipt.unknown.append((item, _reason(result)))
     return receipt
+
+
+def _reason(result: EntryResult) -> str:
+    """The code and AWS's words for it, on one line."""
+    words = " ".join((result.message or "").split())
+    return f"{result.code or 'no result'}: {words}" if words else result.code or "no result"
 
 
 def retry_delay(attempt: int, rng: random.Random, base: float = 0.1, cap: float = 20.0) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import inf
 from typing import Protocol
 
 from ddbrelay.flow.packing import MAX_ENTRIES, Item, Packer
@@ -186,13 +187,32 @@ class Dispatch:
                     self._packer.release(item)
         if receipt.retry:
             self._retry(receipt.retry)
-        for item, reason in receipt.rejected:
+        rejected = receipt.rejected
+        if receipt.unknown:
+            rejected = rejected + self._doubt(receipt.unknown)
+        for item, reason in rejected:
             self._receiver.rejected(item, reason, self._packer.withdraw(item))
             self._packer.release(item)
         if self.held is not None:
             self._probe_later()
 
-    def _retry(self, failed: Sequence[tuple[Item, str]]) -> None:
+    def _doubt(self, refused: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
+        """Try again what was refused for an unknown reason; those that were long enough."""
+        now, longest = asyncio.get_running_loop().time(), self._options.refusal_timeout
+        again, given_up, left = [], [], longest
+        for item, reason in refused:
+            if item.doubted_at is None:
+                item.doubted_at = now
+            elif now - item.doubted_at >= longest:
+                given_up.append((item, f"{reason} (and again for {longest:g} s)"))
+                continue
+            left = min(left, item.doubted_at + longest - now)
+            again.append((item, reason))
+        if again:
+            self._retry(again, left)
+        return given_up
+
+    def _retry(self, failed: Sequence[tuple[Item, str]], longest: float = inf) -> None:
         for item, reason in failed:
             item.attempts += 1
             self._tally.retried += 1
@@ -203,6 +223,7 @@ class Dispatch:
         items = [item for item, _ in failed]
         attempt = max(item.attempts for item in items)
         delay = retry_delay(attempt if self._budget.take() else _LONGEST, self._rng)
+        delay = min(delay, longest)
         _log.debug("entries not taken: %d, again in %.2f s: %s", len(items), delay, failed[0][1])
         self._timers.later(delay, lambda: self._try_again(items))
 
@@ -210,8 +231,10 @@ class Dispatch:
         """Tell why events are sent again; thousands may wait for the same thing to be mended."""
         now = asyncio.get_running_loop().time()
         self._said = {one: at for one, at in self._said.items() if now - at < _SAME_WORD}
-        if reason not in self._said:
-            self._said[reason] = now
+        # Behind its code AWS may speak of the one event.
+        kind = reason.partition(": ")[0]
+        if kind not in self._said:
+            self._said[kind] = now
             self._observer.trouble(f"the bus did not take an event, trying again: {reason}")
 
     def _try_again(self, items: Iterable[Item]) -> None:
@@ -250,5 +273,5 @@ class Dispatch:
 
 def _from_own_bus(receipt: Receipt) -> bool:
     """Whether it has something to say of the bus of the run, not only of others."""
-    told = (receipt.accepted, receipt.retry, receipt.rejected)
+    told = (receipt.accepted, receipt.retry, receipt.unknown, receipt.rejected)
     return any(item.event.bus is None for some in told for item, _ in some)

@@ -59,7 +59,8 @@ class Options:
     it to some events; of several of one change it is asked for each.
 
     At most `max_in_flight` requests are sent at once; one that is not full waits `linger` for more.
-    A detail that no request can hold goes to the address `claim_check` (`s3://bucket/prefix`).
+    An event that is refused for a reason nobody knows is parked after `refusal_timeout`. A detail
+    that no request can hold goes to the address `claim_check` (`s3://bucket/prefix`).
 
     At most `max_reading` pages are asked for at once, and none while `max_pending` events wait or
     records that are not settled hold pages of `max_held` bytes. A checkpoint is saved as soon as it
@@ -81,6 +82,7 @@ class Options:
     grace: float = 5.0
     max_in_flight: int = 64
     linger: float = 0.005
+    refusal_timeout: float = 300.0
     claim_check: str | None = None
     max_pending: int = 10_000
     max_held: int = 32 * 1024 * 1024

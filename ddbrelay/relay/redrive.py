@@ -312,7 +312,7 @@ class Redrive:
         if receipt.held is not None:
             raise AwsRefused(receipt.held, "mend it and redrive again: what was not sent stays")
         again = []
-        for item, reason in receipt.retry:
+        for item, reason in (*receipt.retry, *receipt.unknown):
             item.attempts += 1
             if item.attempts >= self._plan.max_attempts:
                 self._give_up(item, reason)

@@ -208,6 +208,7 @@ class SimulatedBus:
             part = await self.send(items)
             whole.accepted += part.accepted
             whole.retry += part.retry
+            whole.unknown += part.unknown
             whole.rejected += part.rejected
             whole.crowded = whole.crowded or part.crowded
         return whole
