@@ -23,6 +23,7 @@ from pipeline import Pipeline, clear_error, objects, rows, state_file
 from ddbrelay.aws.session import Aws
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.letters import show_table
+from ddbrelay.cli.selection import items_of
 from ddbrelay.cli.view.rows import Shown
 from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Position
@@ -238,6 +239,24 @@ def test_an_id_that_may_be_several_names_them(bare_cli: Cli) -> None:
     assert found["keys"] == {"id": "eve"}
     clear_error(bare_cli.run("dead-letters", "show", "%"), 2, 'no dead letter "%"')
     clear_error(bare_cli.run("dead-letters", "show", ""), 2, 'no dead letter ""')
+
+
+def test_many_ids_are_looked_up_together(database: Database) -> None:
+    """Ids from a list that is piped back are as many as there are letters."""
+    asyncio.run(
+        SqliteStore(database, "default", USERS).park(
+            [letter(f"i{n % 7}", n, event_id=f"{n:04}") for n in range(300)]
+        )
+    )
+    statements: list[str] = []
+    letters = Letters(database, "default", [USERS])
+    database._connection.set_trace_callback(statements.append)
+    found = letters.find(*(f"{n:04}" for n in range(300)), "0007")
+    items = items_of(letters, [one.id for one in found])
+    database._connection.set_trace_callback(None)
+    assert [one.event_id for one in found] == [f"{n:04}" for n in range(300)]
+    assert len(items) == 7
+    assert len([one for one in statements if one.startswith("SELECT")]) == 2 + 7
 
 
 def test_a_table_fits_the_terminal(

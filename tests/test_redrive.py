@@ -18,13 +18,13 @@ from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import CrudMapper, Event, Mapped, Reject, Skip
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
-from ddbrelay.flow.packing import MAX_BYTES, Item
+from ddbrelay.flow.packing import MAX_BYTES, MAX_ENTRIES, Item
 from ddbrelay.flow.tracking import DeadLetter, Fate, events_of
 from ddbrelay.relay.letters import NO_EVENT, Preparation, Result
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
 from ddbrelay.stores import parking
 from ddbrelay.stores.ledger import snapshot
-from ddbrelay.stores.letters import Letters
+from ddbrelay.stores.letters import ItemOf, Letters
 from ddbrelay.stores.parking import How
 from ddbrelay.testing import clock
 from ddbrelay.testing.builders import ORIGIN, several
@@ -65,7 +65,7 @@ async def redrive(
     **plan: Any,
 ) -> Summary:
     letters = letters_of(world)
-    heads = [queue.head for queue in letters.queues()]
+    items = letters.items()
     run = Redrive(
         letters,
         Preparation(world.stream.table, **preparation or {}),
@@ -74,7 +74,7 @@ async def redrive(
         seen or Seen(),
         rng=world.rng,
     )
-    return await run.run(heads, stop or asyncio.Event())
+    return await run.run(items, stop or asyncio.Event())
 
 
 def parked(world: World) -> dict[bytes, list[str]]:
@@ -203,7 +203,7 @@ async def test_numbers_of_different_lengths_and_a_clock_set_back_keep_the_order(
     await world.store.park([letter("z", "999", behind=False, at=9000.0)])
     (queue,) = letters_of(world).queues()
     assert [(one.shard_id, one.sequence) for one in queue.letters] == placed
-    assert letters_of(world).of_item(world.stream.arn, b"k") == list(queue.letters)
+    assert letters_of(world).of_item(ItemOf(world.stream.arn, b"k")) == list(queue.letters)
 
 
 @simulated()
@@ -219,7 +219,7 @@ async def test_what_fails_again_stays_with_its_new_reason_and_holds_its_item(wor
     assert queue.head.reason == "InvalidArgument: simulated"
     assert seen.kept() == ["InvalidArgument: simulated"]
     await redrive(world)
-    assert letters_of(world).of_item(world.stream.arn, KEY_A)[0].attempts == 2
+    assert letters_of(world).of_item(ItemOf(world.stream.arn, KEY_A))[0].attempts == 2
     world.bus.recover()
     await redrive(world)
     assert_whole(world)
@@ -339,14 +339,40 @@ async def test_what_is_held_in_memory_is_bounded(world: World) -> None:
             most = max(most, run._held)
             return super().__call__(*args)
 
-    heads = [queue.head for queue in letters.queues()]
+    items = letters.items()
     run = Redrive(
         letters, Watching(world.stream.table), world.bus, Plan(), Seen(), random.Random(0)
     )
-    assert (await run.run(heads, asyncio.Event())).redriven == 150
+    assert (await run.run(items, asyncio.Event())).redriven == 150
     assert 16 * 2**20 < most < 34 * 2**20
     assert run._held == run._active == 0
     assert_whole(world)
+
+
+@simulated()
+async def test_sending_begins_with_the_first_request_that_is_full(world: World) -> None:
+    world.bus.fail_entries("MalformedDetail")
+    world.fill([f"k{number}" for number in range(200)])
+    await world.run()
+    world.bus.recover()
+    prepared = 0
+    prepared_before: list[int] = []
+
+    class Counting(Preparation):
+        def __call__(self, *args: Any) -> Any:
+            nonlocal prepared
+            prepared += 1
+            return super().__call__(*args)
+
+    class First:
+        async def send(self, items: Sequence[Item]) -> Any:
+            prepared_before.append(prepared)
+            return await world.bus.send(items)
+
+    letters = letters_of(world)
+    run = Redrive(letters, Counting(world.stream.table), First(), Plan(), Seen(), world.rng)
+    assert (await run.run(letters.items(), asyncio.Event())).redriven == 200
+    assert prepared_before[0] <= MAX_ENTRIES + 1
 
 
 # The mapping
@@ -409,9 +435,9 @@ async def test_an_event_that_is_too_large_stays_or_goes_by_claim_check(world: Wo
 
     letters = letters_of(world)
     preparation = Preparation(world.stream.table, claim_check="s3://bucket/prefix")
-    heads = [queue.head for queue in letters.queues()]
+    items = letters.items()
     run = Redrive(letters, preparation, Claiming(), Plan(), seen, world.rng)
-    assert (await run.run(heads, asyncio.Event())).redriven == 2
+    assert (await run.run(items, asyncio.Event())).redriven == 2
     assert [item.claim.body for item in sent if item.claim] == [detail, detail]
     assert parked(world) == {}
     assert world.bus.violations == []

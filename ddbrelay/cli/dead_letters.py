@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ import click
 from ddbrelay.cli import completing
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
-from ddbrelay.cli.selection import Filter, chosen, filters, heads_by, heads_of, one_choice, opened
+from ddbrelay.cli.selection import Filter, chosen, filters, items_by, items_of, one_choice, opened
 from ddbrelay.cli.types import DURATION
 from ddbrelay.secrecy import hidden
 from ddbrelay.words import counted
@@ -67,9 +67,8 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
                 unmapped += not queue.head.has_event
                 yield queue
 
-    # A reader that leaves, as `head` does, must not leave the look open when the file is closed.
-    with opened(run) as (letters, of), closing(letters.queues()) as found:
-        queues = taken(found)
+    with opened(run) as (letters, of):
+        queues = taken(letters.queues())
         if console.output == "rich" and not behind:
             items, number = view.show_table(console, queues, time.time())
         else:
@@ -134,8 +133,8 @@ def show(run: Run, id: str, remap: bool) -> None:
     from ddbrelay.stores.letters import Queue
 
     with opened(run) as (letters, of):
-        letter = letters.find(id)
-        queue = Queue(letters.of_item(letter.stream_arn, letter.item_key))
+        (letter,) = letters.find(id)
+        queue = Queue(letters.of_item(letter.item))
         stored = letters.get(letter)
     assert stored is not None, "nothing is removed between two looks of a reader"
     head, paths = letter == queue.head, redacted_paths(run.config)
@@ -268,10 +267,7 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
     console = run.console
     dropped = 0
     with opened(run) as (letters, of), letters.locked():
-        if ids:
-            doomed = list(dict.fromkeys(letters.find(id) for id in ids))
-        else:
-            doomed = [letter for _, letter in chosen(letters, wanted)]
+        doomed = letters.find(*ids) if ids else [letter for _, letter in chosen(letters, wanted)]
         if doomed and not yes:
             number = counted(len(doomed), "dead letter")
             agreed = confirmer(f"dropping {number}", "--yes drops without asking")
@@ -347,9 +343,9 @@ def redrive(
     one_choice(ids, everything, wanted)
     settings = run.settings
     with opened(run) as (letters, of), nullcontext() if dry_run else letters.locked():
-        heads = heads_of(letters, ids) if ids else heads_by(letters, wanted)
+        items = items_of(letters, ids) if ids else items_by(letters, wanted)
         summary, seconds, left = Summary(), 0.0, 0
-        if heads:
+        if items:
             mapper = mapper_of(run.config, of.table) if remap else None
             preparation = Preparation(
                 of.table,
@@ -358,7 +354,7 @@ def redrive(
                 redact=redacted_paths(run.config) if remap else (),
             )
             if dry_run:
-                redriving.show_preview(run, of, letters, heads, preparation)
+                redriving.show_preview(run, of, letters, items, preparation)
                 return
             bus = settings.bus or f"{of.table}-bus"
             for name in (bus, *buses_of(run.config)):
@@ -369,6 +365,6 @@ def redrive(
                 timeout=timeout,
                 grace=settings.grace,
             )
-            summary, seconds = redriving.send(run, of, letters, heads, preparation, bus, plan)
-            left = letters.count_of(heads)
+            summary, seconds = redriving.send(run, of, letters, items, preparation, bus, plan)
+            left = letters.count_of(items)
     redriving.show_end(run, of, summary, seconds, left, remap)

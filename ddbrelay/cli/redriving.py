@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.cli.options import Run
     from ddbrelay.objects import Of
-    from ddbrelay.stores.letters import Letters, Parked
+    from ddbrelay.stores.letters import ItemOf, Letters
 
 _MOST_SHOWN = 20
 """Letters that stay which a terminal names."""
@@ -77,7 +77,7 @@ def send(
     run: Run,
     of: Of,
     letters: Letters,
-    heads: Sequence[Parked],
+    items: Sequence[ItemOf],
     preparation: Preparation,
     bus: str,
     plan: Plan,
@@ -90,7 +90,7 @@ def send(
     from ddbrelay.aws.transport import Transport
 
     console = run.console
-    waiting = letters.count_of(heads)
+    waiting = letters.count_of(items)
 
     async def main(stop: asyncio.Event) -> Summary:
         with Screen(console, of, waiting) as screen:
@@ -98,20 +98,19 @@ def send(
                 claim_check = run.settings.claim_check
                 sink = await sink_of(run.aws, transport, bus, claim_check, console.words)
                 redrive = Redrive(letters, preparation, sink, plan, screen)
-                return await redrive.run(heads, stop)
+                return await redrive.run(items, stop)
 
     began = time.monotonic()
     return run_until_signal(main), time.monotonic() - began
 
 
 def show_preview(
-    run: Run, of: Of, letters: Letters, heads: Sequence[Parked], preparation: Preparation
+    run: Run, of: Of, letters: Letters, items: Sequence[ItemOf], preparation: Preparation
 ) -> None:
     """What would become of the letters of these items; nothing is sent."""
     states = {"would-send": 0, "would-skip": 0, "would-stay": 0}
-    for head in heads:
-        waiting = letters.of_item(head.stream_arn, head.item_key)
-        for result in preview(letters, preparation, waiting):
+    for item in items:
+        for result in preview(letters, preparation, letters.of_item(item)):
             states[result_state(result, dry_run=True)] += 1
             if run.console.json:
                 run.console.object(result_object(of, result, dry_run=True))

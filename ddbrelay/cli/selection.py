@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from ddbrelay.cli.types import asked_keys, moment
 if TYPE_CHECKING:
     from ddbrelay.cli.options import Run
     from ddbrelay.objects import Of
-    from ddbrelay.stores.letters import Letters, Parked, Queue
+    from ddbrelay.stores.letters import ItemOf, Letters, Parked, Queue
 
 
 @contextmanager
@@ -126,23 +126,25 @@ def chosen(letters: Letters, wanted: Filter) -> list[tuple[Queue, Parked]]:
     ]
 
 
-def heads_by(letters: Letters, wanted: Filter) -> list[Parked]:
-    """The heads of the items that are asked for by what stands there."""
-    return [q.head for q in letters.queues() if wanted.takes(q.head, head=True)]
+def items_by(letters: Letters, wanted: Filter) -> list[ItemOf]:
+    """The items that are asked for by what stands at their head."""
+    if not wanted:
+        return letters.items()
+    return [q.head.item for q in letters.queues() if wanted.takes(q.head, head=True)]
 
 
-def heads_of(letters: Letters, ids: Iterable[str]) -> list[Parked]:
-    """The letters of these ids, each of which must stand before the others of its item."""
+def items_of(letters: Letters, ids: Sequence[str]) -> list[ItemOf]:
+    """The items of these letters, one of which must stand before the others of its item."""
     from ddbrelay.errors import ConfigError
 
-    found = list(dict.fromkeys(letters.find(id) for id in ids))
-    heads: dict[Parked, None] = {}
+    found = dict.fromkeys(letters.find(*ids))
+    items = dict.fromkeys(letter.item for letter in found)
+    heads = {item: letters.of_item(item)[0] for item in items}
     for letter in found:
-        head = letters.of_item(letter.stream_arn, letter.item_key)[0]
+        head = heads[letter.item]
         if head not in found:
             raise ConfigError(
                 f"{letter.id} waits behind {head.id}: events of an item are sent in order",
                 f"ddbrelay dead-letters redrive {head.id} sends it after that one",
             )
-        heads[head] = None
-    return list(heads)
+    return list(items)

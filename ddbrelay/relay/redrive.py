@@ -25,7 +25,7 @@ from ddbrelay.relay.letters import Preparation, Result, Skipped, Stays
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
 from ddbrelay.relay.tasks import Timers, cancel
 from ddbrelay.relay.window import Window
-from ddbrelay.stores.letters import Letters, Parked
+from ddbrelay.stores.letters import ItemOf, Letters, Parked
 from ddbrelay.stores.parking import How
 
 MAX_ATTEMPTS = 3
@@ -79,8 +79,7 @@ class _Line:
     `checked` when what came before its next letter is known to be settled.
     """
 
-    stream_arn: str
-    item_key: bytes
+    item: ItemOf
     waiting: deque[Parked] = field(default_factory=deque)
     sent: dict[str, int] = field(default_factory=dict)
     checked: bool = False
@@ -125,7 +124,7 @@ class Redrive:
         self._error: BaseException | None = None
         self.summary = Summary()
 
-    async def run(self, heads: Iterable[Parked], stop: asyncio.Event) -> Summary:
+    async def run(self, items: Iterable[ItemOf], stop: asyncio.Event) -> Summary:
         """Send the letters of these items until none is left, or one fails, of each.
 
         Items come in the order given, those of one stream before those of the next. Raises
@@ -137,7 +136,7 @@ class Redrive:
         if self._plan.timeout is not None:
             self._timers.later(self._plan.timeout, lambda: self._end("timeout"))
         try:
-            for lines in _by_stream(heads):
+            for lines in _by_stream(items):
                 await self._run_lines(lines)
                 if self._ending is not None or self._error is not None:
                     break
@@ -176,6 +175,8 @@ class Redrive:
                     more = False
                     break
                 self._advance(line)
+                if self._packer.full:
+                    self._pump()
                 # A signal must come through between letters that need no sending.
                 await asyncio.sleep(0)
             self._pump()
@@ -231,7 +232,7 @@ class Redrive:
     def _next(self, line: _Line) -> Parked | None:
         """The next letter that was not sent yet; None when the store has no more of the item."""
         while not line.waiting:
-            found = self._letters.of_item(line.stream_arn, line.item_key)
+            found = self._letters.of_item(line.item)
             if not found:
                 return None
             # One that was kept behind others was kept behind those that were sent here. Any other
@@ -384,9 +385,9 @@ class Redrive:
         return flight
 
 
-def _by_stream(heads: Iterable[Parked]) -> Iterator[Iterator[_Line]]:
-    streams: dict[str, list[Parked]] = {}
-    for head in heads:
-        streams.setdefault(head.stream_arn, []).append(head)
-    for arn, found in streams.items():
-        yield (_Line(arn, head.item_key) for head in found)
+def _by_stream(items: Iterable[ItemOf]) -> Iterator[Iterator[_Line]]:
+    streams: dict[str, list[ItemOf]] = {}
+    for item in items:
+        streams.setdefault(item.stream_arn, []).append(item)
+    for those in streams.values():
+        yield (_Line(item) for item in those)

@@ -17,7 +17,7 @@ import msgspec
 
 from ddbrelay.errors import NO_ROOM, StateError, StateUnavailable
 
-VERSION = 4
+VERSION = 5
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
 _MAGIC = b"SQLite format 3\0"
@@ -151,6 +151,12 @@ CREATE TABLE timeline (
     lag_max INTEGER NOT NULL,
     PRIMARY KEY (consumer, stream_arn, seconds, start, fate, name)
 ) WITHOUT ROWID;
+""",
+    5: """
+DROP INDEX dead_letters_uncopied;
+CREATE INDEX dead_letters_uncopied ON dead_letters (
+    consumer, stream_arn, parked_at, length(ltrim(sequence, '0')), ltrim(sequence, '0')
+) WHERE NOT copied;
 """,
 }
 """What each version of the format added."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddbrelay.errors import ConfigError, StateUnavailable
 from ddbrelay.flow.tracking import DeadLetter
@@ -30,6 +30,13 @@ _PARKED = (
 )
 
 
+class ItemOf(NamedTuple):
+    """An item on a stream that has dead letters."""
+
+    stream_arn: str
+    item_key: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
     """A dead letter without its record and its event; `event_id` is the stable id of the record."""
@@ -44,6 +51,11 @@ class Parked:
     parked_at: float
     behind: bool
     has_event: bool
+
+    @property
+    def item(self) -> ItemOf:
+        """The item whose events it stands among."""
+        return ItemOf(self.stream_arn, self.item_key)
 
     @property
     def id(self) -> str:
@@ -166,60 +178,84 @@ class Letters:
             ).fetchone()
             return int(found)
 
-    def count_of(self, items: Iterable[Parked]) -> int:
-        """How many there are of the items of these letters."""
+    def count_of(self, items: Iterable[ItemOf]) -> int:
+        """How many there are of these items."""
         with self._database.reading() as cursor:
             return sum(
                 cursor.execute(
                     "SELECT count(*) FROM dead_letters"
                     " WHERE consumer = ? AND stream_arn = ? AND item_key = ?",
-                    (self._consumer, one.stream_arn, one.item_key),
+                    (self._consumer, *item),
                 ).fetchone()[0]
-                for one in items
+                for item in items
             )
 
-    def queues(self) -> Generator[Queue, None, None]:
-        """The letters by item: stream by stream, and the item that was parked first comes first.
-
-        The file must not be written through the same database, nor closed, before the iterator is
-        exhausted or closed.
-        """
-        for arn in self.stream_arns:
-            with self._database.reading() as cursor:
-                rows = self._ordered(cursor, "consumer = ? AND stream_arn = ?", arn)
-                for _, letters in itertools.groupby(rows, lambda one: one.item_key):
-                    yield Queue(tuple(letters))
-
-    def of_item(self, stream_arn: str, item_key: bytes) -> list[Parked]:
-        """The letters of one item in their order."""
-        where = "consumer = ? AND stream_arn = ? AND item_key = ?"
+    def items(self) -> list[ItemOf]:
+        """The items: stream by stream, and the one that was parked first comes first."""
         with self._database.reading() as cursor:
-            return list(self._ordered(cursor, where, stream_arn, item_key))
+            return [
+                ItemOf(arn, key)
+                for arn in self.stream_arns
+                for (key,) in cursor.execute(
+                    "SELECT item_key FROM dead_letters WHERE consumer = ? AND stream_arn = ?"
+                    " GROUP BY item_key ORDER BY min(parked_at), item_key",
+                    (self._consumer, arn),
+                )
+            ]
 
-    def _ordered(self, cursor: sqlite3.Cursor, where: str, *values: object) -> Iterator[Parked]:
-        rows = cursor.execute(
-            f"SELECT {_PARKED}, min(parked_at) OVER (PARTITION BY item_key) AS item_at,"
-            " min(parked_at) OVER (PARTITION BY item_key, shard_id) AS shard_at"
-            f" FROM dead_letters WHERE {where}"
-            f" ORDER BY item_at, item_key, shard_at, shard_id, {parking.BY_NUMBER}",
-            (self._consumer, *values),
-        )
-        return (_parked(row) for row in rows)
+    def queues(self) -> Iterator[Queue]:
+        """The letters of each of the `items`, as they are when the iterator comes to it."""
+        for item in self.items():
+            if letters := self.of_item(item):
+                yield Queue(tuple(letters))
 
-    def find(self, text: str) -> Parked:
-        """The letter of this id, or with an id that begins so, or at this `SHARD:SEQUENCE`.
-
-        Raises ConfigError where there is none, and where there are several it names them.
-        """
-        shard_id, _, sequence = text.rpartition(":")
+    def of_item(self, item: ItemOf) -> list[Parked]:
+        """The letters of one item in their order."""
+        # Left to itself, SQLite reads all letters of the stream here.
         with self._database.reading() as cursor:
             rows = cursor.execute(
-                f"SELECT {_PARKED} FROM dead_letters WHERE {self._mine}"
-                " AND (shard_id = ? AND sequence = ? OR substr(event_id, 1, ?) = ?)"
-                " ORDER BY event_id LIMIT ?",
-                (*self._of, shard_id, sequence, len(text), text, _MOST_CANDIDATES + 1),
+                f"SELECT {_PARKED} FROM dead_letters INDEXED BY dead_letters_by_key"
+                " WHERE consumer = ? AND stream_arn = ? AND item_key = ?",
+                (self._consumer, *item),
             )
-            found = [_parked(row) for row in rows] if text else []
+            letters = [_parked(row) for row in rows]
+        since: dict[str, float] = {}
+        for one in letters:
+            since[one.shard_id] = min(one.parked_at, since.get(one.shard_id, one.parked_at))
+        return sorted(
+            letters,
+            key=lambda one: (since[one.shard_id], one.shard_id, parking.by_number(one.sequence)),
+        )
+
+    def find(self, *texts: str) -> list[Parked]:
+        """The letters of these ids, or with ids that begin so, or at these `SHARD:SEQUENCE`.
+
+        Each comes once. Raises ConfigError where there is none of a text, and where there are
+        several it names them.
+        """
+        with self._database.reading() as cursor:
+            letters = [
+                _parked(row)
+                for row in cursor.execute(
+                    f"SELECT {_PARKED} FROM dead_letters WHERE {self._mine} ORDER BY event_id",
+                    self._of,
+                )
+            ]
+        ids = [one.event_id or "" for one in letters]
+        at_place: defaultdict[str, list[Parked]] = defaultdict(list)
+        for one in letters:
+            at_place[one.place].append(one)
+        found: dict[Parked, None] = {}
+        for text in texts:
+            start = bisect_left(ids, text)
+            near = letters[start : start + _MOST_CANDIDATES + 1] if text else []
+            candidates = [one for one in near if (one.event_id or "").startswith(text)]
+            candidates += [one for one in at_place.get(text, ()) if one not in candidates]
+            found[self._exact(text, candidates)] = None
+        return list(found)
+
+    def _exact(self, text: str, found: Sequence[Parked]) -> Parked:
+        """The letter that a text means, of those that it may mean."""
         exact = [one for one in found if text in {one.event_id, one.place}]
         if len(exact) == 1 or len(found) == 1:
             return (exact or found)[0]

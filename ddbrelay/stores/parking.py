@@ -25,6 +25,14 @@ COLUMNS = "shard_id, sequence, item_key, reason, record, event, attempts, parked
 """Those of a DeadLetter, in its order."""
 BY_NUMBER = "length(ltrim(sequence, '0')), ltrim(sequence, '0')"
 """In the order of the sequence numbers, which have different lengths."""
+
+
+def by_number(sequence: str) -> tuple[int, str]:
+    """The sort key for the same order."""
+    digits = sequence.lstrip("0")
+    return len(digits), digits
+
+
 # A record that is read again after a kill meets its own letter, and must not wait behind itself.
 # Nor may it take a later place: the time of parking stays.
 _KEEP = (

@@ -216,7 +216,7 @@ class RunningRelay:
         found: list[dict[str, Any]] = []
         with closing(Database(self._settings.state_file)) as database:
             letters = Letters(database, consumer, (arn,))
-            for queue in [*letters.queues()]:
+            for queue in letters.queues():
                 for place, one in enumerate(queue.letters):
                     stored = letters.get(one)
                     if stored is not None:
