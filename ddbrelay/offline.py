@@ -30,6 +30,11 @@ _EXPECTED = (
     "these after the other"
 )
 
+_KINESIS = (
+    "it has no sequence number, and Kinesis promises no order; take records of the table's own "
+    "stream (aws dynamodbstreams get-records, or a Lambda event of it)"
+)
+
 
 class RecordError(ValueError):
     """A text holds something else than stream records; `line` and `column` count from 1."""
@@ -161,9 +166,13 @@ class _Reader:
             self._fail(at, f"{_KINDS.get(first, 'a number')} is no stream record: {_EXPECTED}")
 
     def _record(self, at: int, members: _Members, stream_arn: str | None) -> Record:
+        if "kinesis" in members:
+            self._fail(at, f"this is a record of a Kinesis data stream: {_KINESIS}")
         begin, _ = self._member(at, members, "dynamodb")
         self._must_be(begin, "{", "dynamodb")
         inner = self._members(begin)
+        if "recordFormat" in members and "SequenceNumber" not in inner:
+            self._fail(at, f"this change comes from Kinesis Data Streams for DynamoDB: {_KINESIS}")
         number = self._required(begin, inner, "SequenceNumber")
         if not (number.isascii() and number.isdigit()):
             self._fail(inner["SequenceNumber"][0], "SequenceNumber is no decimal number")

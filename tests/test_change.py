@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -12,13 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddbrelay.flow.change import (
+    REDACTED,
     Change,
     UndecodableError,
     decode_lambda_event,
     decode_page,
     plain,
 )
+from ddbrelay.flow.mapping.document import TypedDocument
 from ddbrelay.testing.builders import ORIGIN, attribute, change
+
+
+def encoded(image: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(image)
 
 
 def written(value: Any) -> str:
@@ -173,6 +180,101 @@ def test_the_item_key_does_not_depend_on_the_order_of_attributes() -> None:
 def test_what_is_no_attribute_value_is_refused(value: Any) -> None:
     with pytest.raises(UndecodableError):
         plain(value)
+
+
+# Every type as some SDKs write them, and those of .NET, whose collections and flags are never null.
+NULLS = dict.fromkeys(("S", "N", "B", "BOOL", "NULL", "L", "M", "SS", "NS", "BS"))
+EMPTIES = NULLS | {"SS": [], "NS": [], "BS": [], "L": [], "M": {}, "BOOL": False, "NULL": False}
+
+
+@pytest.mark.parametrize("unused", [NULLS, EMPTIES], ids=["null", "empty"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"S": "x"},
+        {"N": "5"},
+        {"B": "AA=="},
+        {"BOOL": True},
+        {"NULL": True},
+        {"L": [{"S": "x"}]},
+        {"M": {"a": {"S": "x"}}},
+        {"SS": ["x"]},
+        {"NS": ["5"]},
+        {"BS": ["AA=="]},
+    ],
+    ids=str,
+)
+def test_types_that_are_not_in_use_do_not_change_a_value(
+    value: dict[str, Any], unused: dict[str, Any]
+) -> None:
+    dumped = {"plain": unused | value, "map": {"M": {"a": unused | value}}}
+    dumped["list"] = unused | {"L": [unused | value]}
+    simple = {"plain": value, "map": {"M": {"a": value}}, "list": {"L": [value]}}
+    one = change("INSERT", keys=encoded({"id": unused | {"S": "a"}}), new=encoded(dumped))
+    other = change("INSERT", keys=b'{"id":{"S":"a"}}', new=encoded(simple))
+    assert msgspec.json.encode(one.new) == msgspec.json.encode(other.new)
+    assert one.item_key == other.item_key
+    for typed in ("Keys", "NewImage"):
+        assert (
+            TypedDocument(one).get("dynamodb")[typed] == TypedDocument(other).get("dynamodb")[typed]
+        )
+    assert change("MODIFY", old=encoded(simple), new=encoded(dumped)).changed == []
+    one.redact([("map", "b"), ("map", "a")])
+    assert one.new is not None
+    assert one.new["map"] == {"a": REDACTED}
+
+
+SEVERAL: list[tuple[dict[str, Any], str]] = [
+    ({"S": "x", "N": "5"}, "several types, N, S"),
+    ({"N": "5", "S": "x"}, "several types, N, S"),
+    ({"NULL": True, "BOOL": True}, "several types, BOOL, NULL"),
+    ({"SS": ["x"], "BS": ["AA=="]}, "several types, BS, SS"),
+    ({"M": {"a": {"S": "x"}}, "L": [{"S": "x"}]}, "several types, L, M"),
+    ({"B": "AA==", "S": "x", "N": None}, "several types, B, S"),
+    ({"S": "", "M": {}}, "several types, all of them empty"),
+    (NULLS, "no type"),
+    (EMPTIES, "several types, all of them empty"),
+    ({}, "no type"),
+]
+
+
+@pytest.mark.parametrize(("value", "said"), SEVERAL, ids=str)
+def test_a_value_with_several_types_is_undecodable_wherever_it_stands(
+    value: dict[str, Any], said: str
+) -> None:
+    places = {
+        "a": {"a": value},
+        "a.b": {"a": {"M": {"b": value}}},
+        "a[1].b": {"a": {"L": [{"S": "x"}, {"M": {"b": value}}]}},
+    }
+    for path, image in places.items():
+        expected = re.escape(f"{path} has {said}")
+        new = encoded(image)
+        with pytest.raises(UndecodableError, match=f"^{expected}$"):
+            _ = change("INSERT", new=new).new
+        with pytest.raises(UndecodableError, match=expected):
+            TypedDocument(change("INSERT", new=new)).get("dynamodb")
+        with pytest.raises(UndecodableError, match=expected):
+            _ = change("MODIFY", old=b'{"a":{"S":"y"}}', new=new).changed
+        with pytest.raises(UndecodableError, match=expected):
+            change("INSERT", new=new).attribute("a")
+    with pytest.raises(UndecodableError, match=said):
+        plain(value)
+    for read in ("keys", "typed_keys"):
+        with pytest.raises(UndecodableError, match=f"id has {said}"):
+            getattr(change(keys=encoded({"id": value})), read)
+
+
+@pytest.mark.parametrize("path", [("a",), ("a", "b"), ("a", "b", "c")], ids=".".join)
+def test_hiding_an_attribute_does_not_make_one_type_of_two(path: tuple[str, ...]) -> None:
+    image = encoded({"a": {"M": {"b": {"S": '{"c": 1}', "N": "5"}}, "NS": []}})
+    one = change("INSERT", new=image)
+    one.redact([path])
+    if path == ("a",):
+        assert one.new == {"a": REDACTED}
+    else:
+        with pytest.raises(UndecodableError, match=r"cannot be read: a\.b has several types, N, S"):
+            _ = one.new
 
 
 @pytest.mark.parametrize("keys", [b"[]", b"5", b"{", b'"id"', b"null"])

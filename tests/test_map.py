@@ -102,6 +102,29 @@ def mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping:
     return Mapping(tmp_path)
 
 
+# What is read
+
+
+def test_a_value_that_an_sdk_wrote_with_every_type_is_the_one_that_is_set(mapping: Mapping) -> None:
+    unused = dict.fromkeys(("S", "N", "B", "BOOL", "NULL")) | {"SS": [], "L": [], "M": {}}
+    image = {"id": {"S": "a"}, "type": {"S": "order#5"}, "kind": {"S": "Book"}}
+    image["count"] = unused | {"N": "3"}
+    mapping.changes(typed(image), typed(image | {"where": {"M": {"n": {"S": "x", "N": "5"}}}}))
+    done = mapping("changes.json", "--output", "json")
+    event, parked = done.objects
+    assert event["detail"]["count"] == 3
+    assert parked["reason"] == 'rule "order": cannot be read: where.n has several types, N, S'
+    assert done.error is not None
+
+
+def typed(image: dict[str, Any]) -> Record:
+    made = record("a", 1)
+    raw = msgspec.Raw(msgspec.json.encode(image))
+    return msgspec.structs.replace(
+        made, dynamodb=msgspec.structs.replace(made.dynamodb, new_image=raw)
+    )
+
+
 # What is printed
 
 

@@ -138,6 +138,8 @@ def test_a_page_without_records_has_none() -> None:
 
 
 GOOD = text(wire(record("a", 111)))
+KINESIS = b"""{"eventID": "e1", "eventName": "INSERT", "recordFormat": "application/json",
+  "tableName": "users", "dynamodb": {"Keys": {"id": {"S": "a"}}, "SizeBytes": 8}}"""
 
 
 def without(name: str, *, inside: bool = False) -> bytes:
@@ -172,6 +174,12 @@ def having(name: str, value: Any, *, inside: bool = False) -> bytes:
         (without("eventID"), 1, "the record has no eventID"),
         (without("dynamodb"), 1, "the record has no dynamodb"),
         (without("SequenceNumber", inside=True), 1, "the record has no SequenceNumber"),
+        (
+            KINESIS,
+            1,
+            "this change comes from Kinesis Data Streams for DynamoDB: it has no sequence",
+        ),
+        (b'{"Records": [{"kinesis": {}}]}', 1, "this is a record of a Kinesis data stream: it has"),
         (without("Keys", inside=True), 1, "the record has no Keys"),
         (having("eventID", 5), 1, "eventID is no text that can be printed"),
         (having("eventID", "\x1b[2J"), 1, "eventID is no text that can be printed"),

@@ -45,11 +45,9 @@ MAPPING = [
     ),
     Guard(
         "an image that cannot be read is left out where something of it is redacted",
-        "ddbrelay/flow/change/attributes.py",
-        "        return msgspec.Raw(msgspec.json.encode(image))\n    except UndecodableError:\n"
-        "        return msgspec.UNSET\n",
-        "        return msgspec.Raw(msgspec.json.encode(image))\n    except UndecodableError:\n"
-        "        return raw\n",
+        CHANGE,
+        "                images[name] = msgspec.UNSET\n",
+        "                images[name] = getattr(record.dynamodb, name)\n",
         "tests/test_redaction.py",
     ),
     Guard(

@@ -40,8 +40,12 @@ class Digits(Decimal):
         return made
 
 
+class _SeveralTypesError(Exception):
+    """An attribute value is not simply one type and its value."""
+
+
 class _Value(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One attribute value; of two types, which DynamoDB never writes, the first one here counts."""
+    """One attribute value, with one type set where DynamoDB wrote it."""
 
     S: str | None = None
     N: str | None = None
@@ -55,6 +59,9 @@ class _Value(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     NULL: bool | None = None
 
 
+_astuple = msgspec.structs.astuple
+_UNSET = len(_Value.__struct_fields__) - 1
+"""How many types are None beside the one that is set."""
 _image_decoder = msgspec.json.Decoder(dict[str, _Value] | None)
 _attributes_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
@@ -70,10 +77,10 @@ def attributes_of(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, msgspec.Raw
         raise UndecodableError(f"an image is not an object: {error}") from None
 
 
-def differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
-    """Whether two attribute values are not the same; None stands for none.
+def differ(name: str, one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
+    """Whether two values of an attribute are not the same; None stands for none.
 
-    A set has no order.
+    A set has no order. UndecodableError where a value cannot be told.
     """
     if one is None or other is None:
         return one is not other
@@ -81,7 +88,7 @@ def differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
         return False
     # The same value may be written in two ways.
     try:
-        return bool(_ordered(decoded(one)) != _ordered(decoded(other)))
+        return bool(_ordered(typed_value(one, name)) != _ordered(typed_value(other, name)))
     except RecursionError as error:
         raise UndecodableError(f"no attribute value: {error}") from None
 
@@ -108,6 +115,12 @@ def decoded(raw: msgspec.Raw) -> Any:
         raise UndecodableError(f"no JSON: {error}") from None
 
 
+def typed_value(raw: msgspec.Raw, name: str) -> Any:
+    """The value of the attribute `name` with its types; UndecodableError where it has several."""
+    value = decoded(raw)
+    return value if _is_simple(value) else one_type(value, name)
+
+
 def typed_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
     """An image or the keys with DynamoDB's types, None where there is none.
 
@@ -116,7 +129,15 @@ def typed_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
     image = None if isinstance(raw, msgspec.UnsetType) else decoded(raw)
     if image is not None and not isinstance(image, dict):
         raise UndecodableError("an image is not an object")
-    return image
+    if image is None:
+        return None
+    try:
+        return {
+            name: value if _is_simple(value) else one_type(value, name)
+            for name, value in image.items()
+        }
+    except RecursionError as error:
+        raise UndecodableError(f"no image of an item: {error}") from None
 
 
 def plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
@@ -126,6 +147,8 @@ def plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
     try:
         image = _image_decoder.decode(raw)
         return None if image is None else _plain_values(image)
+    except _SeveralTypesError:
+        return {name: plain(value) for name, value in (typed_image(raw) or {}).items()}
     except _NO_JSON as error:
         raise UndecodableError(f"no image of an item: {error}") from None
 
@@ -134,7 +157,17 @@ def _plain_values(image: dict[str, _Value]) -> dict[str, Any]:
     # This runs for every attribute of every record, and most are texts.
     plain = {}
     for name, value in image.items():
-        if (text := value.S) is not None:
+        if (text := value.S) is not None and (
+            value.N is None
+            and value.M is None
+            and value.L is None
+            and value.BOOL is None
+            and value.NULL is None
+            and value.B is None
+            and value.SS is None
+            and value.NS is None
+            and value.BS is None
+        ):
             plain[name] = text
         else:
             plain[name] = _plain(value)
@@ -148,31 +181,84 @@ def plain(value: Any) -> Any:
     UndecodableError for anything that is not an attribute value.
     """
     try:
-        return _plain(msgspec.convert(value, _Value))
+        return _plain(msgspec.convert(one_type(value, "an attribute value"), _Value))
     except msgspec.ValidationError as error:
         raise UndecodableError(f"not an attribute value: {str(value)[:80]}: {error}") from None
 
 
 def _plain(value: _Value) -> Any:
-    if (text := value.S) is not None:
-        return text
-    if (number := value.N) is not None:
-        return _number(number)
-    if (flag := value.BOOL) is not None:
-        return flag
-    if (members := value.M) is not None:
-        return _plain_values(members)
-    if (elements := value.L) is not None:
-        return [_plain(element) for element in elements]
-    if (texts := value.SS) is not None:
-        return texts
-    if (numbers := value.NS) is not None:
-        return [_number(number) for number in numbers]
-    if (binary := value.B) is not None:
-        return binary
-    if value.NULL is None and value.BS is None:
-        raise UndecodableError("an attribute value has no type")
-    return value.BS
+    """The value of whichever type is set; _SeveralTypesError where it is not exactly one."""
+    text, number, flag = value.S, value.N, value.BOOL
+    members, elements = value.M, value.L
+    if (
+        value.NULL is None
+        and value.B is None
+        and value.SS is None
+        and value.NS is None
+        and value.BS is None
+    ):
+        if members is None and elements is None and flag is None:
+            if number is None:
+                if text is not None:
+                    return text
+            elif text is None:
+                return _number(number)
+        elif text is None and number is None:
+            if members is not None:
+                if elements is None and flag is None:
+                    return _plain_values(members)
+            elif elements is None:
+                return flag
+            elif flag is None:
+                return [_plain(element) for element in elements]
+    elif _astuple(value).count(None) == _UNSET:
+        if (numbers := value.NS) is not None:
+            return [_number(number) for number in numbers]
+        if (binary := value.B) is not None:
+            return binary
+        return value.BS if value.SS is None else value.SS
+    raise _SeveralTypesError
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether a typed value is of one type, and so is what it holds."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((kind, inside),) = value.items()
+    if kind == "M" and isinstance(inside, dict):
+        return all(map(_is_simple, inside.values()))
+    return kind != "L" or not isinstance(inside, list) or all(map(_is_simple, inside))
+
+
+def one_type(value: Any, path: str) -> Any:
+    """A typed value, whatever it holds included, without the types that are not in use.
+
+    Raises UndecodableError, which names the path, as `sole_type` does.
+    """
+    kind, inside = sole_type(value, path)
+    if kind == "M" and isinstance(inside, dict):
+        return {kind: {name: one_type(one, f"{path}.{name}") for name, one in inside.items()}}
+    if kind == "L" and isinstance(inside, list):
+        return {kind: [one_type(one, f"{path}[{at}]") for at, one in enumerate(inside)]}
+    return {kind: inside}
+
+
+def sole_type(value: Any, path: str) -> tuple[str, Any]:
+    """The type of a typed value that is in use, and what it holds.
+
+    Some SDKs write every type and leave those that are not in use null or empty. Raises
+    UndecodableError where several types are set, and where it cannot be told which one is.
+    """
+    if not isinstance(value, dict):
+        raise UndecodableError(f"{path} has no type")
+    given = {kind: inside for kind, inside in value.items() if inside is not None}
+    if len(given) > 1 and not (given := {kind: inside for kind, inside in given.items() if inside}):
+        raise UndecodableError(f"{path} has several types, all of them empty")
+    if len(given) != 1:
+        kinds = ", ".join(sorted(given))
+        raise UndecodableError(f"{path} has {f'several types, {kinds}' if kinds else 'no type'}")
+    ((kind, inside),) = given.items()
+    return kind, inside
 
 
 def _number(text: str) -> int | Decimal | msgspec.Raw:
@@ -210,34 +296,33 @@ def _normalised(text: str) -> int | Decimal | msgspec.Raw:
 def redacted(
     raw: msgspec.Raw | msgspec.UnsetType, paths: Sequence[Sequence[str]]
 ) -> msgspec.Raw | msgspec.UnsetType:
-    """An image with what lies at these paths replaced; nothing of an image that is unreadable."""
-    try:
-        image = attributes_of(raw)
-        if image is None:
-            return raw
-        for name, *inner in paths:
-            if name in image:
-                value = decoded(image[name])
-                image[name] = msgspec.Raw(msgspec.json.encode(_without(value, inner)))
-        return msgspec.Raw(msgspec.json.encode(image))
-    except UndecodableError:
-        return msgspec.UNSET
+    """An image with what lies at these paths replaced; UndecodableError where nobody can tell."""
+    image = attributes_of(raw)
+    if image is None:
+        return raw
+    for name, *inner in paths:
+        if name in image:
+            try:
+                value = _without(decoded(image[name]), inner, name)
+            except RecursionError as error:
+                raise UndecodableError(f"no attribute value: {error}") from None
+            image[name] = msgspec.Raw(msgspec.json.encode(value))
+    return msgspec.Raw(msgspec.json.encode(image))
 
 
-def _without(value: Any, path: Sequence[str]) -> Any:
-    """A typed attribute value with what lies at the path replaced."""
+def _without(value: Any, path: Sequence[str], at: str) -> Any:
+    """A typed attribute value with what lies at the path replaced; `at` is where it stands."""
+    kind, inside = sole_type(value, at)
     if not path:
         return {"S": REDACTED}
-    if not isinstance(value, dict):
+    if kind == "S" and isinstance(inside, str):
+        return {kind: _without_in_json(inside, path)}
+    if kind == "L" and isinstance(inside, list):
+        return {kind: [_without(one, path, f"{at}[{index}]") for index, one in enumerate(inside)]}
+    if kind != "M" or not isinstance(inside, dict) or path[0] not in inside:
         return value
-    if isinstance(text := value.get("S"), str):
-        return {"S": _without_in_json(text, path)}
-    if isinstance(elements := value.get("L"), list):
-        return {"L": [_without(element, path) for element in elements]}
-    members = value.get("M")
-    if not isinstance(members, dict) or path[0] not in members:
-        return value
-    return {"M": members | {path[0]: _without(members[path[0]], path[1:])}}
+    name = path[0]
+    return {kind: inside | {name: _without(inside[name], path[1:], f"{at}.{name}")}}
 
 
 def _without_in_json(text: str, path: Sequence[str]) -> str:

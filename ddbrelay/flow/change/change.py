@@ -16,14 +16,14 @@ from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change.attributes import (
     UndecodableError,
     attributes_of,
-    decoded,
     differ,
     plain_image,
     redacted,
     typed_image,
+    typed_value,
 )
 
-_LEFT_OUT = "an image that cannot be read, and must not be shown"
+_LEFT_OUT = "an image that must not be shown cannot be read"
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
 _REWRITTEN = re.compile(rb"[\\\s]").search
 
@@ -56,7 +56,7 @@ class Change:
         self.shard_id = shard_id
         self.origin = origin
         self._whole: Record | None = None
-        self._left_out = False
+        self._left_out: str | None = None
         self._item_key: bytes | None = None
         self._keys: dict[str, Any] | None = None
         self._new: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
@@ -129,7 +129,7 @@ class Change:
         """
         record = (self._whole or self.record).dynamodb
         image = attributes_of(record.new_image) or attributes_of(record.old_image) or {}
-        return decoded(image[name]) if name in image else None
+        return typed_value(image[name], name) if name in image else None
 
     def order_by(self, key: bytes) -> None:
         """Events with this key follow one another, although they are of different items.
@@ -152,8 +152,8 @@ class Change:
     def new(self) -> dict[str, Any] | None:
         """The item after the change, None where the stream's view type or the change has none."""
         if self._new is msgspec.UNSET:
-            if self._left_out:
-                raise UndecodableError(_LEFT_OUT)
+            if self._left_out is not None:
+                raise UndecodableError(self._left_out)
             self._new = plain_image(self.record.dynamodb.new_image)
         return self._new
 
@@ -161,10 +161,19 @@ class Change:
     def old(self) -> dict[str, Any] | None:
         """The item before the change, None where the stream's view type or the change has none."""
         if self._old is msgspec.UNSET:
-            if self._left_out:
-                raise UndecodableError(_LEFT_OUT)
+            if self._left_out is not None:
+                raise UndecodableError(self._left_out)
             self._old = plain_image(self.record.dynamodb.old_image)
         return self._old
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why its keys or an image cannot be read; None where all can be."""
+        try:
+            _ = self.keys, self.new, self.old
+        except UndecodableError as error:
+            return str(error)
+        return None
 
     @property
     def changed(self) -> list[str]:
@@ -180,7 +189,7 @@ class Change:
         if old is None or new is None:
             return sorted(old or new or ())
         names = old.keys() | new.keys()
-        return sorted(name for name in names if differ(old.get(name), new.get(name)))
+        return sorted(name for name in names if differ(name, old.get(name), new.get(name)))
 
     @property
     def diff(self) -> dict[str, dict[str, Any]]:
@@ -205,19 +214,18 @@ class Change:
         except UndecodableError:
             keys = {}
         paths = [path for path in paths if path[0] not in keys]
-        images = {
-            "new_image": redacted(record.dynamodb.new_image, paths),
-            "old_image": redacted(record.dynamodb.old_image, paths),
-        }
+        images: dict[str, msgspec.Raw | msgspec.UnsetType] = {}
+        for name in ("new_image", "old_image"):
+            try:
+                images[name] = redacted(getattr(record.dynamodb, name), paths)
+            except UndecodableError as error:
+                images[name] = msgspec.UNSET
+                self._left_out = f"{_LEFT_OUT}: {error}"
         self._whole = self._whole or record
         self.record = msgspec.structs.replace(
             record, dynamodb=msgspec.structs.replace(record.dynamodb, **images)
         )
         self._new = self._old = msgspec.UNSET
-        self._left_out = self._left_out or any(
-            image is msgspec.UNSET and getattr(record.dynamodb, name) is not msgspec.UNSET
-            for name, image in images.items()
-        )
 
     @property
     def is_redacted(self) -> bool:
@@ -228,5 +236,5 @@ class Change:
         """Take back every redaction: the change is to be mapped once more."""
         if self._whole is not None:
             self.record, self._whole = self._whole, None
-            self._left_out = False
+            self._left_out = None
             self._new = self._old = msgspec.UNSET

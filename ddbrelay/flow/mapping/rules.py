@@ -28,6 +28,7 @@ from ddbrelay.flow.mapping.presets import NO_ENTITY, OUTBOX_RULE, Outbox, unknow
 from ddbrelay.flow.mapping.redaction import redaction_paths
 
 NO_RULE = "no rule"
+_HIDDEN = "an attribute that must not be shown"
 _MAKING = frozenset(
     {
         *("source", "detail_type", "detail", "resources", "time", "bus", "trace_header"),
@@ -99,7 +100,7 @@ class RuleMapper:
                     continue
             except UndecodableError as error:
                 self._hide(change, [*matched, rule])
-                return _unreadable(rule, error)
+                return _unreadable(rule, change, error)
             if rule.skip:
                 skipped = rule
                 break
@@ -142,17 +143,17 @@ class RuleMapper:
         document, typed = Document(change), TypedDocument(change)
         shown = self._shown(change)
         tried: list[tuple[Rule, bool, list[Finding]]] = []
-        unread: Reject | None = None
+        unread: tuple[Rule, UndecodableError] | None = None
         for rule in self.rules:
             matched = False
             try:
                 matched = rule.matches(document, typed)
             except UndecodableError as error:
-                unread = _unreadable(rule, error)
+                unread = rule, error
             try:
                 findings = _findings(rule, document, typed, shown)
             except UndecodableError as error:
-                findings = [Finding("", "what can be read", str(error), ok=False)]
+                findings = [Finding("", "what can be read", _reason(shown, error), ok=False)]
             tried.append((rule, matched, findings))
             if unread or (matched and not rule.goes_on):
                 break
@@ -162,8 +163,10 @@ class RuleMapper:
         document = Document(change)
         verdicts = []
         for rule, matched, findings in tried:
-            result: Event | Skip | Reject | None = unread if rule is tried[-1][0] else None
-            if matched and rule.skip:
+            result: Event | Skip | Reject | None = None
+            if unread and rule is unread[0]:
+                result = _unreadable(rule, change, unread[1])
+            elif matched and rule.skip:
                 result = Skip(rule.name)
             elif matched and rule.make is not None:
                 event_id = stable_id(change.event_id, rule.name, raising.index(rule))
@@ -179,8 +182,17 @@ class RuleMapper:
         return shown
 
 
-def _unreadable(rule: Rule, error: UndecodableError) -> Reject:
-    return Reject(f'rule "{rule.name}": cannot be read: {error}', rule.name)
+def _unreadable(rule: Rule, change: Change, error: UndecodableError) -> Reject:
+    reason = _reason(change, error)
+    return Reject(f'rule "{rule.name}": cannot be read: {reason}', rule.name)
+
+
+def _reason(change: Change, error: UndecodableError) -> str:
+    """Why a rule cannot read a change from which what must not be shown was taken out.
+
+    The error itself may name what lies inside an attribute that is redacted.
+    """
+    return (change.unreadable or _HIDDEN) if change.is_redacted else str(error)
 
 
 def _findings(rule: Rule, document: Document, typed: TypedDocument, shown: Change) -> list[Finding]:
