@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ddbrelay.config_file import MappingSource, read_file
+from ddbrelay.config_file import MappingSource, check_owner, read_file
 from ddbrelay.errors import ConfigError
 from ddbrelay.logs import FORMATS, LEVELS, without_password
 from ddbrelay.values import (
@@ -230,6 +230,10 @@ class Config:
     origins: Mapping[str, str]
     file: Path | None
     mapping: MappingSource = field(default_factory=MappingSource)
+    named: bool = False
+    """Whether --config or DDBRELAY_CONFIG names the file; else it was found."""
+    table_in_file: str | None = None
+    """`source.table` as the file has it, whatever wins over it."""
 
 
 def env_name(name: str) -> str:
@@ -248,10 +252,14 @@ def toml_key(name: str) -> str:
 
 
 def find_file(directory: Path) -> Path | None:
-    """`ddbrelay.toml` in the directory or the nearest one above it."""
+    """`ddbrelay.toml` in the directory or the nearest one above it.
+
+    ConfigError where that file belongs to another user.
+    """
     for folder in (directory, *directory.parents):
         candidate = folder / FILE_NAME
         if os.path.isfile(candidate):
+            check_owner(candidate)
             return candidate
     return None
 
@@ -295,7 +303,15 @@ def load(
         origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
         if origin == "file" and isinstance(values[name], Path) and file is not None:
             values[name] = file.parent / values[name]
-    return Config(Settings(**values), origins, file, mapping)
+    table = in_file.get("source.table")
+    return Config(
+        Settings(**values),
+        origins,
+        file,
+        mapping,
+        named=bool(chosen),
+        table_in_file=table if isinstance(table, str) and table else None,
+    )
 
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:

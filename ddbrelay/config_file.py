@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +53,34 @@ def _places(text: str) -> Places:
     from ddbrelay.toml_places import Places
 
     return Places(text)
+
+
+def check_owner(file: Path) -> None:
+    """ConfigError for a file that another user put there: it may name code that would be imported.
+
+    The file, its folder and a link to it must belong to this user or to root; under sudo they may
+    also belong to whoever called it, as git has it:
+    https://git-scm.com/docs/git-config#Documentation/git-config.txt-safedirectory
+    """
+    if sys.platform == "win32":
+        return
+    trusted = {0, os.geteuid()}
+    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdigit():
+        trusted.add(int(os.environ["SUDO_UID"]))
+    try:
+        owners = {file: {os.lstat(file).st_uid, os.stat(file).st_uid}}
+        owners[file.parent] = {os.stat(file.parent).st_uid}
+    except OSError:
+        # Reading it says what is wrong.
+        return
+    for path, found in owners.items():
+        if foreign := sorted(found - trusted):
+            folder = "" if path == file else f", the folder of {file.name},"
+            raise ConfigError(
+                f"{path}{folder} belongs to another user (uid {foreign[0]}): "
+                "it is not read unless it is named",
+                f"--config {file}, if you trust what it says; --config {os.devnull} goes without",
+            )
 
 
 def read_file(file: Path, known: set[str]) -> tuple[dict[str, Any], MappingSource]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -38,6 +39,47 @@ def mapper_of(config: Config, table: str) -> MapFunction:
         return _ruled(config, table)
     except MappingError as error:
         raise _placed(error, config.mapping) from None
+
+
+def check_mapping(config: Config, table: str) -> None:
+    """ConfigError as `mapper_of` has it, but without importing a function of the user's own."""
+    if config.settings.mapper is None:
+        mapper_of(config, table)
+    else:
+        _check_alone(config, config.settings.mapper)
+
+
+def in_force(config: Config) -> str:
+    """The mapping in a few words: `rules ./ddbrelay.toml (3), everything else skipped`."""
+    settings, rules = config.settings, config.mapping.rules
+    name = "mapper" if settings.mapper is not None else "preset"
+    of_file = config.origins.get(name, "").startswith("file")
+    where = f" ({_short(config.file)})" if of_file and config.file is not None else ""
+    if settings.mapper is not None:
+        words = f"mapper {settings.mapper}{where}"
+    elif rules:
+        file = "" if config.file is None else f" {_short(config.file)}"
+        words = f"rules{file} ({len(rules)}), everything else {rest_of(config)}"
+    elif settings.preset is not None:
+        words = f"preset {settings.preset}{where}"
+    else:
+        words = "default mapping"
+    return printable(words)
+
+
+def rest_of(config: Config) -> str:
+    """What becomes of the changes that no rule matches."""
+    if config.settings.preset is not None:
+        return f"mapped by preset {config.settings.preset}"
+    return "parked" if config.settings.strict else "skipped"
+
+
+def _short(file: Path) -> str:
+    """The path from the working directory, unless it is longer than the path itself."""
+    near = os.path.relpath(file)
+    if not near.startswith(os.pardir):
+        return os.path.join(os.curdir, near)
+    return min(near, str(file), key=len)
 
 
 def rules_of(config: Config, table: str) -> tuple[Rule, ...]:
@@ -153,7 +195,7 @@ def _defaults(config: Config, table: str) -> Defaults:
     )
 
 
-def _own(config: Config, name: str, table: str) -> MapFunction:
+def _check_alone(config: Config, name: str) -> None:
     settings, source = config.settings, config.mapping
     others = {"rules": source.rules, "a preset": settings.preset, "strict": settings.strict}
     for other, given in others.items():
@@ -164,8 +206,12 @@ def _own(config: Config, name: str, table: str) -> MapFunction:
                 f"a function of your own ({name}) takes the place of {other}",
                 "take one of them out",
             )
+
+
+def _own(config: Config, name: str, table: str) -> MapFunction:
+    _check_alone(config, name)
     try:
-        function = function_of(name, _folder(source))
+        function = function_of(name, _folder(config.mapping))
     except ConfigError as error:
         raise _about(config, "mapper", error.message, error.hint) from error.__cause__
     return OwnMapper(function, _defaults(config, table))

@@ -131,7 +131,7 @@ def test_a_stored_iterator_that_no_longer_works_gives_way_to_the_sequence_number
     )
     done = cli.ok("replay", "--from", "old", "--max-records", "2", "--output", "json")
     assert said(objects(done.stdout)) == [("a", "Deleted"), ("c", "Created")]
-    assert done.stderr == ""
+    assert done.stderr == "mapping: default mapping\n"
 
 
 def test_a_shard_and_a_sequence_number(cli: Cli, relayed: Pipeline) -> None:

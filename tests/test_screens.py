@@ -188,7 +188,8 @@ def test_a_preview_says_that_nothing_is_sent_and_what_to_type_next(
     with terminal(cli, 80, "tail", "--until-idle", "0") as shown:
         assert shown.wait() == 0
     lines = shown.screen()
-    assert "preview, nothing is sent" in lines[0]
+    assert "preview, nothing is sent   default mapping" in lines[0]
+    assert not any(line.startswith("mapping:") for line in lines)
     (row,) = [line for line in lines if line[2:3] == ":"]
     assert row.split()[-1] == "·"
     assert any(line.startswith("Saw 1 change in ") for line in lines)

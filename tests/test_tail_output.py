@@ -158,6 +158,7 @@ def test_lines_are_one_an_event_without_colour_and_words_go_to_stderr(
         *("INSERT", "MODIFY", "REMOVE")
     ]
     assert re.fullmatch(
+        r"mapping: default mapping\n"
         r"\S+   preview, nothing is sent   consumer default   from trim-horizon .*\n"
         r"Saw 3 changes in \d+\.\d s\. Nothing was sent\.\nnext: ddbrelay .*tail --forward\n",
         preview.stderr,
@@ -166,6 +167,7 @@ def test_lines_are_one_an_event_without_colour_and_words_go_to_stderr(
     assert all(LINE.fullmatch(line) for line in forward.stdout.splitlines())
     assert "\x1b" not in preview.stdout + preview.stderr + forward.stdout + forward.stderr
     assert re.fullmatch(
+        r"mapping: default mapping\n"
         r"\S+ ─▶ \S+   consumer default   from trim-horizon .*\n"
         r"Relayed 3 events in \d+\.\d s \([\d,]+/s\)\. Next start: after …(\d{8})\.\n",
         forward.stderr,

@@ -55,6 +55,9 @@ def load(environ: Mapping[str, str], left: float = _PATIENCE) -> Config:
         file = _from_parameters(named.removeprefix(_SSM), _Patient(environ, left))
     elif named:
         file = code / Path(named).expanduser()
+    elif (code / config.FILE_NAME).is_file():
+        # It is named here, since it may belong to whoever built the package.
+        file = code.absolute() / config.FILE_NAME
     return config.load({"config": file}, environ, code.absolute())
 
 

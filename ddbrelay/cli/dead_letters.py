@@ -336,12 +336,14 @@ def redrive(
 
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
+    from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.mappings import buses_of, mapper_of, redacted_paths
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.relay.redrive import MAX_ATTEMPTS, Plan, Summary
 
     one_choice(ids, everything, wanted)
     settings = run.settings
+    check_table(run, writes=not dry_run)
     with opened(run) as (letters, of), nullcontext() if dry_run else letters.locked():
         items = items_of(letters, ids) if ids else items_by(letters, wanted)
         summary, seconds, left = Summary(), 0.0, 0
@@ -353,6 +355,8 @@ def redrive(
                 claim_check=settings.claim_check,
                 redact=redacted_paths(run.config) if remap else (),
             )
+            if remap:
+                tell_mapping(run)
             if dry_run:
                 redriving.show_preview(run, of, letters, items, preparation)
                 return

@@ -162,6 +162,7 @@ def _prepared(
 ) -> tuple[Writer | None, Callable[[Callable[[str], None]], BackgroundRelay]]:
     """What writes to the table, and what makes a relay; every mistake before the first write."""
     from ddbrelay.aws.table import check_bus, describe_table, stream_of
+    from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.scenario.background import BackgroundRelay
     from ddbrelay.scenario.writing import Writer
@@ -169,6 +170,7 @@ def _prepared(
     relays = any(one.relay for one in scenarios)
     if relays or not run.settings.source or any(one.needs_table for one in scenarios):
         run.require("table")
+    check_table(run, writes=relays)
     table, bus = run.settings.table, run.settings.bus_name or run.require("bus")
     writer: Writer | None = None
     if table is not None:
@@ -182,6 +184,7 @@ def _prepared(
         check_redaction(run.config, stream.keys)
         for name in (bus, *buses_of(run.config)):
             check_bus(run.aws, name)
+        tell_mapping(run)
 
     def relay(say: Callable[[str], None]) -> BackgroundRelay:
         assert stream is not None

@@ -226,6 +226,7 @@ def iam_policy(
     import json
     import os
 
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.errors import ConfigError
     from ddbrelay.export.iam import Scope
     from ddbrelay.export.model import region_of
@@ -237,6 +238,7 @@ def iam_policy(
     if config_at is not None and role != "lambda":
         raise ConfigError(f"--config-at is about the function, not {role}", "--for lambda")
     table = run.require("table")
+    check_table(run, writes=True)
     document = policy_for(role, run.config, table, scope, config_at=config_at)
     if folder is not None:
         made = {f"policy-{role}.json": (json.dumps(document, indent=2) + "\n").encode()}
@@ -249,12 +251,14 @@ def iam_policy(
 
 
 def _project(run: Run, options: Mapping[str, Any]) -> Project:
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.errors import ConfigError
     from ddbrelay.export.model import project_of, types_of
 
     chosen = dict(options)
     existing, attributes = chosen.pop("existing_table"), chosen.pop("attributes")
     table = run.require("table")
+    check_table(run, writes=True)
     if existing and chosen["stream_arn"] is not None:
         raise ConfigError(
             "--existing-table and --stream-arn are given", "one of them says which stream it is"

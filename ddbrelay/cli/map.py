@@ -81,10 +81,12 @@ def command(
       ddbrelay map changes.json --expect expected.jsonl
       aws dynamodbstreams get-records --shard-iterator "$I" | ddbrelay map --detail
     """
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.errors import RecordsParked
     from ddbrelay.flow.mapping import Reject, Skip
     from ddbrelay.library import Mapper
 
+    check_table(run, writes=False)
     mapper = Mapper(run.config, stream_arn=stream_arn)
     expected = None if expect is None else _expectations(expect)
     tally, seen = _Tally(), []

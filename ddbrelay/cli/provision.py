@@ -85,9 +85,11 @@ def command(
 
     table = run.require("table")
     # Imported here: the help needs no mapping.
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.infra.mapped_keys import key_note
     from ddbrelay.mappings import buses_of, rules_of, sources_of, tidying_of
 
+    check_table(run, writes=not dry_run)
     tidying = tidying_of(run.config)
     wanted = Wanted.from_settings(
         run.settings,

@@ -34,14 +34,18 @@ def monitor_of(settings: Settings, table: str, bus: str | None) -> Monitor | Non
     return Monitor(metrics, settings.metrics_host, settings.metrics_port)
 
 
-def run(job: Job, view: View, title: str, details: str) -> Ended:
-    """Run until a signal, a bound or the end of the stream, as the view shows it."""
+def run(job: Job, view: View, title: str, details: str, mapping: str) -> Ended:
+    """Run until a signal, a bound or the end of the stream, as the view shows it.
+
+    `mapping` is the one in force, which a header says and a line of its own has said.
+    """
 
     if not (view.live or view.console.json):
         view.console.words(f"{title}   {details}")
 
     async def main(stop: asyncio.Event) -> Ended:
-        return await relay(job, view.screen(title, details, job.bus), stop)
+        screen = view.screen(title, f"{mapping}   {details}", job.bus)
+        return await relay(job, screen, stop)
 
     with _rare_collections():
         return run_until_signal(main, _fast_loop)

@@ -121,10 +121,11 @@ def command(
     from ddbrelay import jobs
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
+    from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
-    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
+    from ddbrelay.mappings import buses_of, check_redaction, in_force, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
@@ -137,6 +138,7 @@ def command(
     if since_time is not None and since_time > until_time:
         raise ConfigError("--until lies before --since, so nothing can be found")
     settings = run.settings
+    check_table(run, writes=forward)
     view = view_of(run, "ddbrelay replay", show, grep, detail, record)
     with closing(Database(settings.state_file)) as database:
         if bookmark is not None:
@@ -175,8 +177,10 @@ def command(
             where.part,
         )
         title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
+        tell_mapping(run, live=view.live)
         with view:
-            ended = relaying.run(job, view, title, "replay   the checkpoint does not move")
+            details = "replay   the checkpoint does not move"
+            ended = relaying.run(job, view, title, details, in_force(run.config))
     _summary(run, ended, forward, view.hidden)
     relaying.judge(ended, timeout_is_a_failure=True, forward=forward)
 

@@ -73,6 +73,9 @@ def command(run: Run) -> None:
       ddbrelay rules
       ddbrelay rules --consumer audit --output json
     """
+    from ddbrelay.cli.in_force import check_table
+
+    check_table(run, writes=False)
     hits, tables = _hits(run)
     table = run.settings.table or (tables[0] if len(tables) == 1 else run.require("table"))
     rows = list(_rows(run.config, table, hits))
@@ -122,12 +125,12 @@ def _hits(run: Run) -> tuple[dict[str, Counter[str]], list[str]]:
 
 def _rows(config: Config, table: str, hits: Mapping[str, Counter[str]]) -> Iterator[_Row]:
     from ddbrelay.flow.mapping import entity_of
-    from ddbrelay.mappings import mapper_of, rules_of
+    from ddbrelay.mappings import check_mapping, rules_of
 
     settings = config.settings
     entity = settings.entity or entity_of(table)
     # Also where there are no rules: mistakes in the mapping are not to be listed over.
-    mapper_of(config, table)
+    check_mapping(config, table)
     rules = rules_of(config, table)
     for rule in rules:
         yield _row(rule, entity, hits.get(rule.name, {}))

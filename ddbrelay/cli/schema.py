@@ -101,6 +101,7 @@ def command(
       ddbrelay schema changes.json --check
     """
     from ddbrelay.cli.checking import Checking, schema_finder
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.cli.inferring import Inferring, write
     from ddbrelay.errors import ConfigError
 
@@ -109,6 +110,7 @@ def command(
         raise ConfigError("--max-records, --until-idle and --timeout are for a stream, not a file")
     if force and (directory is None or check):
         raise ConfigError("--force replaces the files of --dir DIR, and nothing else")
+    check_table(run, writes=False)
     folder = None if directory is None else Path(directory)
     # A rule's own schema would keep out what it does not allow yet.
     mapping = run.config.mapping

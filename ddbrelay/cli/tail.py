@@ -75,11 +75,13 @@ def command(
 
     from ddbrelay.aws.table import check_bus, stream_of
     from ddbrelay.cli import relaying, succession
+    from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
 
     table = run.require("table")
+    check_table(run, writes=forward)
     view = view_of(run, f"ddbrelay tail {table}", show, grep, detail, record)
     chosen = _start(run)
     mapper = mapper_of(run.config, table)
@@ -89,6 +91,7 @@ def command(
     if bus is not None:
         for name in (bus, *buses_of(run.config)):
             check_bus(run.aws, name)
+    tell_mapping(run, live=view.live)
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: Ended | None = None
@@ -161,7 +164,7 @@ def _run(
     from ddbrelay import jobs
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Start
-    from ddbrelay.mappings import tidying_of
+    from ddbrelay.mappings import in_force, tidying_of
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
 
@@ -199,7 +202,7 @@ def _run(
         f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
         "   Ctrl-C stops cleanly"
     )
-    ended = relaying.run(job, view, title, details)
+    ended = relaying.run(job, view, title, details, in_force(run.config))
     return ended, asyncio.run(store.load()) if forward else {}
 
 

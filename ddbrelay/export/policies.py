@@ -30,7 +30,7 @@ def policy_for(
 
     `config_at` is where the function finds its file, where that is not in its package.
     """
-    from ddbrelay.mappings import buses_of, mapper_of, rules_of
+    from ddbrelay.mappings import buses_of, check_mapping, rules_of
 
     wanted = Wanted.from_settings(config.settings, other_buses=buses_of(config))
     if role == "provision":
@@ -44,7 +44,7 @@ def policy_for(
             archive=archive_name(table),
             expires=after_of(config) == "expire",
         )
-    mapper_of(config, table)
+    check_mapping(config, table)
     sources = sources_of(config, rules_of(config, table))
     buses = [wanted.bus, *buses_of(config)]
     if role == "lambda":
