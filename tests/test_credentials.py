@@ -499,7 +499,7 @@ def send(server: Server, until_signed_with: Callable[[str], bool]) -> list[str]:
             await service.resolve("PutEvents", **OPERATIONS["PutEvents"][1])
             async with asyncio.timeout(20):
                 while True:
-                    await service.call("PutEvents", b"{}")
+                    await service.call("PutEvents", b"{}", bytes)
                     if until_signed_with(keys()[-1]):
                         return
 

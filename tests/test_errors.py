@@ -44,7 +44,7 @@ class Refusing:
         self.error = error
         self.calls = 0
 
-    async def call(self, operation: str, body: bytes) -> bytes:
+    async def call(self, operation: str, body: bytes, decode: object) -> bytes:
         self.calls += 1
         raise self.error
 

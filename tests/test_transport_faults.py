@@ -9,6 +9,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -209,11 +210,11 @@ class Unreachable:
     def url(self, operation: str) -> str:
         return f"https://{self.host}/"
 
-    async def call(self, operation: str, body: bytes) -> bytes:
+    async def call(self, operation: str, body: bytes, decode: Callable[[bytes], Any]) -> Any:
         if not self.answers:
             raise self.error
         self.answers -= 1
-        return b'{"StreamDescription": {}}'
+        return decode(b'{"StreamDescription": {"Shards": []}}')
 
 
 @pytest.mark.parametrize("kind", ["certificate", "name", "proxy"])

@@ -226,7 +226,7 @@ def calls(aws: Aws, operation: str, *bodies: bytes) -> list[bytes]:
             name, parameters = OPERATIONS[operation]
             service = await transport.service(name)
             await service.resolve(operation, **parameters)
-            return [await service.call(operation, body) for body in bodies]
+            return [await service.call(operation, body, bytes) for body in bodies]
 
     return asyncio.run(main())
 

@@ -32,7 +32,7 @@ class _PutEventsInput(msgspec.Struct, gc=False):
 
 
 class _PutEventsOutput(msgspec.Struct, gc=False):
-    entries: list[EntryResult] = msgspec.field(name="Entries", default_factory=list)
+    entries: list[EntryResult] = msgspec.field(name="Entries")
 
 
 _encode = msgspec.json.Encoder().encode
@@ -83,7 +83,8 @@ class AwsBus:
             for e in [item.event for item in items]
         ]
         try:
-            body = await self._service.call("PutEvents", _encode(_PutEventsInput(entries)))
+            request = _encode(_PutEventsInput(entries))
+            results = (await self._service.call("PutEvents", request, _decode)).entries
         except NoAnswerError as error:
             if not self._answered and error.kind in SET_UP:
                 raise AwsRefused(
@@ -94,10 +95,6 @@ class AwsBus:
             self._answered = True
             return await self._refused(items, error)
         self._answered = True
-        try:
-            results = _decode(body).entries
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            results = []
         if len(results) != len(items):
             return Receipt(retry=[(item, "an incomplete answer") for item in items], crowded=True)
         receipt = receipt_of(items, results)

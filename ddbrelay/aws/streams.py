@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,9 +36,9 @@ class _Shard(msgspec.Struct):
     )
 
 
-class _Description(msgspec.Struct):
+class _Description(msgspec.Struct, kw_only=True):
     status: str = msgspec.field(name="StreamStatus", default="ENABLED")
-    shards: list[_Shard] = msgspec.field(name="Shards", default_factory=list)
+    shards: list[_Shard] = msgspec.field(name="Shards")
     last_id: str | None = msgspec.field(name="LastEvaluatedShardId", default=None)
 
 
@@ -47,6 +48,10 @@ class _DescribeStreamOutput(msgspec.Struct):
 
 class _GetShardIteratorOutput(msgspec.Struct):
     iterator: str = msgspec.field(name="ShardIterator")
+
+
+_described = msgspec.json.Decoder(_DescribeStreamOutput).decode
+_iterator_given = msgspec.json.Decoder(_GetShardIteratorOutput).decode
 
 
 class AwsStream:
@@ -78,8 +83,8 @@ class AwsStream:
             request["ExclusiveStartShardId"] = after
         if children_of is not None:
             request["ShardFilter"] = {"Type": "CHILD_SHARDS", "ShardId": children_of}
-        body = await self._call("DescribeStream", request, "list the shards of the stream")
-        said = _decoded(body, _DescribeStreamOutput).description
+        doing = "list the shards of the stream"
+        said = (await self._call("DescribeStream", request, doing, _described)).description
         return ShardPage(
             [
                 Shard(s.id, s.parent_id, s.range.ending is not None, s.range.starting)
@@ -107,21 +112,25 @@ class AwsStream:
         if timestamp is not None:
             request["Timestamp"] = timestamp
         by_time = kind is IteratorType.AT_TIMESTAMP
-        body = await self._call("GetShardIterator", request, "read the stream", by_time=by_time)
-        return _decoded(body, _GetShardIteratorOutput).iterator
+        doing, decode = "read the stream", _iterator_given
+        output = await self._call("GetShardIterator", request, doing, decode, by_time=by_time)
+        return output.iterator
 
     async def records(self, iterator: str) -> Page:
-        body = await self._call("GetRecords", {"ShardIterator": iterator}, "read the stream")
-        try:
-            return decode_page(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _not_understood(error) from error
+        request = {"ShardIterator": iterator}
+        return await self._call("GetRecords", request, "read the stream", decode_page)
 
     async def _call(
-        self, operation: str, request: dict[str, Any], doing: str, *, by_time: bool = False
-    ) -> bytes:
+        self,
+        operation: str,
+        request: dict[str, Any],
+        doing: str,
+        decode: Callable[[bytes], _T],
+        *,
+        by_time: bool = False,
+    ) -> _T:
         try:
-            answer = await self._service.call(operation, msgspec.json.encode(request))
+            answer = await self._service.call(operation, msgspec.json.encode(request), decode)
             self._answered = True
             return answer
         except NoAnswerError as error:
@@ -144,18 +153,6 @@ class AwsStream:
             # A host name of its own for each account, which firewalls and resolvers may not know.
             return f"{SET_UP[kind]}; or set AWS_ACCOUNT_ID_ENDPOINT_MODE=disabled"
         return SET_UP[kind]
-
-
-def _decoded(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _not_understood(error) from error
-
-
-def _not_understood(error: Exception) -> StreamFault:
-    # Something between AWS and us answered in its place, or the answer was cut short.
-    return StreamFault(Fault.TRANSIENT, f"an answer that is not AWS's: {error}")
 
 
 def _fault(error: WireError, operation: str, by_time: bool) -> Fault | None:

@@ -48,6 +48,13 @@ _LASTING = DENIED | BAD_CREDENTIALS | {"ResourceNotFoundException"}
 _REDACTED = REDACTED.encode()
 
 
+class _Swept(msgspec.Struct):
+    """The answer of DeleteItem and UpdateItem: an object, of which no member is always there."""
+
+
+_swept = msgspec.json.Decoder(_Swept).decode
+
+
 class NotSweptError(Exception):
     """An item was not swept, and may be later; `lasting`: only once somebody mended something."""
 
@@ -134,7 +141,7 @@ class OutboxTable:
 
     async def sweep(self, request: bytes) -> bool:
         try:
-            await self._service.call(self._operation, request)
+            await self._service.call(self._operation, request, _swept)
         except NoAnswerError as error:
             raise NotSweptError(f"no answer, to {self._doing}: {error}") from error
         except WireError as error:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CONNECTIONS", "NoAnswerError", "Route", "Service", "Transport", "WireError"]
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
@@ -224,11 +226,13 @@ class Service:
         """Where a resolved call goes."""
         return str(self._operations[operation].route.url)
 
-    async def call(self, operation: str, body: bytes) -> bytes:
-        """The body of the answer.
+    async def call(self, operation: str, body: bytes, decode: Callable[[bytes], _T]) -> _T:
+        """What `decode` makes of the answer's body.
 
-        Raises WireError when AWS refuses and NoAnswerError when nothing comes back; AwsRefused when
-        the credentials have ended and there are no new ones. Sent again, at once and only once, is
+        Raises WireError when AWS refuses. Raises NoAnswerError when nothing comes back, or a body
+        that `decode` refuses: what lacks a member that the operation always returns comes from
+        something between AWS and us, and proves nothing. Raises AwsRefused when the credentials
+        have ended and there are no new ones. Sent again, at once and only once, is
         what broke on a connection that had been idle, and what was refused for the time of our
         clock; everything else is left to the caller.
         """
@@ -259,8 +263,12 @@ class Service:
             if answer.status == 200:
                 if detailed:
                     log_request(_log, operation, 200, answer.request_id, began, tries)
+                try:
+                    output = decode(answer.body)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise NoAnswerError(f"an answer that is not AWS's: {error}") from error
                 transport.budget.succeeded()
-                return answer.body
+                return output
             refusal = _refusal(answer.status, answer.body)
             if detailed:
                 status = f"{answer.status} {refusal.code}"

@@ -129,7 +129,10 @@ def _newest(shards: Sequence[Shard]) -> list[Shard]:
 
 
 class _ScanOutput(msgspec.Struct):
-    items: list[dict[str, msgspec.Raw]] = msgspec.field(name="Items", default_factory=list)
+    items: list[dict[str, msgspec.Raw]] = msgspec.field(name="Items")
+
+
+_scanned = msgspec.json.Decoder(_ScanOutput).decode
 
 
 async def _items(transport: Transport, table: Table, most: int, dry: frozenset[str]) -> Read:
@@ -138,12 +141,11 @@ async def _items(transport: Transport, table: Table, most: int, dry: frozenset[s
     try:
         service = await transport.service("dynamodb")
         await service.resolve("Scan", **request)
-        body = await service.call("Scan", msgspec.json.encode(request))
-        said = msgspec.json.decode(body, type=_ScanOutput)
+        said = await service.call("Scan", msgspec.json.encode(request), _scanned)
     except WireError as error:
         refusal = from_code(error.code, error.message, doing)
         return Read(source=ITEMS, dry=dry, scan=Answer(refusal=refusal))
-    except (NoAnswerError, msgspec.DecodeError) as error:
+    except NoAnswerError as error:
         refusal = AwsRefused(f"cannot {doing}: {error}")
         return Read(source=ITEMS, dry=dry, scan=Answer(refusal=refusal))
     changes = list(_as_inserts(said.items, table))

@@ -16,12 +16,12 @@ from ddbrelay.flow.capture import Page, Record
 
 
 class _GetRecordsOutput(msgspec.Struct):
-    records: Sequence[Record] = msgspec.field(name="Records", default=())
+    records: Sequence[Record] = msgspec.field(name="Records")
     next_iterator: str | None = msgspec.field(name="NextShardIterator", default=None)
 
 
 class _LambdaEvent(msgspec.Struct):
-    records: Sequence[Record] = msgspec.field(name="Records", default=())
+    records: Sequence[Record] = msgspec.field(name="Records")
 
 
 _get_records_decoder = msgspec.json.Decoder(_GetRecordsOutput)
