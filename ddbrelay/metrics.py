@@ -10,6 +10,7 @@ https://prometheus.io/docs/practices/naming/ and .../instrumenting/writing_expor
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, Histogram, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
@@ -38,7 +40,17 @@ BUCKETS = (
 LEAST_QUIET = 60.0
 """A shard is never called stalled before so many seconds have passed."""
 _CLOSING = 0.5
+_server_log = logging.getLogger(f"{__name__}.server")
 _FATES = tuple(fate.value for fate in Fate)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it is no fault of whoever asks: aiohttp logs a malformed request as an error."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_server_log.addFilter(_is_ours)
 
 
 class Requests(Protocol):
@@ -267,7 +279,11 @@ async def serving(metrics: Metrics, engine: Engine, host: str, port: int) -> Asy
     """
     metrics.follow(engine)
     runner = web.AppRunner(
-        _application(metrics), access_log=None, handle_signals=False, shutdown_timeout=_CLOSING
+        _application(metrics),
+        access_log=None,
+        logger=_server_log,
+        handle_signals=False,
+        shutdown_timeout=_CLOSING,
     )
     try:
         await runner.setup()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from ddbrelay.aws.bus import AwsBus
-from ddbrelay.aws.transport import NoAnswerError, WireError
+from ddbrelay.aws.transport import ForeignError, NoAnswerError, WireError
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.packing import Item
 from ddbrelay.flow.sink import Receipt
@@ -54,6 +54,14 @@ def send(sink: AwsBus, items: Sequence[Item]) -> Receipt:
 
 
 TWO = [item("a", 1), item("b", 2)]
+
+
+def large(*keys: str) -> list[Item]:
+    """Items that some endpoint may find too large together."""
+    items = [item(key) for key in keys]
+    for one in items:
+        one.size = 300_000
+    return items
 
 
 def test_an_entry_has_what_put_events_asks_for() -> None:
@@ -143,7 +151,7 @@ def test_another_bus_that_takes_nothing_from_us_ends_the_run_after_what_was_take
 def test_a_refusal_in_the_middle_of_parts_comes_after_what_was_accepted() -> None:
     denied = WireError(400, "AccessDeniedException", "no")
     sink, _ = bus(WireError(413, "HTTP 413", ""), results(None), denied)
-    items = [*TWO, item("c", 3)]
+    items = large("a", "b", "c")
     receipt = send(sink, items)
     assert [one for one, _ in receipt.accepted] == items[:1]
     assert [one for one, _ in receipt.retry] == items[1:]
@@ -233,10 +241,32 @@ def test_a_request_that_is_refused_whole_is_taken_apart_to_find_the_entry_to_bla
     refusal: WireError,
 ) -> None:
     sink, script = bus(refusal, results(None), refusal)
-    receipt = send(sink, TWO)
-    assert [one for one, _ in receipt.accepted] == TWO[:1]
-    assert [one for one, _ in receipt.rejected] == TWO[1:]
+    items = large("a", "b")
+    receipt = send(sink, items)
+    assert [one for one, _ in receipt.accepted] == items[:1]
+    assert [one for one, _ in receipt.rejected] == items[1:]
     assert [len(body["Entries"]) for body in script.bodies] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("code", ["HTTP 413", "RequestEntityTooLargeException"])
+def test_a_small_entry_that_is_too_large_for_somebody_is_not_parked_at_once(code: str) -> None:
+    sink, _ = bus(WireError(413, code, ""))
+    receipt = send(sink, TWO[:1])
+    assert [(one, reason) for one, reason in receipt.unknown] == [(TWO[0], code)]
+    assert receipt.crowded
+    assert not receipt.rejected
+
+
+def test_entries_that_a_firewall_turns_away_go_together_at_first_and_then_alone() -> None:
+    blocked = ForeignError(403, "HTTP 403", "text/html, Blocked")
+    sink, script = bus(blocked, blocked, results(None), blocked)
+    items = [item("a"), item("b")]
+    assert [one for one, _ in send(sink, items).retry] == items
+    items[0].attempts = 3
+    receipt = send(sink, items)
+    assert [one for one, _ in receipt.accepted] == items[:1]
+    assert receipt.unknown == [(items[1], "HTTP 403: text/html, Blocked")]
+    assert [len(body["Entries"]) for body in script.bodies] == [2, 2, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["certificate", "name", "proxy"])

@@ -15,6 +15,7 @@ from pipeline import ARN, item
 
 from ddbrelay.aws.bus import AwsBus
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code, translate
+from ddbrelay.aws.refusals import refusal_of
 from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import NoAnswerError, WireError
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
@@ -140,11 +141,21 @@ def test_what_botocore_tries_again_is_tried_again() -> None:
             assert raised.value.fault in {Fault.THROTTLED, Fault.TRANSIENT}
 
 
-@pytest.mark.parametrize("error", [WireError(403, "HTTP 403", ""), WireError(302, "HTTP 302", "")])
-def test_a_refusal_that_is_not_about_the_entries_parks_none_of_them(error: WireError) -> None:
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 407, 413])
+def test_an_answer_that_is_not_of_aws_is_transient(status: int) -> None:
+    error = refusal_of(status, b"<html>Blocked</html>", "text/html")
     bus = AwsBus(Refusing(error), "b")  # type: ignore[arg-type]
-    with pytest.raises(AwsRefused, match=error.code):
-        asyncio.run(bus.send([item()]))
+    receipt = asyncio.run(bus.send([item()]))
+    assert [reason for _, reason in receipt.unknown] == [f"HTTP {status}: text/html, Blocked"]
+    for operation in STREAM_OPERATIONS:
+        with pytest.raises(StreamFault, match=f"HTTP {status}: text/html, Blocked") as raised:
+            ask(operation, error)
+        assert raised.value.fault is Fault.TRANSIENT
+
+
+def test_a_client_error_of_a_proxy_has_a_hint_about_it() -> None:
+    for error in (client_error("403", "<html>Blocked"), client_error("HTTP 403", "")):
+        assert "HTTPS_PROXY" in str(translate(error, "describe the table").hint)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +163,10 @@ def test_a_refusal_that_is_not_about_the_entries_parks_none_of_them(error: WireE
 )
 def test_a_refused_request_is_taken_apart_to_find_the_entry(error: WireError) -> None:
     service = Refusing(error)
-    receipt = asyncio.run(AwsBus(service, "b").send([item("a"), item("b")]))  # type: ignore[arg-type]
+    items = [item("a"), item("b")]
+    for one in items:
+        one.size = 400_000
+    receipt = asyncio.run(AwsBus(service, "b").send(items))  # type: ignore[arg-type]
     assert len(receipt.rejected) == 2
     assert service.calls == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -354,6 +355,26 @@ def test_other_paths_are_not_found() -> None:
                 assert (await fetch(path))[0] == 404, path
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"GET /metrics HTTP/9.x", b"nonsense", b"GET /healthz HTTP/1.1\r\nContent-Length: -1"],
+)
+def test_a_malformed_request_is_answered_with_400_and_not_logged(
+    request_line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with serving(metrics(), FakeEngine(), HOST, 0) as where:
+            reader, writer = await asyncio.open_connection(HOST, where.port)
+            writer.write(request_line + b"\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        assert answer.startswith(b"HTTP/1.0 400 ") or answer.startswith(b"HTTP/1.1 400 ")
+
+    asyncio.run(test())
+    assert not [one for one in caplog.records if one.levelno >= logging.INFO]
 
 
 def test_the_port_is_free_again_after_the_block() -> None:

@@ -39,10 +39,12 @@ from wire import (
 from ddbrelay.aws import transport as wire
 from ddbrelay.aws.bus import AwsBus
 from ddbrelay.aws.errors import SKEWED
+from ddbrelay.aws.refusals import refusal_of
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.streams import AwsStream
-from ddbrelay.aws.transport import NoAnswerError, Transport, WireError
+from ddbrelay.aws.transport import ForeignError, NoAnswerError, Transport, WireError
 from ddbrelay.config import Settings
+from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, StreamFault
 from ddbrelay.flow.retrying import RetryBudget
 
@@ -174,7 +176,7 @@ CODES = st.sampled_from(
 def test_error_codes_are_read_as_botocore_reads_them(code: str, message: str, key: str) -> None:
     body = json.dumps({"__type": code, key: message}).encode()
     theirs = JSONParser().parse({"status_code": 400, "headers": {}, "body": body}, None)["Error"]
-    ours = wire._refusal(400, body)
+    ours = refusal_of(400, body)
     assert (ours.status, ours.code or "") == (400, theirs["Code"] or "HTTP 400")
     assert ours.message == theirs["Message"]
 
@@ -205,6 +207,81 @@ def test_a_redirect_is_not_followed(server: Server, status: int) -> None:
     with pytest.raises(WireError, match=f"HTTP {status}"):
         call(at(server))
     assert len(server.requests) == 1
+
+
+FOREIGN = {
+    "a firewall": (
+        *(403, b"<html><title>Blocked</title>by <b>policy</b></html>", "text/html"),
+        "Blocked by policy",
+    ),
+    "a bad request": (400, b"", "text/plain", ""),
+    "an unknown path": (404, b"no such route\nat all", "text/plain", "no such route at all"),
+    "a proxy": (407, b'{"message": "who are you?"}', "application/json", "who are you?"),
+    "a sign-in page": (302, b"", "text/html", ""),
+    "a small request that is too large": (413, b"<h1>Too large</h1>", "text/html", "Too large"),
+    "a portal": (200, b"<html>Welcome", "text/html; charset=utf-8", "Welcome"),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        *(pytest.param(one, "a firewall", marks=pytest.mark.slow) for one in OPERATIONS),
+        *(("PutEvents", kind) for kind in FOREIGN),
+    ],
+)
+def test_what_is_not_aws_may_answer_for_a_minute_and_then_ends_the_run_with_its_words(
+    server: Server, operation: str, kind: str
+) -> None:
+    status, body, media_type, words = FOREIGN[kind]
+    server.answer = http(status, body, f"Content-Type: {media_type}", "Location: /elsewhere")
+    clock = 1000.0
+
+    async def main() -> None:
+        nonlocal clock
+        async with Transport(at(server), clock=lambda: clock) as transport:
+            name, parameters = OPERATIONS[operation]
+            service = await transport.service(name)
+            await service.resolve(operation, **parameters)
+            with pytest.raises(ForeignError, match=f"HTTP {status}"):
+                await service.call(operation, b"{}", bytes)
+            clock += 59.0
+            with pytest.raises(ForeignError):
+                await service.call(operation, b"{}", bytes)
+            answer, server.answer = server.answer, http(200, b"{}")
+            await service.call(operation, b"{}", bytes)
+            server.answer = answer
+            clock += 2.0
+            with pytest.raises(ForeignError):
+                await service.call(operation, b"{}", bytes)
+            clock += 60.0
+            with pytest.raises(AwsRefused) as refused:
+                await service.call(operation, b"{}", bytes)
+        said = ", ".join(part for part in (media_type.partition(";")[0], words) if part)
+        assert refused.value.message == (
+            f"127.0.0.1 does not answer {operation} as AWS does: HTTP {status}: {said}"
+        )
+        assert "HTTPS_PROXY" in str(refused.value.hint)
+        assert refused.value.exit_code == 5
+
+    asyncio.run(main())
+
+
+def test_of_a_page_of_a_firewall_a_line_is_shown_without_its_markup() -> None:
+    page = b"<html><style>p { color: red }</style>\n<p>\x1b[31mBlocked</p> by " + b"x" * 5000
+    refusal = refusal_of(403, page, "text/html; charset=utf-8")
+    assert isinstance(refusal, ForeignError)
+    assert refusal.message.startswith("text/html, \N{REPLACEMENT CHARACTER}[31mBlocked by xxx")
+    assert len(refusal.message) < 140
+
+
+@pytest.mark.parametrize(
+    ("status", "sent"), [(500, 0), (503, 0), (408, 0), (429, 0), (413, 512 * 1024)]
+)
+def test_what_aws_itself_answers_without_a_code_is_not_foreign(status: int, sent: int) -> None:
+    refusal = refusal_of(status, b"<html>busy", "text/html", sent)
+    assert not isinstance(refusal, ForeignError)
+    assert refusal.code == f"HTTP {status}"
 
 
 WHOLE = http(200, b'{"Entries": []}')
@@ -259,14 +336,14 @@ def hangs_up_on(server: Server, *unlucky: int) -> None:
     """Leave the requests of these numbers without an answer, and close their connections."""
     server.keep_alive = True
     server.respond = lambda request: (
-        b"" if len(server.requests) in unlucky else http(200, str(len(server.requests)).encode())
+        b"" if len(server.requests) in unlucky else http(200, b"{%d}" % len(server.requests))
     )
 
 
 def test_what_broke_on_a_connection_that_had_served_is_sent_again_at_once(server: Server) -> None:
     hangs_up_on(server, 3, 6)
     said = calls(at(server), "PutEvents", *[b"%d" % n for n in range(5)])
-    assert said == [b"1", b"2", b"4", b"5", b"7"]
+    assert said == [b"{1}", b"{2}", b"{4}", b"{5}", b"{7}"]
     assert [request[3] for request in server.requests] == [b"0", b"1", b"2", b"2", b"3", b"4", b"4"]
     assert len(set(server.peers)) == 3
 
@@ -460,7 +537,7 @@ def test_an_answer_that_lacks_what_its_operation_always_returns_is_tried_again(
                     await ask()
                 assert raised.value.fault is Fault.TRANSIENT
             receipt = await (await AwsBus.open(transport, "b")).send([item()])
-            ((_, reason),) = receipt.retry
-            assert reason.startswith("an answer that is not AWS's: ")
+            ((_, reason),) = receipt.unknown
+            assert reason.startswith("HTTP 200")
 
     asyncio.run(main())

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
+from ddbrelay.aws.refusals import ALWAYS_SMALL, ForeignError
 from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
 from ddbrelay.aws.unanswered import SET_UP
 from ddbrelay.errors import AwsRefused, DdbrelayError
@@ -15,6 +16,8 @@ from ddbrelay.flow.sink import DENIED_CODES, EntryResult, Receipt, receipt_of
 
 _INVALID = frozenset({"SerializationException", "ValidationException"})
 _TOO_LARGE = 413
+_TOGETHER = 3
+"""Times that entries are sent together before each one goes alone."""
 
 
 class _Entry(msgspec.Struct, omit_defaults=True, gc=False):
@@ -133,12 +136,24 @@ class AwsBus:
             return await self._without_bus(items)
         if error.code in THROTTLED or error.status >= 500:
             return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
+        small = sum(item.size for item in items) < ALWAYS_SMALL
+        if isinstance(error, ForeignError) or (error.status == _TOO_LARGE and small):
+            return await self._turned_away(items, error)
         if error.code not in _INVALID and error.status != _TOO_LARGE:
             raise from_code(error.code, error.message, doing) from error
         if len(items) == 1:
             return Receipt(rejected=[(items[0], str(error))])
         # The request was refused whole for one of its entries: find out which.
         return await self._send_parts([[item] for item in items])
+
+    async def _turned_away(self, items: Sequence[Item], error: WireError) -> Receipt:
+        """Something between us and AWS does not let these through, for now or for their words."""
+        if len(items) == 1:
+            return Receipt(unknown=[(items[0], str(error))], crowded=True)
+        if max(item.attempts for item in items) >= _TOGETHER:
+            # It may be one of them alone that a firewall does not like.
+            return await self._send_parts([[item] for item in items])
+        return Receipt(retry=[(item, str(error)) for item in items], crowded=True)
 
     async def _without_bus(self, items: Sequence[Item]) -> Receipt:
         """One of the buses of these does not exist: find out which."""

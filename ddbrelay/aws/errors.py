@@ -28,6 +28,10 @@ NO_CREDENTIALS_HINT = (
 CREDENTIALS_HINT = "sign in again, correct what gives the credentials, or choose another --profile"
 CERTIFICATE_HINT = "AWS_CA_BUNDLE=FILE names the authorities of your own proxy or endpoint"
 PROXY_HINT = "check HTTPS_PROXY and NO_PROXY"
+FOREIGN_HINT = (
+    "a proxy or a firewall may answer in AWS's place: check HTTPS_PROXY, NO_PROXY and "
+    "--endpoint-url"
+)
 NETWORK_HINT = "check the network, the region, the proxy and --endpoint-url"
 _CLOCK_HINT = "the clock of this machine may be wrong: compare `date -u` with another clock"
 
@@ -115,8 +119,9 @@ def from_code(code: str, message: str, doing: str) -> AwsRefused:
     """Our error for a code that AWS answered with; `doing` is such as "describe the table"."""
     # Before anything is cut: half a token would not be known as one.
     first_line = first_line_of(scrubbed(message))
+    hint = FOREIGN_HINT if code.startswith("HTTP ") else None
     if first_line.startswith("<"):
-        first_line = "an answer in HTML, so not from AWS itself"
+        first_line, hint = "an answer in HTML, so not from AWS itself", FOREIGN_HINT
     if code in BAD_CREDENTIALS:
         by_time = code in SKEWED - _ALSO_WRONG_KEYS or first_line.startswith(_BY_TIME)
         return AwsRefused(
@@ -133,7 +138,8 @@ def from_code(code: str, message: str, doing: str) -> AwsRefused:
             "add the permission, or choose another --profile",
             code=code,
         )
-    return AwsRefused(f"cannot {doing}: {code}: {first_line}", code=code)
+    words = f"{code}: {first_line}" if first_line else code
+    return AwsRefused(f"cannot {doing}: {words}", hint, code=code)
 
 
 def first_line_of(message: str) -> str:

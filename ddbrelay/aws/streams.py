@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, first_line_of, from_code
-from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
+from ddbrelay.aws.transport import ForeignError, NoAnswerError, Service, Transport, WireError
 from ddbrelay.aws.unanswered import SET_UP
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
@@ -138,6 +138,8 @@ class AwsStream:
                 raise AwsRefused(
                     f"no answer from AWS, to {doing}: {error}", self._way_out(error.kind)
                 ) from error
+            raise StreamFault(Fault.TRANSIENT, str(error)) from error
+        except ForeignError as error:
             raise StreamFault(Fault.TRANSIENT, str(error)) from error
         except WireError as error:
             if error.code in BAD_CREDENTIALS or error.code in DENIED:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
-from ddbrelay.aws.transport import NoAnswerError, Service, Transport, WireError
+from ddbrelay.aws.transport import ForeignError, NoAnswerError, Service, Transport, WireError
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.change import REDACTED, Change, UndecodableError
 from ddbrelay.flow.change.attributes import attributes_of
@@ -144,6 +144,8 @@ class OutboxTable:
             await self._service.call(self._operation, request, _swept)
         except NoAnswerError as error:
             raise NotSweptError(f"no answer, to {self._doing}: {error}") from error
+        except ForeignError as error:
+            raise NotSweptError(f"cannot {self._doing}: {error}") from error
         except WireError as error:
             if error.code == _GONE:
                 return False

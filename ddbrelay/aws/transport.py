@@ -27,12 +27,13 @@ from yarl import URL
 
 from ddbrelay import __version__
 from ddbrelay.aws.credentials import Credentials
-from ddbrelay.aws.errors import PROXY_HINT, SKEWED, THROTTLED
+from ddbrelay.aws.errors import FOREIGN_HINT, PROXY_HINT, SKEWED, THROTTLED
+from ddbrelay.aws.refusals import ForeignError, WireError, refusal_of
 from ddbrelay.aws.session import PREPARED, Aws, is_loopback, log_request
 from ddbrelay.aws.signing import Signer
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.aws.unanswered import NoAnswerError, no_answer
-from ddbrelay.errors import ConfigError
+from ddbrelay.errors import AwsRefused, ConfigError
 from ddbrelay.flow.retrying import RetryBudget
 from ddbrelay.logs import Seldom, fields
 
@@ -40,7 +41,15 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
 
-__all__ = ["MAX_CONNECTIONS", "NoAnswerError", "Route", "Service", "Transport", "WireError"]
+__all__ = [
+    "MAX_CONNECTIONS",
+    "ForeignError",
+    "NoAnswerError",
+    "Route",
+    "Service",
+    "Transport",
+    "WireError",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +64,8 @@ _READ_BUFFER = 2**20
 _THREAD = "ddbrelay-boto3"
 _THROTTLES_EVERY = 30.0
 """Seconds between two log lines about an operation that is throttled."""
+FOREIGN_FOR = 60.0
+"""Seconds that something else may answer in AWS's place before the run ends."""
 _SKEW = 240.0
 """Seconds that our clock may be off: AWS refuses signatures from five minutes on."""
 _UNSIGNED = {
@@ -66,22 +77,6 @@ _UNSIGNED = {
 
 _opened: ContextVar[bool] = ContextVar("opened")
 """Whether the request of this task had to open a connection."""
-
-
-class WireError(Exception):
-    """AWS answered with an error; `code` is its error code, else the HTTP status."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}" if message else code)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
-class _ErrorBody(msgspec.Struct):
-    type: str = msgspec.field(name="__type", default="")
-    lower: str | None = msgspec.field(name="message", default=None)
-    upper: str | None = msgspec.field(name="Message", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +103,17 @@ class Route:
 class _Answer:
     status: int
     body: bytes
-    date: str | None = None
-    """The Date header of an answer that is no success."""
     request_id: str | None = None
     """AWS's name of the request; looked for only where requests are logged."""
+    date: str | None = None
+    """The Date header of an answer that is no success."""
+    media_type: str = ""
+    """Its Content-Type header."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it is a success, with the JSON object that each operation answers with."""
+        return self.status == 200 and self.body.startswith(b"{")
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -131,14 +133,19 @@ class Transport:
     """One pool of connections for the services of a run; an async context manager.
 
     `budget` pays for every request of the run that is made again. `now` is the time that requests
-    are signed with, in epoch seconds.
+    are signed with, in epoch seconds; `clock` measures how long something lasts.
     """
 
-    def __init__(self, aws: Aws, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._aws = aws
         self._http: aiohttp.ClientSession | None = None
         self._patience = 0.0
-        self.now = now
+        self.now, self.clock = now, clock
         self.credentials = Credentials(aws.credentials, now)
         self.budget = RetryBudget()
 
@@ -191,9 +198,11 @@ class Transport:
         request_id = None
         if _log.isEnabledFor(logging.DEBUG):
             request_id = response.headers.get("x-amzn-RequestId")
-        if response.status == 200:
-            return _Answer(200, answer, None, request_id)
-        return _Answer(response.status, answer, response.headers.get("Date"), request_id)
+        given = _Answer(response.status, answer, request_id)
+        if not given.good:
+            given.date = response.headers.get("Date")
+            given.media_type = response.headers.get("Content-Type", "")
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,7 @@ class Service:
         self._operations: dict[str, _Operation] = {}
         self._skew = 0.0
         self._throttles = Seldom(_THROTTLES_EVERY)
+        self._foreign: dict[str, float] = {}
 
     async def resolve(self, operation: str, **parameters: Any) -> None:
         """Ask boto3 where it would send this call, and send ours there from now on.
@@ -229,12 +239,12 @@ class Service:
     async def call(self, operation: str, body: bytes, decode: Callable[[bytes], _T]) -> _T:
         """What `decode` makes of the answer's body.
 
-        Raises WireError when AWS refuses. Raises NoAnswerError when nothing comes back, or a body
-        that `decode` refuses: what lacks a member that the operation always returns comes from
-        something between AWS and us, and proves nothing. Raises AwsRefused when the credentials
-        have ended and there are no new ones. Sent again, at once and only once, is
-        what broke on a connection that had been idle, and what was refused for the time of our
-        clock; everything else is left to the caller.
+        Raises WireError when AWS refuses and NoAnswerError when nothing comes back. Raises a
+        ForeignError when something else answers in AWS's place: what `decode` refuses, since it
+        lacks a member that the operation always returns, proves nothing. Raises AwsRefused when
+        that lasts for a minute, and when the credentials have ended and there are no new ones. Sent
+        again, at once and only once, is what broke on a connection that had been idle, and what was
+        refused for the time of our clock; everything else is left to the caller.
         """
         prepared, transport = self._operations[operation], self._transport
         resent = signed_again = False
@@ -260,16 +270,20 @@ class Service:
                     raise
                 resent = True
                 continue
-            if answer.status == 200:
-                if detailed:
-                    log_request(_log, operation, 200, answer.request_id, began, tries)
+            if answer.good:
                 try:
                     output = decode(answer.body)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise NoAnswerError(f"an answer that is not AWS's: {error}") from error
-                transport.budget.succeeded()
-                return output
-            refusal = _refusal(answer.status, answer.body)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    # It is judged below, as every answer that is not AWS's.
+                    pass
+                else:
+                    if detailed:
+                        log_request(_log, operation, 200, answer.request_id, began, tries)
+                    transport.budget.succeeded()
+                    if self._foreign:
+                        self._foreign.pop(operation, None)
+                    return output
+            refusal = refusal_of(answer.status, answer.body, answer.media_type, len(body))
             if detailed:
                 status = f"{answer.status} {refusal.code}"
                 log_request(_log, operation, status, answer.request_id, began, tries)
@@ -282,9 +296,24 @@ class Service:
                     times,
                     extra=fields(operation=operation, code=refusal.code, times=times),
                 )
+            self._mind(operation, refusal)
             if signed_again or not self._clock_was_wrong(refusal, answer.date, signed_at):
                 raise refusal
             signed_again = True
+
+    def _mind(self, operation: str, refusal: WireError) -> None:
+        """Raise AwsRefused when AWS itself has not answered this operation for too long."""
+        if not isinstance(refusal, ForeignError):
+            self._foreign.pop(operation, None)
+            return
+        now = self._transport.clock()
+        if now - self._foreign.setdefault(operation, now) >= FOREIGN_FOR:
+            raise AwsRefused(
+                f"{self._operations[operation].route.url.host} does not answer {operation} as AWS "
+                f"does: {refusal}",
+                FOREIGN_HINT,
+                code=refusal.code,
+            ) from refusal
 
     def _clock_was_wrong(self, refusal: WireError, date: str | None, signed_at: float) -> bool:
         """Take AWS's time from now on, if it is that which was refused."""
@@ -298,15 +327,6 @@ class Service:
             return False
         self._skew = theirs - self._transport.now()
         return True
-
-
-def _refusal(status: int, body: bytes) -> WireError:
-    try:
-        said = msgspec.json.decode(body, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return WireError(status, f"HTTP {status}", "")
-    code = said.type.partition(":")[0].rpartition("#")[2] or f"HTTP {status}"
-    return WireError(status, code, said.lower or said.upper or "")
 
 
 @dataclass(frozen=True, slots=True)
