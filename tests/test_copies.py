@@ -453,6 +453,9 @@ class FakeAws:
         assert service == "sqs"
         return self._client
 
+    def new_client(self, service: str, **config: Any) -> FakeClient:
+        return self.client(service)
+
 
 URL = "https://sqs.eu-west-1.amazonaws.com/444455556666/letters"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from botocore import exceptions as boto
 
-from ddbrelay.aws.errors import THROTTLED, code_of, translate, translated
+from ddbrelay.aws.errors import THROTTLED, code_of, translate, translated, without_frames
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.offloading import Claim, Reference, place_of
 from ddbrelay.flow.packing import Item
@@ -124,13 +124,13 @@ class ClaimChecks:
             if code in _MISSING:
                 raise self._missing(code) from error
             if code in _AGAIN or _status(error) >= 500:
-                raise NotWrittenError(f"S3 answers {code}, to {doing}") from error
+                raise NotWrittenError(f"S3 answers {code}, to {doing}") from without_frames(error)
             raise translate(error, doing) from error
         except boto.SSLError as error:
             # A certificate that does not match today does not match a second later.
             raise translate(error, doing) from error
         except (boto.HTTPClientError, boto.ConnectionError) as error:
-            raise NotWrittenError(translate(error, doing).message) from error
+            raise NotWrittenError(translate(error, doing).message) from without_frames(error)
         except boto.BotoCoreError as error:
             raise translate(error, doing) from error
 

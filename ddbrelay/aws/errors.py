@@ -202,6 +202,20 @@ def translated(doing: str) -> Iterator[None]:
         raise translate(error, doing) from error
 
 
+def without_frames(error: _E) -> _E:
+    """The same error, and what is behind it, without the frames of their tracebacks.
+
+    aiohttp and botocore keep errors where their own tracebacks lead: in variables of frames, which
+    hold the bodies of requests and answers as well. Such a cycle lasts until the next collection of
+    garbage, and these are rare while the relay runs.
+    """
+    behind: BaseException | None = error
+    while behind is not None and behind.__traceback__ is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
+    return error
+
+
 def certificate_words(host: str, error: ssl.SSLCertVerificationError) -> str:
     """Why a certificate was not accepted."""
     said = error.verify_message.rstrip(".")

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from botocore import exceptions as boto
 
 from ddbrelay.aws.claims import ClaimChecks, ClaimWriter, NotWrittenError
-from ddbrelay.aws.errors import translated
+from ddbrelay.aws.errors import translate, translated, without_frames
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.calendar import iso
@@ -108,7 +109,14 @@ class LetterQueue:
                 f"set its MaximumMessageSize to {LEAST_BYTES:,} or more",
             )
         claims = LetterClaims(aws, claim_check) if only_copy and claim_check is not None else None
-        return cls(client, url, limit, consumer, origin, only_copy, claims)
+        # Whoever copies paces the tries; of those inside botocore each would keep the request.
+        sender = aws.new_client(
+            "sqs",
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 1},
+        )
+        return cls(sender, url, limit, consumer, origin, only_copy, claims)
 
     @property
     def fifo(self) -> bool:
@@ -231,8 +239,11 @@ class LetterQueue:
         return entry
 
     def _request(self, entries: list[SendMessageBatchRequestEntryTypeDef]) -> dict[str, Any]:
-        with translated("copy dead letters to their queue (sqs:SendMessage)"):
+        try:
             answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
+        except (boto.BotoCoreError, boto.ClientError) as error:
+            doing = "copy dead letters to their queue (sqs:SendMessage)"
+            raise translate(error, doing) from without_frames(error)
         return dict(answer)
 
 

@@ -20,26 +20,34 @@ async def off_loop(work: Callable[[], _T], name: str) -> _T:
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
+    threading.Thread(target=_run, args=(loop, work, done), name=name, daemon=True).start()
+    try:
+        return await done
+    finally:
+        # An error leads to this frame: with it in a variable here it would keep itself, and `work`.
+        del done
 
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
 
-    def run() -> None:
-        result: _T | None = None
-        failure: BaseException | None = None
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:
-            _log.debug("nobody waits for the answer any more")
+def _run(loop: asyncio.AbstractEventLoop, work: Callable[[], _T], done: asyncio.Future[_T]) -> None:
+    result: _T | None = None
+    failure: BaseException | None = None
+    try:
+        result = work()
+    except BaseException as error:
+        failure = error
+    try:
+        loop.call_soon_threadsafe(_settle, done, result, failure)
+    except RuntimeError:
+        _log.debug("nobody waits for the answer any more")
+    finally:
+        # As above.
+        del done, failure
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await done
+
+def _settle(done: asyncio.Future[_T], result: _T | None, error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ from yarl import URL
 
 from ddbrelay import __version__
 from ddbrelay.aws.credentials import Credentials
-from ddbrelay.aws.errors import FOREIGN_HINT, PROXY_HINT, SKEWED, THROTTLED
+from ddbrelay.aws.errors import FOREIGN_HINT, PROXY_HINT, SKEWED, THROTTLED, without_frames
 from ddbrelay.aws.refusals import ForeignError, WireError, refusal_of
 from ddbrelay.aws.session import PREPARED, Aws, is_loopback, log_request
 from ddbrelay.aws.signing import Signer
@@ -193,7 +193,11 @@ class Transport:
             answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise no_answer(
-                error, route.url, route.proxy, self._patience, reused=not _opened.get()
+                without_frames(error),
+                route.url,
+                route.proxy,
+                self._patience,
+                reused=not _opened.get(),
             ) from error
         request_id = None
         if _log.isEnabledFor(logging.DEBUG):
@@ -298,7 +302,11 @@ class Service:
                 )
             self._mind(operation, refusal)
             if signed_again or not self._clock_was_wrong(refusal, answer.date, signed_at):
-                raise refusal
+                try:
+                    raise refusal
+                finally:
+                    # In a variable of this frame the error would keep itself, and the body.
+                    del refusal
             signed_again = True
 
     def _mind(self, operation: str, refusal: WireError) -> None:

@@ -240,6 +240,8 @@ class Reading:
                 if failures == self._options.max_failures:
                     raise AwsRefused(f"cannot read shard {opened.shard.id}: {fault}") from error
                 gap = reader.failed(fault.fault, self._now())
+                # Else the error, and the page that could not be read, would last through the pause.
+                del fault
                 if gap is not None:
                     self._lose(opened, gap)
 
