@@ -9,15 +9,16 @@ prints. In all of them binary is base64 text.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import msgspec
 
-from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.capture import Identity, Record, StreamRecord
-from ddbrelay.flow.change import Change, Origin
+from ddbrelay.flow.capture.port import CREATED_AT
+from ddbrelay.flow.change import Change, Note, Origin, creation_time, unheard
 
 _Span = tuple[int, int]
 _Members = dict[str, _Span]
@@ -51,14 +52,15 @@ class SourcedRecord(Record, frozen=True, omit_defaults=True, gc=False):
     stream_arn: str | None = msgspec.field(name="eventSourceARN", default=None)
 
 
-def records_of(text: bytes) -> list[Record]:
+def records_of(text: bytes, note: Note = unheard) -> list[Record]:
     """The records in a text, in their order; keys and images stay the JSON that they are.
 
     The text is a GetRecords answer, a Lambda event, one record, a dead letter that was exported, an
     array of these, or any number of these one after the other (JSON lines). RecordError, which is a
     ValueError and names line and column, for anything else, and for a text without any value.
+    `note` is told what is left out of a record: a time that can be none.
     """
-    return list(_Reader(text).records())
+    return list(_Reader(text, note).records())
 
 
 def values_of(text: bytes) -> Iterator[tuple[Any, int, int]]:
@@ -103,7 +105,8 @@ def _no_constant(name: str) -> NoReturn:
 class _Reader:
     """Finds where things stand; the JSON of keys and images is cut out, not built anew."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, note: Note = unheard) -> None:
+        self._note = note
         try:
             self._text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -208,16 +211,14 @@ class _Reader:
         return self._raw(members[name])
 
     def _time(self, members: _Members) -> float | None:
-        value = self._value(members, "ApproximateCreationDateTime")
-        if value is None:
+        if CREATED_AT not in members:
             return None
         try:
-            return epoch_of(value)
-        except ValueError as error:
-            self._fail(
-                members["ApproximateCreationDateTime"][0],
-                f"ApproximateCreationDateTime cannot be read: {error}",
-            )
+            value = msgspec.json.decode(self._raw(members[CREATED_AT]))
+        except msgspec.DecodeError:
+            # A number that is too large for any time.
+            value = math.inf
+        return creation_time(value, self._note)
 
     def _size(self, members: _Members) -> int | None:
         value = self._value(members, "SizeBytes")

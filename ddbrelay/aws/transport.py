@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -325,16 +326,24 @@ class Service:
 
     def _clock_was_wrong(self, refusal: WireError, date: str | None, signed_at: float) -> bool:
         """Take AWS's time from now on, if it is that which was refused."""
-        if refusal.code not in SKEWED or date is None:
-            return False
-        try:
-            theirs = parsedate_to_datetime(date).timestamp()
-        except ValueError:
+        theirs = epoch_of_date(date)
+        if refusal.code not in SKEWED or theirs is None:
             return False
         if abs(theirs - signed_at) <= _SKEW:
             return False
         self._skew = theirs - self._transport.now()
         return True
+
+
+def epoch_of_date(date: str | None) -> float | None:
+    """Epoch seconds of an HTTP Date header; None for none, or one that is not a date."""
+    if not date:
+        return None
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

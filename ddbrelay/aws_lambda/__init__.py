@@ -14,6 +14,7 @@ import atexit
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from ddbrelay.aws_lambda import configuration
@@ -47,6 +48,7 @@ class Function:
         self._environ = environ
         self._runner: asyncio.Runner | None = None
         self._environment: Environment | None = None
+        self._noted: set[str] = set()
 
     def __call__(self, event: object, context: Context) -> dict[str, Any]:
         """Relay the records of an event; which of them Lambda must send again.
@@ -59,7 +61,7 @@ class Function:
         left = context.get_remaining_time_in_millis() / 1000 - _MARGIN
         log = Log(context.aws_request_id)
         try:
-            streams = decode(event)
+            streams = decode(event, partial(self._note, log))
             if self._environment is None:
                 spare = left - (time.monotonic() - began)
                 self._environment = Environment(configuration.load(self._environ, spare))
@@ -73,6 +75,12 @@ class Function:
                 # The file may be another one when Lambda tries again.
                 self.close()
             raise
+
+    def _note(self, log: Log, note: str) -> None:
+        """Say once what is odd about the stream."""
+        if note not in self._noted:
+            self._noted.add(note)
+            log.warn(note)
 
     def close(self) -> None:
         """Close the connections and the loop."""

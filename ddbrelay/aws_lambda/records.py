@@ -13,23 +13,23 @@ import msgspec
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import Origin, decode_lambda_event
+from ddbrelay.flow.change import Note, Origin, decode_lambda_event, unheard
 
 _ARN = re.compile(r"arn:[^/]*:table/([^/]+)/stream/[^/]+")
 _HINT = "the function must be the target of an event source mapping of a DynamoDB stream"
 
 
-def decode(event: object) -> dict[Origin, list[Record]]:
+def decode(event: object, note: Note = unheard) -> dict[Origin, list[Record]]:
     """The records of each stream, in the order in which the event has them.
 
-    Lambda gives records of one shard, so of one stream. Raises ConfigError for an event that does
-    not come from a DynamoDB stream.
+    Lambda gives records of one shard, so of one stream. `note` is told what is left out of records.
+    Raises ConfigError for an event that does not come from a DynamoDB stream.
     """
     given = event.get("Records") if isinstance(event, dict) else None
     if not isinstance(given, list):
         raise ConfigError("the event has no list of Records", _HINT)
     try:
-        records = decode_lambda_event(_encoded(event))
+        records = decode_lambda_event(_encoded(event), note)
     except msgspec.DecodeError as error:
         raise ConfigError(f"the event is not one of a DynamoDB stream: {error}", _HINT) from None
     found: dict[Origin, list[Record]] = {}

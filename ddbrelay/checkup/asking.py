@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,6 +17,7 @@ from botocore.parsers import ResponseParserError
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, CREDENTIALS_HINT, DENIED, THROTTLED, translate
 from ddbrelay.aws.session import Aws
+from ddbrelay.aws.transport import epoch_of_date
 from ddbrelay.checkup.findings import NO_DETAILS, Area, Finding, Level
 from ddbrelay.errors import AwsRefused, DdbrelayError
 
@@ -125,17 +124,6 @@ class Clock:
     def ahead(self) -> float | None:
         """Seconds by which this machine is ahead; the answer that came fastest tells best."""
         return min(self.differences, key=abs) if self.differences else None
-
-
-def epoch_of_date(date: str | None) -> float | None:
-    """Epoch seconds of an HTTP Date header; None for none, or one that is not a date."""
-    if not date:
-        return None
-    try:
-        at = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 class QuickAws(Aws):

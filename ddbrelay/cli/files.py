@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -36,17 +36,23 @@ def read(file: str) -> bytes:
         raise ConfigError(f"cannot read {name_of(file)}: {error.strerror}") from None
 
 
-def records(files: Iterable[str]) -> Iterator[Record]:
-    """The recorded changes of these files; ConfigError with line and column of what is none."""
+def records(files: Iterable[str], note: Callable[[str], None]) -> Iterator[Record]:
+    """The recorded changes of these files; ConfigError with line and column of what is none.
+
+    `note` is told what is left out of records, each kind once a file.
+    """
     from ddbrelay.offline import RecordError, records_of
 
     for file in files:
+        notes: dict[str, None] = {}
         try:
-            yield from records_of(read(file))
+            yield from records_of(read(file), notes.setdefault)
         except RecordError as error:
             raise ConfigError(
                 f"{name_of(file)}:{error.line}:{error.column}: {error.what}"
             ) from None
+        for text in notes:
+            note(f"{name_of(file)}: {text}")
 
 
 def check_writable(target: Path) -> None:

@@ -148,7 +148,7 @@ def _records(run: Run, files: Sequence[str]) -> Iterator[Record]:
         raise ConfigError(
             "no records are given", f"{run.again('map')} FILE, or pipe them into the command"
         )
-    return records(files or (STDIN,))
+    return records(files or (STDIN,), run.console.trouble)
 
 
 def _expectations(file: str) -> dict[str, list[Any]]:

@@ -135,12 +135,12 @@ def _read_all(
     run: Run, config: Config, files: Sequence[str], bounds: _Bounds, reader: _Reader
 ) -> None:
     if files:
-        _read_files(config, files, reader)
+        _read_files(run, config, files, reader)
     else:
         _read_stream(run, config, bounds, reader)
 
 
-def _read_files(config: Config, files: Sequence[str], reader: _Reader) -> None:
+def _read_files(run: Run, config: Config, files: Sequence[str], reader: _Reader) -> None:
     from ddbrelay.library import Mapper
     from ddbrelay.mappings import mapper_of
 
@@ -150,7 +150,7 @@ def _read_files(config: Config, files: Sequence[str], reader: _Reader) -> None:
     def mapper(table: str) -> MapFunction:
         return mapper_of(config, table)
 
-    for record in records(files):
+    for record in records(files, run.console.trouble):
         change = changes.change(record)
         _tell(reader, change, mapper(change.table)(change))
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 _NUMBER = re.compile(r"-?[0-9]{9,}(\.[0-9]+)?").fullmatch
 """Seconds as text; fewer digits than nine are a date of ISO 8601's basic form."""
-_MILLISECONDS = 1e11
+MOST_SECONDS = 1e11
 """A number beyond this counts milliseconds: as seconds it would lie in the year 5138."""
 
 
@@ -37,7 +37,7 @@ def epoch_of(value: object) -> float:
             number = float(value)
         except OverflowError:
             number = math.inf
-        if abs(number) > _MILLISECONDS:
+        if abs(number) > MOST_SECONDS:
             number /= 1000
     if not 0 <= number < _END:
         raise ValueError("it lies before 1970 or after the year 9999")

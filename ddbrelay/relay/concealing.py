@@ -14,8 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError
+from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError, decode_record
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import DeadLetter, events_of, stored_events
 
@@ -35,7 +34,7 @@ def concealed(stored: DeadLetter, redact: Iterable[Sequence[str]]) -> DeadLetter
     paths = [tuple(path) for path in redact]
     if not paths:
         return stored
-    change = Change(msgspec.json.decode(stored.record, type=Record), "", Origin("", ""))
+    change = Change(decode_record(stored.record), "", Origin("", ""))
     keys = _read(change, "keys")
     images = _read(change, "old"), _read(change, "new")
     paths = [path for path in paths if path[0] not in keys]

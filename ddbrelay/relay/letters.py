@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError
+from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError, decode_record
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.packing import Item, packed, too_large
 from ddbrelay.flow.tracking import DeadLetter, events_of, stored_events
@@ -125,7 +124,7 @@ class Preparation:
 
     def change(self, letter: Parked, stored: DeadLetter) -> Change:
         """The stored record; msgspec.DecodeError where it is none."""
-        record = msgspec.json.decode(stored.record, type=Record)
+        record = decode_record(stored.record)
         change = Change(record, letter.shard_id, Origin(self.table, letter.stream_arn))
         # It stands in the line in which it was parked, whatever its mapping says of it today.
         change.order_by(letter.item_key)

@@ -95,6 +95,7 @@ class Reading:
         self.tasks: set[asyncio.Task[None]] = set()
         self.last_read = 0.0
         self.read = 0
+        self._noted: set[str] = set()
 
     @property
     def frontiers(self) -> list[Frontier]:
@@ -273,6 +274,10 @@ class Reading:
                 await self._delivery.dispatch.settled()
             self._on_bound()
             await asyncio.get_running_loop().create_future()
+        for note in page.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self._observer.trouble(f"shard {opened.shard.id}: {note}")
         # Records first: the last page of a closed shard has some, and no next iterator.
         await self._hand_on(opened, kept)
         opened.reader.got_page(page, self._now())

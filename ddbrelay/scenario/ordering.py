@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.scenario.model import Order
 
 Key = tuple[tuple[str, Any], ...]
@@ -59,7 +59,7 @@ class Arrival:
     def time(self) -> float | None:
         """When the change was written, epoch seconds, as far as the envelope says it."""
         try:
-            return datetime.fromisoformat(str(self.event.get("time"))).timestamp()
+            return epoch_of(self.event.get("time"))
         except ValueError:
             return None
 

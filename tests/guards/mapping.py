@@ -74,7 +74,7 @@ MAPPING = [
     Guard(
         "half a surrogate pair spoils one image and not its page",
         "ddbrelay/flow/change/records.py",
-        "        return decoder.decode(surrogates_as_bytes(body))\n",
+        "        return decoder.decode(_mended(body, note))\n",
         "        raise\n",
         "tests/test_change.py",
     ),

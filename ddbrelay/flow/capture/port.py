@@ -6,18 +6,23 @@ service model `dynamodbstreams/2012-08-10`. Times are epoch seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
+
+from ddbrelay.flow.calendar import MOST_SECONDS
 
 ITERATOR_LIFETIME = 15 * 60.0
 RETENTION = 24 * 3600.0
 """Seconds for which the stream keeps a record."""
 PAGE_RECORDS = 1000
 PAGE_BYTES = 1024 * 1024
+CREATED_AT = "ApproximateCreationDateTime"
+# Anything else is refused by the decoder, and read again with care: so a check costs nothing here.
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
 
 
 class Identity(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -40,7 +45,7 @@ class StreamRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     old_image: msgspec.Raw | msgspec.UnsetType = msgspec.field(
         name="OldImage", default=msgspec.UNSET
     )
-    created_at: float | None = msgspec.field(name="ApproximateCreationDateTime", default=None)
+    created_at: _Seconds | None = msgspec.field(name=CREATED_AT, default=None)
     size: int | None = msgspec.field(name="SizeBytes", default=None)
     view_type: str | None = msgspec.field(name="StreamViewType", default=None)
 
@@ -61,11 +66,15 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of GetRecords; `size` is the length of its body in bytes."""
+    """One answer of GetRecords; `size` is the length of its body in bytes.
+
+    `notes` say what was left out of records, each kind once.
+    """
 
     records: Sequence[Record]
     next_iterator: str | None
     size: int = 0
+    notes: Collection[str] = ()
 
     @property
     def full(self) -> bool:

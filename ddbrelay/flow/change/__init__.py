@@ -10,17 +10,28 @@ from ddbrelay.flow.change.attributes import (
     typed_image,
 )
 from ddbrelay.flow.change.change import TTL_PRINCIPAL, Change, Origin
-from ddbrelay.flow.change.records import decode_lambda_event, decode_page
+from ddbrelay.flow.change.records import (
+    Note,
+    creation_time,
+    decode_lambda_event,
+    decode_page,
+    decode_record,
+    unheard,
+)
 
 __all__ = [
     "REDACTED",
     "TTL_PRINCIPAL",
     "Change",
     "Digits",
+    "Note",
     "Origin",
     "UndecodableError",
+    "creation_time",
     "decode_lambda_event",
     "decode_page",
+    "decode_record",
     "plain",
     "typed_image",
+    "unheard",
 ]
