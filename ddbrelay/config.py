@@ -29,6 +29,7 @@ from ddbrelay.values import (
     port,
     text,
 )
+from ddbrelay.variables import CONFIG, is_link, strangers
 
 FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
@@ -275,7 +276,7 @@ def load(
     names the file. Raises ConfigError, with the place and the nearest right key.
     """
     environ = os.environ if environ is None else environ
-    chosen = flags.get("config") or environ.get("DDBRELAY_CONFIG")
+    chosen = flags.get("config") or environ.get(CONFIG)
     file = Path(chosen).expanduser() if chosen else find_file(directory or _working_directory())
     known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
     in_file, mapping = read_file(file, known) if file else ({}, MappingSource())
@@ -287,7 +288,7 @@ def load(
         if flags.get(name) is not None:
             raw, origin = flags[name], "flag"
             place = f"--{'no-' if raw is False else ''}{flag_name(name)}"
-        elif environ.get(variable):
+        elif environ.get(variable) and not is_link(variable, environ[variable]):
             raw, origin, place = environ[variable], "environment", variable
         elif toml in in_file and (in_file[toml] != "" or setting.default is not None):
             raw, origin, place = in_file[toml], "file", f"{file}: {toml}"
@@ -312,6 +313,12 @@ def load(
         named=bool(chosen),
         table_in_file=table if isinstance(table, str) and table else None,
     )
+
+
+def ignored_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence about each DDBRELAY_… variable that is set and does nothing."""
+    environ = os.environ if environ is None else environ
+    return list(strangers(environ, [env_name(setting.name) for setting in fields(Settings)]))
 
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:

@@ -22,6 +22,7 @@ from ddbrelay.aws_lambda.batch import Delivered, deliver
 from ddbrelay.aws_lambda.environment import Environment
 from ddbrelay.aws_lambda.log import Log
 from ddbrelay.aws_lambda.records import decode
+from ddbrelay.config import ignored_variables
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Change, Origin, UndecodableError
@@ -63,6 +64,8 @@ class Function:
         try:
             streams = decode(event, partial(self._note, log))
             if self._environment is None:
+                for message in ignored_variables(self._environ):
+                    log.warn(message)
                 spare = left - (time.monotonic() - began)
                 self._environment = Environment(configuration.load(self._environ, spare))
             if self._runner is None:

@@ -117,6 +117,7 @@ class Run:
             level = None
         verbosity = self.verbosity
         logs.configure(level or logs.level_of(verbosity), form, others=verbosity >= 2)
+        self._warn_of_variables()
         if not _log.isEnabledFor(logging.INFO):
             yield
             return
@@ -137,6 +138,15 @@ class Run:
                 end,
                 extra=logs.fields(command=command, seconds=round(seconds, 3), end=end, code=code),
             )
+
+    def _warn_of_variables(self) -> None:
+        from ddbrelay.cli.console import Console
+        from ddbrelay.config import ignored_variables
+
+        # The settings may be wrong just because of what is ignored.
+        console = Console("lines", self.verbosity)
+        for message in ignored_variables():
+            console.trouble(message)
 
     def _log_settings(self, command: str) -> None:
         from ddbrelay.config import given

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+
+_ALIKE = 0.75
+"""A wrong suggestion is worse than none: `deploy` and `replay` are alike by 0.67."""
+
+
+def near(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelt much like this one, in whatever case; None where none is."""
+    spelt = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=_ALIKE)
+    return spelt[close[0]] if close else None
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The hint that names the nearest known word, if one is near."""
+    close = near(word, known)
+    return None if close is None else f'did you mean "{close}"?'
 
 
 def nearest(word: str, known: Collection[str], otherwise: str) -> str:
     """A hint that names the nearest known word, or all of them behind `otherwise`."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else f"{otherwise} {', '.join(sorted(known))}"
+    return meant(word, known) or f"{otherwise} {', '.join(sorted(known))}"
