@@ -18,7 +18,7 @@ from ddbrelay.flow.mapping import (
 )
 from ddbrelay.flow.mapping.making import Defaults, MappingError, Validator
 from ddbrelay.flow.mapping.presets import preset_of
-from ddbrelay.flow.mapping.redaction import redaction_paths
+from ddbrelay.flow.mapping.redaction import Sightings, hides_key, redaction_paths
 from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules
 from ddbrelay.own import OwnMapper, function_of
 from ddbrelay.sources import Source
@@ -115,9 +115,9 @@ def check_redaction(config: Config, keys: Collection[str]) -> None:
     source = config.mapping
     for path, names in _redactions(config):
         for parts in redaction_paths(names, path):
-            if parts[0] in keys:
+            if key := next((key for key in keys if hides_key(parts, key)), None):
                 error = MappingError(
-                    f'"{parts[0]}" is a key attribute, which says which item it is: '
+                    f'"{key}" is a key attribute, which says which item it is: '
                     "it cannot be redacted",
                     path,
                     hint="give the item another key, and keep this one as an attribute",
@@ -131,6 +131,14 @@ def redacted_paths(config: Config) -> list[tuple[str, ...]]:
         return [
             parts for path, names in _redactions(config) for parts in redaction_paths(names, path)
         ]
+    except MappingError as error:
+        raise _placed(error, config.mapping) from None
+
+
+def sightings_of(config: Config) -> Sightings:
+    """What tells which names of `redact`, of the file and its rules, no change has; ConfigError."""
+    try:
+        return Sightings(name for _, names in _redactions(config) for name in names)
     except MappingError as error:
         raise _placed(error, config.mapping) from None
 

@@ -35,6 +35,7 @@ from ddbrelay.checkup.state import Kept, Standing, StateFile
 from ddbrelay.errors import AwsRefused, ConfigError, StateError
 from ddbrelay.flow.capture import Gap, Position
 from ddbrelay.flow.mapping import CrudMapper, Event
+from ddbrelay.flow.mapping.redaction import Sightings
 from ddbrelay.relay.backlog import Unread
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.database import VERSION, Database
@@ -258,7 +259,7 @@ def test_what_is_billed_is_what_would_be_sent() -> None:
 
 def test_changes_that_become_no_events() -> None:
     read = sample.Read([builders.change("a"), builders.change("b", event_name="BOGUS")])
-    mapped = sample.mapped(read, CrudMapper("users"))
+    mapped = sample.mapped(read, CrudMapper("users"), Sightings(()))
     assert (mapped.count, len(mapped.events), mapped.rejected.total()) == (2, 1, 1)
     found = sizes.judge(plain(), read, mapped)
     assert bad(found) == [("parked", "warning")]
@@ -268,6 +269,14 @@ def test_changes_that_become_no_events() -> None:
     assert bad(sizes.judge(plain(), read, sample.Mapped(sample.ITEMS))) == [("sample", "note")]
     denied = sample.Read(scan=Answer(refusal=DENIED))
     assert bad(sizes.judge(plain(), denied, sample.Mapped(sample.ITEMS))) == [("sample", "note")]
+
+
+def test_a_redacted_name_that_no_sampled_change_has() -> None:
+    read = sample.Read([builders.change("a", new={"id": "a", "ssn": "5"})])
+    mapped = sample.mapped(read, CrudMapper("users"), Sightings(("ssn", "snn")))
+    found = [one for one in sizes.judge(plain(), read, mapped) if one.check == "redaction"]
+    assert bad(found) == [("redaction", "note")]
+    assert found[0].what == 'redact: no change has "snn"; did you mean "ssn"?'
 
 
 def test_an_event_as_a_rule_sees_it() -> None:

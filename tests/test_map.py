@@ -112,7 +112,7 @@ def test_a_value_that_an_sdk_wrote_with_every_type_is_the_one_that_is_set(mappin
     mapping.changes(typed(image), typed(image | {"where": {"M": {"n": {"S": "x", "N": "5"}}}}))
     done = mapping("changes.json", "--output", "json")
     event, parked = done.objects
-    assert event["detail"]["count"] == 3
+    assert event["entry"]["Detail"]["count"] == 3
     assert parked["reason"] == 'rule "order": cannot be read: where.n has several types, N, S'
     assert done.error is not None
 
@@ -123,6 +123,18 @@ def typed(image: dict[str, Any]) -> Record:
     return msgspec.structs.replace(
         made, dynamodb=msgspec.structs.replace(made.dynamodb, new_image=raw)
     )
+
+
+def test_a_redacted_name_that_no_record_has_is_reported(mapping: Mapping) -> None:
+    done = mapping("changes.json")
+    assert "redact" not in done.err
+    mapping.write("ddbrelay.toml", RULES.replace('"ssn"', '"snn", "*.street"'))
+    done = mapping("changes.json", "--output", "json")
+    assert done.error is None
+    assert done.err.splitlines() == [
+        'redact: no change has "snn"; did you mean "ssn"?',
+        'redact: no change has "*.street"',
+    ]
 
 
 # What is printed

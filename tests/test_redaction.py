@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddbrelay.config import load
+from ddbrelay.errors import ConfigError
 from ddbrelay.flow.change import REDACTED, Change, UndecodableError
-from ddbrelay.flow.mapping import CrudMapper, Reject
-from ddbrelay.flow.mapping.making import Defaults
+from ddbrelay.flow.mapping import CrudMapper, Event, Reject
+from ddbrelay.flow.mapping.making import Defaults, MappingError
+from ddbrelay.flow.mapping.redaction import Sightings, redaction_paths
 from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
+from ddbrelay.flow.tracking import DeadLetter, events_of, stored_events
+from ddbrelay.mappings import check_redaction
+from ddbrelay.relay.concealing import concealed
 from ddbrelay.testing.builders import change
 
 SECRET = "4111-1111"
@@ -170,3 +179,122 @@ def without(value: Any, path: list[str]) -> Any:
     if not isinstance(value, dict) or path[0] not in value:
         return value
     return value | {path[0]: without(value[path[0]], path[1:])}
+
+
+# Both readings of a dotted name, and wildcards
+
+PLACES: dict[str, Any] = {
+    "id": "a",
+    "card.number": "1",
+    "card": {"number": "2", "number.last": "3", "holder": "x"},
+    "cards": [{"card": {"number": "4"}}, [{"number": "5"}]],
+    "home": {"street": "6", "town": "y"},
+    "home.street": "7",
+    "aws:rep:deleting": True,
+    "aws:rep:": "8",
+    "json": '{"street": "9", "card.number": "10"}',
+}
+HIDDEN_BY: dict[str, list[str]] = {
+    "card.number": ["card.number", "card/number"],
+    "card.number.last": ["card/number.last"],
+    '"card.number"': ["card.number"],
+    'card."number"': ["card/number"],
+    'card."number.last"': ["card/number.last"],
+    "cards.card.number": ["cards/0/card/number"],
+    "cards.number": ["cards/1/0/number"],
+    "cards.*.number": ["cards/0/card/number"],
+    "*.street": ["home/street", "home.street", "json/street"],
+    "*.card.number": ["json/card.number", "cards/0/card/number"],
+    "aws:rep:*": ["aws:rep:deleting", "aws:rep:"],
+    "*e": ["home"],
+    "c*.n*": ["card.number", "card/number", "card/number.last", "cards/1/0/number"],
+    "*": [name for name in PLACES if name != "id"],
+    "adress.street": [],
+    "street": [],
+}
+
+
+def hidden_places(value: Any, before: str = "") -> list[str]:
+    if isinstance(value, str) and value.startswith("{"):
+        value = json.loads(value)
+    if value == REDACTED:
+        return [before]
+    inside = value.items() if isinstance(value, dict) else ()
+    inside = enumerate(value) if isinstance(value, list) else inside
+    return [
+        place
+        for name, one in inside
+        for place in hidden_places(one, f"{before}/{name}".lstrip("/"))
+    ]
+
+
+@pytest.mark.parametrize("name", HIDDEN_BY)
+def test_every_attribute_that_a_name_can_mean_is_hidden_and_no_other(name: str) -> None:
+    source = change("a", new=PLACES)
+    defaults = Defaults("users", redact=(name,))
+    RuleMapper([], defaults, CrudMapper("users"))(source)
+    assert sorted(hidden_places(source.new)) == sorted(HIDDEN_BY[name])
+
+
+def test_binary_that_is_json_is_looked_through() -> None:
+    source = change("a", new={"card": b'{"number": "4111", "n": 1.10}', "x": b"{"})
+    source.redact([("card", "number"), ("x", "number")])
+    assert source.new is not None
+    assert base64.b64decode(source.new["card"]) == b'{"number":"[redacted]","n":1.10}'
+    assert source.new["x"] == base64.b64encode(b"{").decode()
+
+
+def test_what_a_letter_holds_is_hidden_by_every_reading_too() -> None:
+    record = change("a", new=PLACES | {"card.number": "4111-1111", "home": {"street": "Elm 5 B"}})
+    event = Event("s", "t", b'{"at": "Elm 5 B", "home.street": 1, "n": "no 4111-1111"}')
+    stored = stored_events([event])
+    raw = msgspec.json.encode(record.record)
+    letter = DeadLetter("s", "7", b"{}", "no 4111-1111", raw, stored, 1, 1e9)
+    paths = redaction_paths(("card.number", "*.street"), ("redact",))
+    hidden = concealed(letter, paths)
+    kept = b"".join((hidden.record, hidden.event or b"", hidden.reason.encode()))
+    assert b"4111-1111" not in kept
+    assert b"Elm" not in kept
+    assert hidden.event is not None
+    assert b'"home.street":"[redacted]"' in events_of(hidden.event)[0].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("id", True),
+        ("i*", True),
+        ("*.id", False),
+        ("*", False),
+        ("id.x", True),
+        ("*.street", False),
+    ],
+)
+def test_a_name_that_asks_for_the_key_is_refused(
+    name: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ddbrelay.toml").write_text(f"redact = ['{name}']\n[source]\ntable = 'users'\n")
+    config = load({}, {})
+    with pytest.raises(ConfigError, match='"id" is a key') if refused else nullcontext():
+        check_redaction(config, ["id"])
+
+
+def test_a_name_of_many_parts_must_say_which_dots_are_names() -> None:
+    with pytest.raises(MappingError, match="too many readings") as caught:
+        redaction_paths(("a.b.c.d.e.f.g",), ("redact",))
+    assert caught.value.hint == 'double quotes around each name: "a"."b"."c"."d"."e"."f"."g"'
+    assert redaction_paths(('"a"."b"."c"."d"."e"."f"."g"',), ()) == (tuple("abcdefg"),)
+
+
+def test_a_name_that_no_change_has_is_reported_with_the_nearest_one() -> None:
+    sightings = Sightings(["home.street", "hom.street", "*.steet", "nick", "card.number", "ssn"])
+    assert sightings.complaints() == []
+    sightings.see(change("a", new=PLACES))
+    sightings.see(change("a", "REMOVE", old={"ssn": 5}, new=None))
+    sightings.see(change("a", new=b"{broken"))
+    assert sightings.complaints() == [
+        'redact: no change has "hom.street"; did you mean "home.street"?',
+        'redact: no change has "*.steet"',
+        'redact: no change has "nick"',
+    ]

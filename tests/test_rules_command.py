@@ -206,6 +206,17 @@ def test_a_pattern_in_short(pattern: dict[str, Any], words: str) -> None:
     assert in_short(pattern) == words
 
 
+def test_what_is_redacted_is_said_and_who_knows_whether_it_hides_anything(listing: Cli) -> None:
+    hiding = RULES.replace('bus = "other-bus"', 'redact = ["card.number"]')
+    (listing.directory / "ddbrelay.toml").write_text('redact = ["ssn"]\n' + hiding)
+    ended = CliRunner().invoke(command, [], obj=Run())
+    assert "redact card.number" in ended.stdout
+    assert ended.stderr.splitlines()[-3:-1] == [
+        "redact hides ssn from every rule",
+        "map FILE and doctor say which names of redact no change has",
+    ]
+
+
 def test_the_command_line_lists_the_rules(listing: Cli) -> None:
     done = listing.ok("rules")
     assert len(done.stdout.splitlines()) == 5

@@ -29,7 +29,7 @@ from ddbrelay.checkup.findings import Finding, Level, Subject
 from ddbrelay.checkup.kinds import kinds_of
 from ddbrelay.errors import StateError
 from ddbrelay.flow.mapping import MapFunction
-from ddbrelay.mappings import buses_of, mapper_of, rules_of
+from ddbrelay.mappings import buses_of, mapper_of, rules_of, sightings_of
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config
@@ -244,7 +244,7 @@ class _Look:
             return sample.Read(), sample.Mapped(sample.STREAM)
         answer: Answer[sample.Read] = asked(behind["sample"].result, "read the stream")
         read = answer.value or sample.Read(stream_refusal=answer.refusal)
-        return read, sample.mapped(read, self.mapper)
+        return read, sample.mapped(read, self.mapper, sightings_of(self.subject.config))
 
     def _read(self, read: sample.Read, mapped: sample.Mapped) -> list[Finding]:
         found = sizes.judge_reading(self.subject, read)

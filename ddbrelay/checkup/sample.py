@@ -26,6 +26,7 @@ from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture import IteratorType, Record, Shard, StreamFault, StreamRecord
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
+from ddbrelay.flow.mapping.redaction import Sightings
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -61,6 +62,8 @@ class Mapped:
     events: list[Event] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    unhidden: Sequence[str] = ()
+    """A line for each name of `redact` that none of the changes has."""
 
 
 def look(aws: QuickAws, table: Table, most: int) -> Read:
@@ -165,10 +168,11 @@ def _as_inserts(items: Sequence[dict[str, msgspec.Raw]], table: Table) -> Iterat
         yield Change(Record(f"sample-{number}", "INSERT", record), "", origin)
 
 
-def mapped(read: Read, mapper: MapFunction) -> Mapped:
+def mapped(read: Read, mapper: MapFunction, sightings: Sightings) -> Mapped:
     """What the mapping makes of what was read."""
     found = Mapped(read.source, len(read.changes))
     for change in read.changes:
+        sightings.see(change)
         match mapper(change):
             case Event() as event:
                 found.events.append(event)
@@ -178,6 +182,7 @@ def mapped(read: Read, mapper: MapFunction) -> Mapped:
                 found.skipped[reason] += 1
             case Reject(reason):
                 found.rejected[reason.splitlines()[0] if reason else "no reason"] += 1
+    found.unhidden = sightings.complaints()
     return found
 
 

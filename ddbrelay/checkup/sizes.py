@@ -41,7 +41,7 @@ def judge(subject: Subject, read: Read, seen: Mapped) -> list[Finding]:
     if not seen.count:
         words = "neither the stream nor the table holds anything to sample"
         return [AREA.note("sample", words, "sizes, and what becomes of real items, are not known")]
-    return [*_rejected(seen), *_skipped(seen), *_sizes(subject, seen)]
+    return [*_rejected(seen), *_skipped(seen), *_unhidden(seen), *_sizes(subject, seen)]
 
 
 def _rejected(seen: Mapped) -> list[Finding]:
@@ -68,6 +68,13 @@ def _skipped(seen: Mapped) -> list[Finding]:
         why = "each was taken for an INSERT; changes of other kinds may become events"
         return [AREA.note("skipped", words, why)]
     return [AREA.warning("skipped", words, why)]
+
+
+def _unhidden(seen: Mapped) -> list[Finding]:
+    why = (
+        f"it hides nothing of the {seen.count:,} sampled {seen.source}; a misspelt name never does"
+    )
+    return [AREA.note("redaction", line, why) for line in seen.unhidden]
 
 
 def _sizes(subject: Subject, seen: Mapped) -> list[Finding]:

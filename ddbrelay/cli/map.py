@@ -85,14 +85,17 @@ def command(
     from ddbrelay.errors import RecordsParked
     from ddbrelay.flow.mapping import Reject, Skip
     from ddbrelay.library import Mapper
+    from ddbrelay.mappings import sightings_of
 
     check_table(run, writes=False)
-    mapper = Mapper(run.config, stream_arn=stream_arn)
+    mapper, sightings = Mapper(run.config, stream_arn=stream_arn), sightings_of(run.config)
     expected = None if expect is None else _expectations(expect)
     tally, seen = _Tally(), []
     # All of it is read before anything is shown: a mistake in the last file is no half a result.
     for record in list(_records(run, files)):
-        result = _result(mapper, record, len(run.config.mapping.rules), explain=explain)
+        change = mapper.change(record)
+        sightings.see(change)
+        result = _result(mapper, change, len(run.config.mapping.rules), explain=explain)
         tally.records += 1
         if isinstance(result.fate, Skip):
             tally.skipped += 1
@@ -104,6 +107,8 @@ def command(
             _show(run.console, result, explain=explain, detail=detail)
         else:
             seen.append(result)
+    for line in sightings.complaints():
+        run.console.trouble(printable(line))
     if explain and not run.config.mapping.rules:
         run.console.words("there are no rules to explain, see ddbrelay rules")
     if expected is not None and expect is not None:
@@ -129,8 +134,7 @@ def _again(files: Iterable[str]) -> str:
     return shlex.join(["map", *files])
 
 
-def _result(mapper: Mapper, record: Record, rules: int, *, explain: bool) -> _Result:
-    change = mapper.change(record)
+def _result(mapper: Mapper, change: Change, rules: int, *, explain: bool) -> _Result:
     verdicts = mapper.explain(change) if explain else None
     untried = 0 if verdicts is None else rules - len(verdicts)
     # Mapped last: what the mapping redacts is then hidden from all that is shown.

@@ -88,6 +88,11 @@ def command(run: Run) -> None:
     records = sum(number for counts in hits.values() for number in counts.values())
     if not records:
         console.words(f'consumer "{printable(run.settings.consumer)}" has no hits yet')
+    if names := run.settings.redact:
+        console.words(f"redact hides {printable(', '.join(names))} from every rule")
+    if names or any("redact" in (row.spec or {}) for row in rows):
+        # A ledger counts records, and knows no attributes.
+        console.words("map FILE and doctor say which names of redact no change has")
     run.next_step("map FILE --explain")
 
 
@@ -164,6 +169,7 @@ def _row(rule: Rule, entity: str, hits: Mapping[str, int]) -> _Row:
         *(["continue"] if rule.goes_on else []),
         *(["skip"] if rule.skip else []),
         *(f"{name} {spec[name]}" for name in ("schema", "bus") if name in spec),
+        *(f"redact {name}" for name in spec.get("redact", ())),
     ]
     makes = "skipped" if rule.skip else str(spec.get("detail_type") or f"{entity}Created …")
     return _Row(

@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.change import REDACTED, Change, Origin, UndecodableError, decode_record
+from ddbrelay.flow.change import (
+    REDACTED,
+    Change,
+    Origin,
+    UndecodableError,
+    decode_record,
+    fits,
+    values_at,
+)
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import DeadLetter, events_of, stored_events
 
@@ -36,7 +44,8 @@ def concealed(stored: DeadLetter, redact: Iterable[Sequence[str]]) -> DeadLetter
         return stored
     change = Change(decode_record(stored.record), "", Origin("", ""))
     keys = _read(change, "keys")
-    images = _read(change, "old"), _read(change, "new")
+    images = [_read(change, "old"), _read(change, "new")]
+    images = [{name: image[name] for name in image.keys() - keys.keys()} for image in images]
     paths = [path for path in paths if path[0] not in keys]
     texts = {text for image in images for path in paths for text in _texts_at(image, path)}
     longest_first = sorted(texts - {REDACTED}, key=len, reverse=True)
@@ -63,19 +72,15 @@ def _read(change: Change, name: str) -> dict[str, Any]:
 
 def _texts_at(value: Any, path: _Path) -> Iterator[str]:
     """The texts and numbers that lie at a path, or below it."""
-    if path and isinstance(value, str):
-        try:
-            value = _json.decode(value)
-        except msgspec.DecodeError:
-            return
-    if isinstance(value, list):
-        for one in value:
-            yield from _texts_at(one, path)
-    elif isinstance(value, dict):
-        for name, one in value.items():
-            if not path or name == path[0]:
-                yield from _texts_at(one, path[1:])
-    elif not path and len(text := _text(value)) >= _SHORTEST:
+    for one in values_at(value, path):
+        yield from _texts_in(one)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(one)
+    elif len(text := _text(value)) >= _SHORTEST:
         yield text
 
 
@@ -103,7 +108,7 @@ def _without(
     if isinstance(value, dict):
         found = {}
         for name, one in value.items():
-            below = [path[1:] for path in here if path[0] == name]
+            below = [path[1:] for path in here if fits(path[0], name)]
             hides = () in below
             inner = [*anywhere, *below]
             found[name] = REDACTED if hides else _without(one, inner, anywhere, texts)

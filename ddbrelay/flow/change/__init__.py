@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ddbrelay.flow.change.attributes import (
-    REDACTED,
     Digits,
     UndecodableError,
     plain,
     typed_image,
 )
 from ddbrelay.flow.change.change import TTL_PRINCIPAL, Change, Origin
+from ddbrelay.flow.change.hiding import REDACTED, fits, values_at
 from ddbrelay.flow.change.records import (
     Note,
     creation_time,
@@ -31,7 +31,9 @@ __all__ = [
     "decode_lambda_event",
     "decode_page",
     "decode_record",
+    "fits",
     "plain",
     "typed_image",
     "unheard",
+    "values_at",
 ]

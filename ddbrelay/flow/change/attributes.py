@@ -1,4 +1,4 @@
-"""Attribute values as DynamoDB types them, as plain values, and with some of them hidden.
+"""Attribute values as DynamoDB types them, and as plain values.
 
 Rests on https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValue.html.
 """
@@ -6,18 +6,15 @@ Rests on https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Attr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
-REDACTED = "[redacted]"
-"""What stands in the place of an attribute that nobody may see."""
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?").fullmatch
 _SETS = frozenset({"SS", "NS", "BS"})
 # DynamoDB nests to 32 levels; who nests deeper than the interpreter can go is no DynamoDB.
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _raw = msgspec.Raw
 _INT64 = range(-(2**63), 2**63)
 _MOST_DIGITS = 20
@@ -73,7 +70,7 @@ def attributes_of(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, msgspec.Raw
     try:
         found: dict[str, msgspec.Raw] | None = _attributes_decoder.decode(raw)
         return found
-    except _NO_JSON as error:
+    except NO_JSON as error:
         raise UndecodableError(f"an image is not an object: {error}") from None
 
 
@@ -111,7 +108,7 @@ def decoded(raw: msgspec.Raw) -> Any:
     """A piece of JSON as Python has it; UndecodableError where it is none."""
     try:
         return msgspec.json.decode(raw)
-    except _NO_JSON as error:
+    except NO_JSON as error:
         raise UndecodableError(f"no JSON: {error}") from None
 
 
@@ -149,7 +146,7 @@ def plain_image(raw: msgspec.Raw | msgspec.UnsetType) -> dict[str, Any] | None:
         return None if image is None else _plain_values(image)
     except _SeveralTypesError:
         return {name: plain(value) for name, value in (typed_image(raw) or {}).items()}
-    except _NO_JSON as error:
+    except NO_JSON as error:
         raise UndecodableError(f"no image of an item: {error}") from None
 
 
@@ -291,60 +288,3 @@ def _normalised(text: str) -> int | Decimal | msgspec.Raw:
     if not exact.is_finite():
         raise UndecodableError("not a number, or not a finite one")
     return _number(str(exact))
-
-
-def redacted(
-    raw: msgspec.Raw | msgspec.UnsetType, paths: Sequence[Sequence[str]]
-) -> msgspec.Raw | msgspec.UnsetType:
-    """An image with what lies at these paths replaced; UndecodableError where nobody can tell."""
-    image = attributes_of(raw)
-    if image is None:
-        return raw
-    for name, *inner in paths:
-        if name in image:
-            try:
-                value = _without(decoded(image[name]), inner, name)
-            except RecursionError as error:
-                raise UndecodableError(f"no attribute value: {error}") from None
-            image[name] = msgspec.Raw(msgspec.json.encode(value))
-    return msgspec.Raw(msgspec.json.encode(image))
-
-
-def _without(value: Any, path: Sequence[str], at: str) -> Any:
-    """A typed attribute value with what lies at the path replaced; `at` is where it stands."""
-    kind, inside = sole_type(value, at)
-    if not path:
-        return {"S": REDACTED}
-    if kind == "S" and isinstance(inside, str):
-        return {kind: _without_in_json(inside, path)}
-    if kind == "L" and isinstance(inside, list):
-        return {kind: [_without(one, path, f"{at}[{index}]") for index, one in enumerate(inside)]}
-    if kind != "M" or not isinstance(inside, dict) or path[0] not in inside:
-        return value
-    name = path[0]
-    return {kind: inside | {name: _without(inside[name], path[1:], f"{at}.{name}")}}
-
-
-def _without_in_json(text: str, path: Sequence[str]) -> str:
-    """A text with what lies at the path replaced, where it is JSON; every other digit stays."""
-    found = _hidden(msgspec.Raw(text.encode("utf-8", "surrogatepass")), path)
-    return text if found is None else bytes(found).decode()
-
-
-def _hidden(raw: msgspec.Raw, path: Sequence[str]) -> msgspec.Raw | None:
-    """The piece of JSON without what lies at the path; None where nothing does."""
-    if not path:
-        return msgspec.Raw(msgspec.json.encode(REDACTED))
-    try:
-        inside = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | list[msgspec.Raw])
-    except (*_NO_JSON, msgspec.ValidationError):
-        return None
-    if isinstance(inside, list):
-        hidden = [_hidden(one, path) for one in inside]
-        if all(one is None for one in hidden):
-            return None
-        pairs = zip(inside, hidden, strict=True)
-        return msgspec.Raw(msgspec.json.encode([one if new is None else new for one, new in pairs]))
-    if path[0] not in inside or (new := _hidden(inside[path[0]], path[1:])) is None:
-        return None
-    return msgspec.Raw(msgspec.json.encode(inside | {path[0]: new}))

@@ -18,10 +18,10 @@ from ddbrelay.flow.change.attributes import (
     attributes_of,
     differ,
     plain_image,
-    redacted,
     typed_image,
     typed_value,
 )
+from ddbrelay.flow.change.hiding import redacted
 
 _LEFT_OUT = "an image that must not be shown cannot be read"
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
@@ -203,21 +203,22 @@ class Change:
     def redact(self, paths: Iterable[Sequence[str]]) -> None:
         """Replace these attributes of both images by `[redacted]`, in the record too.
 
-        A path of several names goes into maps, and into each element of lists. Whatever shows,
-        stores or sends the change afterwards has nothing else to show; only `changed` still knows
-        what differed. The attributes of the key stay: they say which item it is. An image that
-        cannot be read is left out, since nobody knows what stands in it.
+        A path of several names goes into maps, and into each element of lists; `*` stands for any
+        characters of a name. Whatever shows, stores or sends the change afterwards has nothing else
+        to show; only `changed` still knows what differed. The attributes of the key stay: they say
+        which item it is. An image that cannot be read is left out, since nobody knows what stands
+        in it.
         """
         record = self.record
         try:
             keys = attributes_of(record.dynamodb.keys) or {}
         except UndecodableError:
             keys = {}
-        paths = [path for path in paths if path[0] not in keys]
+        paths = list(paths)
         images: dict[str, msgspec.Raw | msgspec.UnsetType] = {}
         for name in ("new_image", "old_image"):
             try:
-                images[name] = redacted(getattr(record.dynamodb, name), paths)
+                images[name] = redacted(getattr(record.dynamodb, name), paths, keys)
             except UndecodableError as error:
                 images[name] = msgspec.UNSET
                 self._left_out = f"{_LEFT_OUT}: {error}"

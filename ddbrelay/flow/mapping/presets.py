@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ddbrelay.flow.calendar import epoch_of
-from ddbrelay.flow.change import Change, UndecodableError
+from ddbrelay.flow.change import Change, UndecodableError, fits
 from ddbrelay.flow.mapping.crud import CrudMapper
 from ddbrelay.flow.mapping.document import encode, exact, small_integers
 from ddbrelay.flow.mapping.envelopes import Enveloped, Frame, envelope_of
@@ -55,7 +55,8 @@ class Outbox:
         self._event_type, self._payload = names["event_type"], names["payload"]
         self._aggregate_id, self._occurred_at = names["aggregate_id"], names["occurred_at"]
         self._source_attribute = names["source"]
-        if any(path[0] == self._aggregate_id for path in redaction_paths(defaults.redact, _REDACT)):
+        hidden = redaction_paths(defaults.redact, _REDACT)
+        if any(fits(path[0], self._aggregate_id) for path in hidden):
             raise MappingError(
                 f'"{self._aggregate_id}" is the aggregate id, by which events are kept in order: '
                 "it cannot be redacted",

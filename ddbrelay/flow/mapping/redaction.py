@@ -1,23 +1,36 @@
-"""The names of the attributes that nobody may see, as paths."""
+"""The names of the attributes that nobody may see, as paths, and which of them hide nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from ddbrelay.flow.change import Change, UndecodableError, fits, values_at
 from ddbrelay.flow.mapping.making import MappingError
 
+Path = tuple[str, ...]
 _DOCUMENT = frozenset({"new", "old", "keys", "diff"})
+_MOST_PARTS = 6
+"""A name of so many has 32 readings."""
+_MOST_NAMES = 2000
+"""Attributes among which the nearest name is looked for."""
 
 
-def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[tuple[str, ...], ...]:
-    """`address.street` as its parts; a part with a dot in it stands in double quotes."""
+def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[Path, ...]:
+    """Every reading of every name; MappingError, with the place below `path`.
+
+    `address.street` is an attribute of a map, and an attribute that is itself called so. A name
+    with a part in double quotes has one reading, in which that part may have dots.
+    """
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise MappingError("redact must be an array of attribute names", path)
-    found = []
+    found: list[Path] = []
     for index, name in enumerate(names):
         parts = _parts(name) if isinstance(name, str) else None
         if not parts:
             raise MappingError(f"{name!r} is not the name of an attribute", (*path, index))
+        quoted = '"' in str(name)
         if len(parts) > 1 and parts[0] in _DOCUMENT and not str(name).startswith('"'):
             rest = ".".join(parts[1:])
             raise MappingError(
@@ -25,8 +38,32 @@ def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[tuple[s
                 (*path, index),
                 hint=f'"{rest}"; an attribute that is itself called {parts[0]} stands in quotes',
             )
-        found.append(parts)
+        if len(parts) > _MOST_PARTS and not quoted:
+            raise MappingError(
+                f"{name!r} has too many readings: each dot may be part of a name",
+                (*path, index),
+                hint="double quotes around each name: " + ".".join(f'"{part}"' for part in parts),
+            )
+        found += [parts] if quoted else _readings(parts)
     return tuple(found)
+
+
+def _readings(parts: Path) -> Iterator[Path]:
+    """The parts as they are, and with any of the dots between them as part of a name."""
+    for count in range(1, len(parts) + 1):
+        first = ".".join(parts[:count])
+        if count == len(parts):
+            yield (first,)
+        for rest in _readings(parts[count:]) if count < len(parts) else ():
+            yield (first, *rest)
+
+
+def hides_key(path: Path, key: str) -> bool:
+    """Whether a path asks for an attribute by name that cannot be hidden.
+
+    A step that is nothing but `*` asks for all others.
+    """
+    return path[0].strip("*") != "" and fits(path[0], key)
 
 
 def _parts(name: str) -> tuple[str, ...] | None:
@@ -47,3 +84,56 @@ def _parts(name: str) -> tuple[str, ...] | None:
         parts.append(part)
         if not dot:
             return tuple(parts)
+
+
+class Sightings:
+    """Which names of `redact` are of an attribute that some change has.
+
+    A misspelt name hides nothing, and nobody would notice.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """MappingError for what is no name."""
+        self._unseen = {name: redaction_paths((name,), ("redact",)) for name in names}
+        self._names: dict[str, None] = {}
+        self._changes = 0
+
+    def see(self, change: Change) -> None:
+        """Look at a change; it must not be redacted yet."""
+        self._changes += 1
+        if not self._unseen:
+            return
+        for side in ("new", "old"):
+            try:
+                image = getattr(change, side)
+            except UndecodableError:
+                continue
+            if image is None:
+                continue
+            for name in [name for name, paths in self._unseen.items() if _has(image, paths)]:
+                del self._unseen[name]
+            if self._unseen and len(self._names) < _MOST_NAMES:
+                self._names |= dict.fromkeys(_names_in(image, ""))
+
+    def complaints(self) -> list[str]:
+        """A line for each name that no change has; none where there was no change to look at."""
+        return [self._complaint(name) for name in self._unseen] if self._changes else []
+
+    def _complaint(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._names, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near and "*" not in name else ""
+        return f'redact: no change has "{name}"{hint}'
+
+
+def _has(image: dict[str, Any], paths: Iterable[Path]) -> bool:
+    return any(True for path in paths for _ in values_at(image, path))
+
+
+def _names_in(value: Any, before: str) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _names_in(one, before)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield before + name
+            yield from _names_in(one, f"{before}{name}.")
