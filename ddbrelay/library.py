@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ddbrelay.arns import table_in
 from ddbrelay.config import Config, env_name, load
 from ddbrelay.errors import ConfigError, RecordsParked
 from ddbrelay.flow.change import Change, Origin, UndecodableError
 from ddbrelay.flow.mapping import Event, MapFunction, Mapped, Reject, Several, Skip
 from ddbrelay.flow.packing import packed, too_large
 from ddbrelay.mappings import check_redaction, mapper_of
-from ddbrelay.offline import change_of, records_of, stream_of, table_in
+from ddbrelay.offline import change_of, records_of, stream_of
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Record

@@ -25,7 +25,6 @@ _Members = dict[str, _Span]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _KINDS = {"{": "an object", "[": "an array", '"': "a text", "t": "true", "f": "false", "n": "null"}
-_STREAM = re.compile(r"arn:[^:]*:dynamodb:[^:]*:[^:]*:table/([^/]+)/stream/.+")
 _EXPECTED = (
     "expected a GetRecords answer, a Lambda event, a stream record, an array of these, or one of "
     "these after the other"
@@ -79,12 +78,6 @@ def change_of(record: Record, origin: Origin, shard_id: str | None = None) -> Ch
 def stream_of(record: Record) -> str | None:
     """The ARN of the stream that the record tells, None where it tells none."""
     return record.stream_arn if isinstance(record, SourcedRecord) else None
-
-
-def table_in(stream_arn: str) -> str | None:
-    """The name of the table in a stream's ARN; None where it is no such ARN."""
-    match = _STREAM.fullmatch(stream_arn)
-    return match[1] if match else None
 
 
 def _column(text: str, offset: int) -> int:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddbrelay.arns import table_in
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import decode_page
-from ddbrelay.offline import RecordError, change_of, records_of, stream_of, table_in
+from ddbrelay.offline import RecordError, change_of, records_of, stream_of
 from ddbrelay.testing.builders import ORIGIN, record
 from ddbrelay.testing.clock import EPOCH
 from ddbrelay.values import iso

@@ -48,6 +48,7 @@ def numbers(path: Path, now: float, since: float = 86400.0) -> Report:
             database,
             "default",
             ARNS,
+            table="orders",
             bus="orders-bus",
             prices=PRICES,
             since=now - since,

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ddbrelay.arns import table_arn_in
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused, ConfigError
@@ -24,6 +25,8 @@ class TableStream:
     enabled: bool
     keys: tuple[str, ...] = ()
     """Names of the key attributes, where they are known."""
+    table_arn: str = ""
+    """The ARN of the table, as the ARN of the stream has it where that has AWS's form."""
 
 
 def check_name(table: str) -> None:
@@ -91,6 +94,7 @@ def stream_of(aws: Aws, table: str) -> TableStream:
         specification.get("StreamViewType", "unknown"),
         bool(specification.get("StreamEnabled")),
         tuple(str(key["AttributeName"]) for key in described.get("KeySchema", ())),
+        table_arn_in(arn) or str(described["TableArn"]),
     )
 
 

@@ -21,6 +21,7 @@ from ddbrelay.errors import StateError
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.ownership import Owner, owner_of
 from ddbrelay.stores.sqlite import Bookmark, Bookmarks, consumers, positions_of
+from ddbrelay.stores.streams import Tables
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position
@@ -118,9 +119,9 @@ def standing(path: Path, consumer: str, table_arn: str, now: float) -> Standing:
     """What is kept of the table; nothing where there is no file. Raises StateError."""
     if not path.exists():
         return Standing()
-    prefix = f"{table_arn}/stream/"
     with closing(Database(path)) as database:
-        known = [one for one in consumers(database) if one.stream_arn.startswith(prefix)]
+        tables = Tables(database)
+        known = [one for one in consumers(database) if tables.of(one.stream_arn).arn == table_arn]
         mine = sorted(
             (one for one in known if one.name == consumer), key=lambda one: one.stream_arn
         )
@@ -135,7 +136,11 @@ def standing(path: Path, consumer: str, table_arn: str, now: float) -> Standing:
                 )
                 for one in mine
             ],
-            [one for one in Bookmarks(database).all() if one.stream_arn.startswith(prefix)],
+            [
+                one
+                for one in Bookmarks(database).all()
+                if tables.of(one.stream_arn).arn == table_arn
+            ],
             alive[-1] if alive else None,
             sorted(
                 {

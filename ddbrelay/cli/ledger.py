@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ddbrelay.relay.audit import Report
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.ledger import Kept, Snapshot
+    from ddbrelay.stores.streams import Tables
 
 
 @click.command("ledger", cls=Command)
@@ -38,20 +39,21 @@ def command(run: Run, verify: bool) -> None:
     import asyncio
 
     from ddbrelay.cli.accounts import show
-    from ddbrelay.cli.positions import table_of
     from ddbrelay.cli.verification import show_report
     from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.ledger import of_consumer, snapshot
+    from ddbrelay.stores.streams import Tables
 
     with closing(Database(run.settings.state_file)) as database:
-        latest, earlier = _streams(run, database)
+        tables = Tables(database)
+        latest, earlier = _streams(run, database, tables)
         kept = snapshot(database, latest.name, latest.stream_arn)
         before = {
             one.stream_arn: list(of_consumer(database, one.name, one.stream_arn).values())
             for one in earlier
         }
-    of = Of(latest.name, table_of(latest.stream_arn), latest.stream_arn)
+    of = Of(latest.name, tables.name(latest.stream_arn), latest.stream_arn)
     if verify:
         report = asyncio.run(_walk(run, of, kept))
         show_report(run.console, of, report, kept.parked_and_kept())
@@ -61,20 +63,20 @@ def command(run: Run, verify: bool) -> None:
     run.next_step("ledger --verify" if kept.ledgers else "tail --forward")
 
 
-def _streams(run: Run, database: Database) -> tuple[Kept, list[Kept]]:
+def _streams(run: Run, database: Database, tables: Tables) -> tuple[Kept, list[Kept]]:
     """The consumer on the latest stream of the table, and on the earlier ones."""
-    from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.cli.positions import latest_of
     from ddbrelay.stores.ledger import consumers
 
     known = consumers(database)
-    names = sorted({f"{one.name} on {table_of(one.stream_arn)}" for one in known})
+    names = sorted({f"{one.name} on {tables.name(one.stream_arn)}" for one in known})
     hint = "ddbrelay tail --forward keeps one"
     if names:
         hint = f"there are ledgers of {', '.join(names[:10])}"
-    latest = latest_of(run, known, "ledger", hint)
-    table = latest.stream_arn.rpartition("/")[0]
+    latest = latest_of(run, known, tables, "ledger", hint)
+    table = tables.of(latest.stream_arn)
     mine = [one for one in known if one.name == latest.name and one != latest]
-    return latest, [one for one in mine if one.stream_arn.rpartition("/")[0] == table]
+    return latest, [one for one in mine if tables.of(one.stream_arn) == table]
 
 
 async def _walk(run: Run, of: Of, kept: Snapshot) -> Report:

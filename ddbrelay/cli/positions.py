@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.sqlite import Bookmark
+    from ddbrelay.stores.streams import Tables
 
 _EPILOG = """\b
 Examples:
@@ -52,10 +53,12 @@ def _database(run: Run) -> Iterator[Database]:
 def live(run: Run, database: Database, name: str) -> Bookmark:
     """The checkpoint of the consumer, as a bookmark of that name."""
     from ddbrelay.stores.sqlite import Bookmark, consumers, positions_of
+    from ddbrelay.stores.streams import Tables
 
     latest = latest_of(
         run,
         consumers(database),
+        Tables(database),
         "checkpoint",
         "ddbrelay tail --forward makes one; ddbrelay positions list shows what there is",
     )
@@ -75,7 +78,7 @@ class _Kept(Protocol):
 _K = TypeVar("_K", bound=_Kept)
 
 
-def latest_of(run: Run, kept: Iterable[_K], what: str, hint: str) -> _K:
+def latest_of(run: Run, kept: Iterable[_K], tables: Tables, what: str, hint: str) -> _K:
     """What is kept of the consumer on the latest stream of the table; `kept` is the latest first.
 
     Raises ConfigError where there is none, with the hint, or where there are several tables.
@@ -84,25 +87,18 @@ def latest_of(run: Run, kept: Iterable[_K], what: str, hint: str) -> _K:
 
     consumer, table = run.settings.consumer, run.settings.table
     known = [
-        one
-        for one in kept
-        if one.name == consumer and (table is None or table_of(one.stream_arn) == table)
+        one for one in kept if one.name == consumer and table in {None, tables.name(one.stream_arn)}
     ]
     if not known:
         of = f' on table "{table}"' if table else ""
         raise ConfigError(f'consumer "{consumer}" has no {what}{of}', hint)
-    tables = sorted({table_of(one.stream_arn) for one in known})
-    if len(tables) > 1:
+    names = sorted({tables.name(one.stream_arn) for one in known})
+    if len(names) > 1:
         raise ConfigError(
-            f'consumer "{consumer}" has {what}s on several tables: {", ".join(tables)}',
+            f'consumer "{consumer}" has {what}s on several tables: {", ".join(names)}',
             "say which with --table",
         )
     return known[0]
-
-
-def table_of(stream_arn: str) -> str:
-    """The name of the table in a stream's ARN."""
-    return stream_arn.split("/")[1]
 
 
 @command.command("list")
@@ -116,12 +112,14 @@ def list_(run: Run) -> None:
       ddbrelay positions list --output json
     """
     from ddbrelay.stores.sqlite import Bookmarks, consumers
+    from ddbrelay.stores.streams import Tables
 
     with _database(run) as database:
         consumed, marks = consumers(database), Bookmarks(database).all()
+        tables = Tables(database)
     table = run.settings.table
-    consumed = [one for one in consumed if table in {None, table_of(one.stream_arn)}]
-    marks = [mark for mark in marks if table in {None, table_of(mark.stream_arn)}]
+    consumed = [one for one in consumed if table in {None, tables.name(one.stream_arn)}]
+    marks = [mark for mark in marks if table in {None, tables.name(mark.stream_arn)}]
     # What was named by hand comes before what runs saved by themselves.
     marks.sort(key=lambda mark: mark.automatic)
     if run.console.json:
@@ -130,7 +128,7 @@ def list_(run: Run) -> None:
                 {
                     "type": "checkpoint",
                     "consumer": one.name,
-                    "table": table_of(one.stream_arn),
+                    "table": tables.name(one.stream_arn),
                     "streamArn": one.stream_arn,
                     "shards": one.shards,
                     "parked": one.parked,
@@ -138,7 +136,7 @@ def list_(run: Run) -> None:
                 }
             )
         for mark in marks:
-            run.console.object(_mark_object(mark))
+            run.console.object(_mark_object(mark, tables))
         return
     if not consumed and not marks:
         run.console.words("nothing is stored yet")
@@ -148,7 +146,7 @@ def list_(run: Run) -> None:
         (
             "checkpoint",
             one.name,
-            one.stream_arn,
+            tables.name(one.stream_arn),
             counted(one.shards, "shard") + (f", {one.parked:,} parked" if one.parked else ""),
             one.saved_at,
         )
@@ -158,34 +156,26 @@ def list_(run: Run) -> None:
         (
             "run" if mark.automatic else "bookmark",
             mark.name,
-            mark.stream_arn,
+            tables.name(mark.stream_arn),
             counted(len(mark.positions), "shard"),
             mark.saved_at,
         )
         for mark in marks
     ]
-    names, tables, holds = (
-        max(len(text) for text in column)
-        for column in (
-            [name for _, name, _, _, _ in rows],
-            [table_of(arn) for _, _, arn, _, _ in rows],
-            [what for _, _, _, what, _ in rows],
-        )
-    )
-    for kind, name, arn, what, saved_at in rows:
+    wide = [max(len(str(row[column])) for row in rows) for column in range(4)]
+    for kind, name, of, what, saved_at in rows:
         run.console.data(
-            f"{kind:<10}  {name:<{names}}  {table_of(arn):<{tables}}  {what:<{holds}}  "
-            f"{iso(saved_at)}"
+            f"{kind:<10}  {name:<{wide[1]}}  {of:<{wide[2]}}  {what:<{wide[3]}}  {iso(saved_at)}"
         )
 
 
-def _mark_object(mark: Bookmark) -> dict[str, Any]:
+def _mark_object(mark: Bookmark, tables: Tables) -> dict[str, Any]:
 
     return {
         "type": "bookmark",
         "name": mark.name,
         "consumer": mark.consumer,
-        "table": table_of(mark.stream_arn),
+        "table": tables.name(mark.stream_arn),
         "streamArn": mark.stream_arn,
         "shards": len(mark.positions),
         "automatic": mark.automatic,
@@ -219,13 +209,15 @@ def show(run: Run, name: str | None) -> None:
       ddbrelay positions show before-deploy
     """
     from ddbrelay.stores.sqlite import Bookmarks
+    from ddbrelay.stores.streams import Tables
 
     with _database(run) as database:
         mark = Bookmarks(database).get(name) if name else live(run, database, "checkpoint")
+        tables = Tables(database)
     if run.console.json:
         kind = {} if name else {"type": "checkpoint"}
         shards = [_position_object(position) for position in mark.positions]
-        run.console.object(_mark_object(mark) | kind | {"positions": shards})
+        run.console.object(_mark_object(mark, tables) | kind | {"positions": shards})
         return
     run.console.data(f"consumer  {mark.consumer}")
     run.console.data(f"stream    {mark.stream_arn}")
@@ -263,17 +255,19 @@ def save(run: Run, name: str, force: bool) -> None:
     from dataclasses import replace
 
     from ddbrelay.stores.sqlite import Bookmarks
+    from ddbrelay.stores.streams import Tables
 
     with _database(run) as database:
         mark = replace(live(run, database, name), saved_at=time.time())
         Bookmarks(database).save(mark, replace=force)
-    _say_saved(run, mark)
+        tables = Tables(database)
+    _say_saved(run, mark, tables)
 
 
-def _say_saved(run: Run, mark: Bookmark, *, checkpoint: bool | None = None) -> None:
+def _say_saved(run: Run, mark: Bookmark, tables: Tables, *, checkpoint: bool | None = None) -> None:
     if run.console.json:
         told = {} if checkpoint is None else {"checkpoint": checkpoint}
-        run.console.object(_mark_object(mark) | told)
+        run.console.object(_mark_object(mark, tables) | told)
         return
     words = f'saved "{mark.name}", {counted(len(mark.positions), "shard")}'
     if checkpoint:
@@ -319,13 +313,15 @@ def export(run: Run, name: str | None) -> None:
 
     from ddbrelay.stores.exchange import dump
     from ddbrelay.stores.sqlite import CHECKPOINT, Bookmarks
+    from ddbrelay.stores.streams import Tables
 
     with _database(run) as database:
         mark = Bookmarks(database).get(name) if name else live(run, database, CHECKPOINT)
+        table = Tables(database).of(mark.stream_arn)
     if not name:
         moment = datetime.fromtimestamp(mark.saved_at, UTC)
         mark = replace(mark, name=f"{CHECKPOINT}-{moment:%Y%m%dT%H%M%SZ}")
-    text = dump(mark)
+    text = dump(mark, table)
     if run.console.json:
         import msgspec
 
@@ -354,8 +350,9 @@ def import_(run: Run, file: str, name: str | None, force: bool, checkpoint: bool
     from ddbrelay.cli.files import name_of, read
     from ddbrelay.stores.exchange import load
     from ddbrelay.stores.sqlite import Bookmarks, SqliteStore
+    from ddbrelay.stores.streams import Tables, note
 
-    mark = load(read(file), name_of(file))
+    mark, table = load(read(file), name_of(file))
     if name:
         mark = replace(mark, name=name)
     with _database(run) as database:
@@ -363,4 +360,7 @@ def import_(run: Run, file: str, name: str | None, force: bool, checkpoint: bool
         if checkpoint:
             store = SqliteStore(database, mark.consumer, mark.stream_arn)
             asyncio.run(store.replace(mark.positions))
-    _say_saved(run, mark, checkpoint=checkpoint)
+        if table is not None:
+            note(database, mark.stream_arn, *table)
+        tables = Tables(database)
+    _say_saved(run, mark, tables, checkpoint=checkpoint)

@@ -129,6 +129,7 @@ def command(
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
+    from ddbrelay.stores.streams import note
 
     if sum(choice is not None for choice in (bookmark, iterator, sequence, since)) != 1:
         raise ConfigError("say where to start, in one way", _CHOICES)
@@ -155,6 +156,8 @@ def command(
         if bus is not None:
             for name in (bus, *buses_of(run.config)):
                 check_bus(run.aws, name)
+        if forward:
+            note(database, stream.arn, stream.table, stream.table_arn)
         letters = SqliteStore(database, settings.consumer, stream.arn) if forward else None
         job = jobs.Job(
             run.aws,
@@ -222,16 +225,17 @@ def _at_bookmark(run: Run, database: Database, name: str) -> _Where:
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
     from ddbrelay.stores.sqlite import Bookmarks
+    from ddbrelay.stores.streams import Tables
 
     mark = live(run, database, name) if name == "checkpoint" else Bookmarks(database).get(name)
-    table = mark.stream_arn.split("/")[1]
+    table, table_arn = Tables(database).of(mark.stream_arn)
     if run.settings.table not in {None, table}:
         raise ConfigError(
             f'bookmark "{name}" is of table "{table}", not of "{run.settings.table}"',
             "ddbrelay positions list",
         )
     # Its own stream: the table may have a new one, and the old one is kept for 24 hours.
-    stream = TableStream(table, mark.stream_arn, "unknown", True)
+    stream = TableStream(table, mark.stream_arn, "unknown", True, table_arn=table_arn)
     return _Where(stream, Start.TRIM_HORIZON, mark.positions)
 
 

@@ -71,22 +71,24 @@ def command(run: Run, since: str, out: str | None) -> None:
 def _gather(run: Run, database: Database, since: float) -> Report:
     import time
 
-    from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.cli.positions import latest_of
     from ddbrelay.cost import Prices
     from ddbrelay.report.numbers import gather
     from ddbrelay.stores.ledger import consumers
+    from ddbrelay.stores.streams import Tables
 
+    tables = Tables(database)
     known = consumers(database)
-    names = sorted({f"{one.name} on {table_of(one.stream_arn)}" for one in known})
+    names = sorted({f"{one.name} on {tables.name(one.stream_arn)}" for one in known})
     hint = f"there are ledgers of {', '.join(names[:10])}" if names else _BEGIN
-    latest = latest_of(run, known, "ledger", hint)
-    table = latest.stream_arn.rpartition("/")[0]
+    latest = latest_of(run, known, tables, "ledger", hint)
+    table = tables.of(latest.stream_arn)
     # A stream's label is the time of its making.
     arns = sorted(
         (
             one.stream_arn
             for one in known
-            if one.name == latest.name and one.stream_arn.rpartition("/")[0] == table
+            if one.name == latest.name and tables.of(one.stream_arn) == table
         ),
         reverse=True,
     )
@@ -94,7 +96,8 @@ def _gather(run: Run, database: Database, since: float) -> Report:
         database,
         latest.name,
         arns,
-        bus=run.settings.bus or f"{table_of(latest.stream_arn)}-bus",
+        table=table.name,
+        bus=run.settings.bus or f"{table.name}-bus",
         prices=Prices.of(run.settings),
         since=since,
         now=time.time,

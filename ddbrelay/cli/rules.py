@@ -101,23 +101,25 @@ def _hits(run: Run) -> tuple[dict[str, Counter[str]], list[str]]:
 
     All streams of a table count. Nothing is made where there is no state file.
     """
-    from ddbrelay.cli.positions import table_of
     from ddbrelay.flow.mapping.events import JOINT
     from ddbrelay.flow.tracking import Fate
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.ledger import consumers, of_consumer
+    from ddbrelay.stores.streams import Tables
 
     settings = run.settings
     hits: dict[str, Counter[str]] = {}
     if not settings.state_file.exists():
         return hits, []
     with closing(Database(settings.state_file)) as database:
+        known = Tables(database)
         kept = [
             one
             for one in consumers(database)
-            if one.name == settings.consumer and settings.table in {None, table_of(one.stream_arn)}
+            if one.name == settings.consumer
+            and settings.table in {None, known.name(one.stream_arn)}
         ]
-        tables = sorted({table_of(one.stream_arn) for one in kept})
+        tables = sorted({known.name(one.stream_arn) for one in kept})
         for one in kept if len(tables) == 1 else ():
             for ledger in of_consumer(database, one.name, one.stream_arn).values():
                 for line in ledger.lines:

@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(run: Run) -> Iterator[tuple[Letters, Of]]:
     """The letters of the consumer on all streams of the table, the oldest stream first."""
-    from ddbrelay.cli.positions import latest_of, table_of
+    from ddbrelay.cli.positions import latest_of
     from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.letters import Letters, consumers
+    from ddbrelay.stores.streams import Tables
 
     consumer, table = run.settings.consumer, run.settings.table
     database = Database(run.settings.state_file)
     try:
-        kept = consumers(database)
-        mine = [one for one in kept if one.name == consumer]
-        if not any(table in {None, table_of(one.stream_arn)} for one in mine):
+        tables = Tables(database)
+        mine = [one for one in consumers(database) if one.name == consumer]
+        if not any(table in {None, tables.name(one.stream_arn)} for one in mine):
             yield Letters(database, consumer, ()), Of(consumer, table or "", "")
             return
-        latest = latest_of(run, mine, "dead letter", "")
-        prefix = latest.stream_arn.rpartition("/")[0]
-        streams = [one.stream_arn for one in mine if one.stream_arn.rpartition("/")[0] == prefix]
+        latest = latest_of(run, mine, tables, "dead letter", "")
+        here = tables.of(latest.stream_arn)
+        streams = [one.stream_arn for one in mine if tables.of(one.stream_arn) == here]
         # A stream's label is the time of its making.
-        of = Of(consumer, table_of(latest.stream_arn), latest.stream_arn)
+        of = Of(consumer, here.name, latest.stream_arn)
         yield Letters(database, consumer, sorted(streams)), of
     finally:
         database.close()

@@ -96,6 +96,7 @@ def _standing(
     from ddbrelay.stores import ledger, usage
     from ddbrelay.stores.ownership import owner_of
     from ddbrelay.stores.sqlite import consumers, positions_of
+    from ddbrelay.stores.streams import Tables
 
     consumer = settings.consumer
     kept = ledger.of_consumer(database, consumer, stream.arn).values()
@@ -103,7 +104,7 @@ def _standing(
     mine = [one for one in consumers(database) if one.name == consumer]
     here = [one for one in mine if one.stream_arn == stream.arn]
     heard = [one.saved_at for one in here] + ([owner.beat_at] if owner is not None else [])
-    table = stream.arn.rpartition("/")[0] + "/"
+    tables = Tables(database)
     older = sorted({one.stream_arn for one in mine} - {stream.arn})
     return Standing(
         consumer,
@@ -117,7 +118,7 @@ def _standing(
         unfinished=[
             arn.rpartition("/")[2]
             for arn in older
-            if arn.startswith(table)
+            if tables.of(arn).arn == stream.table_arn
             and not all(position.finished for position in positions_of(database, consumer, arn))
         ],
         bills=Bills.of(usage.of_consumer(database, consumer, stream.arn), Prices.of(settings)),

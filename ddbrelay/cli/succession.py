@@ -41,13 +41,14 @@ def older(
     These are the ones on which it has a checkpoint, and those that came after the first of them.
     """
     from ddbrelay.stores.sqlite import consumers
+    from ddbrelay.stores.streams import Tables
 
-    prefix = latest.arn.rpartition("/")[0] + "/"
+    tables = Tables(database)
     known = {
         known.stream_arn
         for known in consumers(database)
         if known.name == consumer
-        and known.stream_arn.startswith(prefix)
+        and tables.of(known.stream_arn).arn == latest.table_arn
         and known.stream_arn != latest.arn
     }
     if not known:
@@ -72,8 +73,12 @@ def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None
 
     https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_ListStreams.html
     """
+    from ddbrelay.arns import table_in
     from ddbrelay.aws.errors import DENIED, translated
 
+    if table_in(arn) is None:
+        # Only ARNs of AWS's form end with the time at which the stream was made.
+        return set()
     found: set[str] = set()
     more: dict[str, str] = {}
     try:

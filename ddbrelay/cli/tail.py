@@ -79,6 +79,7 @@ def command(
     from ddbrelay.cli.view.view import view_of
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
+    from ddbrelay.stores.streams import note
 
     table = run.require("table")
     check_table(run, writes=forward)
@@ -96,6 +97,7 @@ def command(
     began = time.monotonic()
     ended: Ended | None = None
     with closing(Database(run.settings.state_file)) as database, view:
+        note(database, latest.arn, latest.table, latest.table_arn)
         legs = deque([succession.Leg(latest)])
         if forward:
             legs.extendleft(reversed(_older(run, database, latest, chosen)))

@@ -119,12 +119,13 @@ def gather(
     consumer: str,
     stream_arns: Sequence[str],
     *,
+    table: str,
     bus: str | None,
     prices: Prices,
     since: float,
     now: Callable[[], float],
 ) -> Report:
-    """The numbers of a consumer on these streams of one table, of which the latest comes first.
+    """The numbers of a consumer on these streams of a table, of which the latest comes first.
 
     The period goes from `since`, or the first record that was counted by the minute, until now.
     """
@@ -142,7 +143,7 @@ def gather(
     runs, bill = _runs(database, consumer, stream_arns, prices)
     return Report(
         consumer=consumer,
-        table=stream_arns[0].split("/")[1],
+        table=table,
         bus=bus,
         stream_arns=stream_arns,
         at=at,

@@ -157,6 +157,11 @@ DROP INDEX dead_letters_uncopied;
 CREATE INDEX dead_letters_uncopied ON dead_letters (
     consumer, stream_arn, parked_at, length(ltrim(sequence, '0')), ltrim(sequence, '0')
 ) WHERE NOT copied;
+CREATE TABLE streams (
+    stream_arn TEXT NOT NULL PRIMARY KEY,
+    table_name TEXT NOT NULL,
+    table_arn TEXT NOT NULL
+) WITHOUT ROWID;
 """,
 }
 """What each version of the format added."""

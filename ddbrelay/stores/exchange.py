@@ -6,15 +6,17 @@ from typing import Annotated
 
 import msgspec
 
+from ddbrelay.arns import table_in
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Position, Start
 from ddbrelay.stores.sqlite import Bookmark
+from ddbrelay.stores.streams import Table
 
 FORMAT = "ddbrelay-positions"
 VERSION = 1
 
 _Time = Annotated[float, msgspec.Meta(ge=0, le=253402300799)]
-_StreamArn = Annotated[str, msgspec.Meta(pattern="^arn:[^/]*:table/[^/]+/stream/[^/]+$")]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Position(
@@ -35,18 +37,25 @@ class _Position(
     finished: bool = False
 
 
-class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    name: _Text
+    arn: _Text
+
+
+class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     format: str
     version: int
     name: str
     consumer: str
-    stream_arn: _StreamArn
+    stream_arn: _Text
     saved_at: _Time
     positions: list[_Position]
+    # Where the ARN of the stream does not tell it.
+    table: _Table | None = None
 
 
-def dump(mark: Bookmark) -> bytes:
-    """The bookmark as indented JSON."""
+def dump(mark: Bookmark, table: Table) -> bytes:
+    """The bookmark, which is of this table, as indented JSON."""
     file = _File(
         FORMAT,
         VERSION,
@@ -55,12 +64,16 @@ def dump(mark: Bookmark) -> bytes:
         mark.stream_arn,
         mark.saved_at,
         [msgspec.convert(p, _Position, from_attributes=True) for p in mark.positions],
+        _Table(*table) if table_in(mark.stream_arn) is None else None,
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=2)
 
 
-def load(text: bytes, where: str) -> Bookmark:
-    """The bookmark in a file; ConfigError, with the path of what is wrong, when it is none."""
+def load(text: bytes, where: str) -> tuple[Bookmark, Table | None]:
+    """The bookmark in a file, and its table where the ARN of the stream does not tell it.
+
+    Raises ConfigError, with the path of what is wrong, when it is none.
+    """
     try:
         head = msgspec.json.decode(text)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -75,5 +88,10 @@ def load(text: bytes, where: str) -> Bookmark:
         file = msgspec.json.decode(text, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} cannot be read: {error}") from None
+    if file.table is None and table_in(file.stream_arn) is None:
+        raise ConfigError(
+            f"{where} cannot be read: neither `$.streamArn` nor `$.table` names the table"
+        )
     positions = [Position(**msgspec.structs.asdict(position)) for position in file.positions]
-    return Bookmark(file.name, file.consumer, file.stream_arn, positions, file.saved_at)
+    mark = Bookmark(file.name, file.consumer, file.stream_arn, positions, file.saved_at)
+    return mark, None if file.table is None else Table(file.table.name, file.table.arn)

@@ -20,6 +20,7 @@ from uuid import uuid4
 from ddbrelay.errors import StateUnavailable
 from ddbrelay.lock import Lifetime
 from ddbrelay.stores.database import Database
+from ddbrelay.stores.streams import Tables
 
 LEASE = 30.0
 """Seconds without a sign of life after which the owner on another machine is given up."""
@@ -160,11 +161,12 @@ def owner_of(
 
 def owners_of(database: Database, table_arn: str) -> list[tuple[str, Owner]]:
     """The consumers that are relaying a stream of this table now, and who does it."""
+    tables = Tables(database)
     with database.reading() as cursor:
         claims = [
             Ownership(database, of, time.time)
             for of in cursor.execute("SELECT consumer, stream_arn FROM owners ORDER BY consumer")
-            if of[1].startswith(f"{table_arn}/stream/")
+            if tables.of(of[1]).arn == table_arn
         ]
         found = []
         for claim in claims:

@@ -18,6 +18,7 @@ from ddbrelay.stores import ledger, parking, timeline
 from ddbrelay.stores import usage as billing
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ownership import Ownership
+from ddbrelay.stores.streams import Tables
 
 AUTOMATIC_KEPT = 20
 """Bookmarks of this many last runs are kept for each consumer and stream."""
@@ -210,13 +211,13 @@ def forget_table(database: Database, table_arn: str) -> int:
 
     A run that still reads one of them loses its claim, so that it cannot save another checkpoint.
     """
+    tables = Tables(database)
     with database.transaction() as cursor:
         for kind in ("owners", "positions"):
-            # Not LIKE: it ignores case, and takes an underscore in a name for any character.
             doomed = [
                 of
                 for of in cursor.execute(f"SELECT DISTINCT consumer, stream_arn FROM {kind}")
-                if of[1].startswith(f"{table_arn}/stream/")
+                if tables.of(of[1]).arn == table_arn
             ]
             cursor.executemany(f"DELETE FROM {kind} WHERE consumer = ? AND stream_arn = ?", doomed)
         return len(doomed)

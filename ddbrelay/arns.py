@@ -1,0 +1,19 @@
+"""What the ARN of a stream tells where it has AWS's form; other servers have forms of their own."""
+
+from __future__ import annotations
+
+import re
+
+_STREAM = re.compile(r"(arn:aws[a-z-]*:dynamodb:[^:]*:[^:]*:table/([A-Za-z0-9_.-]+))/stream/[^/]+")
+
+
+def table_in(stream_arn: str) -> str | None:
+    """The name of the table in a stream's ARN; None where it has not AWS's form."""
+    match = _STREAM.fullmatch(stream_arn)
+    return match[2] if match else None
+
+
+def table_arn_in(stream_arn: str) -> str | None:
+    """The ARN of the table in a stream's ARN; None where it has not AWS's form."""
+    match = _STREAM.fullmatch(stream_arn)
+    return match[1] if match else None
