@@ -77,6 +77,8 @@ class Ended:
     """How a run ended.
 
     `events` were published, `seconds` is its length, `held` why the bus took nothing at the end.
+    Of what was printed `left_out` lines were not read in time; `reader_left` says that the run was
+    stopped because nobody read any more.
     """
 
     tally: Tally
@@ -85,6 +87,8 @@ class Ended:
     events: int
     seconds: float
     held: str | None = None
+    left_out: int = 0
+    reader_left: bool = False
 
     def following(self, before: Ended | None) -> Ended:
         """This run and the one before it, as one."""
@@ -97,6 +101,8 @@ class Ended:
             before.events + self.events,
             before.seconds + self.seconds,
             self.held,
+            before.left_out + self.left_out,
+            self.reader_left,
         )
 
 

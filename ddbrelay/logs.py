@@ -89,6 +89,30 @@ def write_object(line: str) -> None:
         stream.flush()
 
 
+def redirect(through: Callable[[TextIO], TextIO]) -> Callable[[], None]:
+    """Send words and log lines to another stream than stderr; what is returned takes it back."""
+    stderr = sys.stderr
+    handlers = [*logging.getLogger(ROOT).handlers, *logging.getLogger().handlers]
+    bound = [(one, one.bound) for one in handlers if isinstance(one, _Handler)]
+    below = stderr.below if isinstance(stderr, _Wrapped) else stderr
+    stream = through(below)
+
+    def put_back() -> None:
+        if isinstance(stderr, _Wrapped):
+            stderr.below = below
+        sys.stderr = stderr
+        for handler, earlier in bound:
+            handler.bound = earlier
+
+    if isinstance(stderr, _Wrapped):
+        stderr.below = stream
+    else:
+        sys.stderr = stream
+    for handler, earlier in bound:
+        handler.bound = None if earlier is None else stream
+    return put_back
+
+
 def as_objects() -> bool:
     """Whether stderr is objects, the words as well."""
     return isinstance(sys.stderr, _Wrapped)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conftest import Cli
 from pipeline import ON_MOTO
 from wire import Request, http, operation_of, serving
 
+from ddbrelay.cli.main import COMMANDS
 from ddbrelay.flow.mapping import Reject, Skip
 from ddbrelay.local import engine as engines
 from ddbrelay.testing.world import World, simulated
@@ -148,7 +150,7 @@ class Place:
             text=True,
             cwd=self.work,
             env=self.environment | environment,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return [(code, out, err) for code, out, err in json.loads(done.stdout)]
@@ -306,3 +308,121 @@ def test_no_secret_and_no_redacted_attribute_leaves_the_process(
     ]
     assert found == []
     assert place.leaks() == []
+
+
+PROXY = {"ALL_PROXY": f"http://me:{CANARY}-proxy@127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+IN_ITEMS = {
+    "id": {"S": f"id-{SECRETS['AWS_SESSION_TOKEN']}"},
+    "kind": {"S": "in use"},
+    "name": {"S": SECRETS["AWS_SECRET_ACCESS_KEY"]},
+    "note": {
+        "S": f"through http://me:{CANARY}-proxy@10.0.0.1/ with {SECRETS['AWS_SESSION_TOKEN']}"
+    },
+    "list": {"L": [{"M": {"k": {"S": SECRETS["AWS_SECRET_ACCESS_KEY"]}}}]},
+}
+EXPECTED = f"""
+timeout = "3s"
+
+[[step]]
+put.id = "{SECRETS["AWS_SESSION_TOKEN"]}"
+put.name = "{SECRETS["AWS_SECRET_ACCESS_KEY"]}"
+
+[[expect]]
+event.detail.name = ["never"]
+"""
+
+
+def with_credentials(place: Place) -> None:
+    """Items that hold credentials in use: one that is relayed, one that is parked."""
+    shared: Any = {
+        "endpoint_url": place.environment["AWS_ENDPOINT_URL"],
+        "aws_access_key_id": SECRETS["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": SECRETS["AWS_SECRET_ACCESS_KEY"],
+    }
+    table = boto3.client("dynamodb", region_name="eu-west-1", **shared)
+    for kind in ("in use", "parked"):
+        one = {**IN_ITEMS, "kind": {"S": kind}}
+        one["id"] = {"S": f"{kind} {one['id']['S']}"}
+        for turn in ("one", "two"):
+            table.put_item(TableName="users", Item={**one, "turn": {"S": turn}})
+    arn = table.describe_table(TableName="users")["Table"]["LatestStreamArn"]
+    streams = boto3.client("dynamodbstreams", region_name="eu-west-1", **shared)
+    [shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records = streams.get_records(ShardIterator=iterator)["Records"]
+    (place.given / "changes.json").write_text(json.dumps({"Records": records}, default=str))
+    (place.given / "never.toml").write_text(EXPECTED)
+
+
+def of_every_command(place: Place, letter: str, form: str) -> Iterator[tuple[str, ...]]:
+    """Each command, in this form of its output; `letter` is the id of a dead letter."""
+    changes, given = str(place.given / "changes.json"), place.given
+    lines: list[tuple[str, ...]] = [
+        ("tail", "--forward", *UNTIL, "--detail", "--consumer", "{form}"),
+        ("tail", *UNTIL, "--detail", "--record", "run-{form}.html"),
+        ("replay", "--since", "1h", "--detail"),
+        ("listen", "--max-events", "4", "--timeout", "10s", "--detail", "--keep"),
+        ("map", changes, "--explain", "--detail"),
+        ("rules",),
+        ("schema", changes),
+        ("status", "--consumer", "{form}"),
+        ("positions", "list"),
+        ("positions", "show", "--consumer", "{form}"),
+        ("positions", "export", "--consumer", "{form}"),
+        ("ledger", "--verify", "--consumer", "{form}"),
+        ("dead-letters", "list", "--consumer", "{form}"),
+        ("dead-letters", "show", letter),
+        ("dead-letters", "export", "--consumer", "{form}"),
+        ("dead-letters", "redrive", "--all", "--remap", "--consumer", "{form}"),
+        ("dead-letters", "drop", "--all", "--yes", "--consumer", "{form}"),
+        ("report", "--consumer", "{form}", "--out", "report-{form}.html"),
+        ("expect", str(given / "never.toml"), "--relay"),
+        ("export", "sam", "--dir", "sam-{form}"),
+        ("doctor",),
+        ("config", "show"),
+        ("provision",),
+        ("local", "status"),
+        ("init", "--config", "new-{form}.toml"),
+        ("seed", "--count", "1"),
+        ("completion", "bash"),
+        ("help", "output"),
+        ("demo", "--count", "1"),
+        ("teardown", "--dry-run"),
+    ]
+    assert {words[0] for words in lines} == set(COMMANDS)
+    for words in lines:
+        yield (*(word.replace("{form}", form) for word in words), "--output", form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["rich", "lines", "json"])
+@ON_MOTO
+def test_a_credential_in_use_that_stands_in_an_item_is_in_no_output_of_any_command(
+    tmp_path: Path, engine: engines.Engine, form: str
+) -> None:
+    place = Place(tmp_path, engines.url(engine.port))
+    [(code, _, words)] = place.run(("provision", *LOUD))
+    assert code == 0, words
+    with_credentials(place)
+    first = [("tail", "--forward", *UNTIL), ("dead-letters", "list", "--output", "json")]
+    *_, (_, listed, _) = place.run(*first, **PROXY)
+    letter = json.loads(listed.splitlines()[0])["id"]
+    lines = [*of_every_command(place, letter, form)]
+    done = place.run(*lines, **PROXY)
+    if form == "json":
+        spoke = {words[0] for words, (_, out, _) in zip(lines, done, strict=True) if out}
+        assert spoke == set(COMMANDS) - {"completion"}
+    assert "[redacted]" in "".join(out for _, out, _ in done)
+    found = [
+        (words, name, line)
+        for words, (_, out, err) in zip(lines, done, strict=True)
+        for name, text in (("stdout", out), ("stderr", err))
+        for line in text.splitlines()
+        if CANARY in line.lower()
+    ]
+    assert found == []
+    # What could not be asked for says nothing: each of these must have run.
+    assert [words for words, (code, _, _) in zip(lines, done, strict=True) if code in {1, 2}] == []
+    assert CANARY not in (place.work / f"run-{form}.html").read_text().lower()

@@ -138,7 +138,7 @@ def test_where_nothing_can_be_taken_back_nothing_is_said_of_waiting(
     assert shown == ("" if verbosity else "a row\r\n")
 
 
-@pytest.mark.parametrize("say", ["data('x')", "words('x')", "object({})", "raw('x', err=True)"])
+@pytest.mark.parametrize("say", ["data('x')", "words('x')", "object({})", "raw('x', stderr=True)"])
 def test_a_reader_that_left_ends_nothing(say: str) -> None:
     code = f"""
 from ddbrelay.cli.expect_console import Steady

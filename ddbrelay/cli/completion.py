@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ddbrelay.cli.console import out
 from ddbrelay.cli.options import Command
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -30,4 +31,4 @@ def command(shell: str | None) -> None:
         raise ConfigError("no shell is named", f"ddbrelay completion {'|'.join(_SHELLS)}")
     kind = get_completion_class(shell)
     assert kind is not None, shell
-    click.echo(kind(cli, {}, "ddbrelay", "_DDBRELAY_COMPLETE").source())
+    out(kind(cli, {}, "ddbrelay", "_DDBRELAY_COMPLETE").source())

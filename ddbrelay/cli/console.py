@@ -1,22 +1,263 @@
-"""Data to stdout, words to stderr; rich, lines or json."""
+"""The one way to stdout and stderr: data to the one, words to the other; rich, lines or json.
+
+Whatever is printed passes here, and has no credential in it behind this module.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
+import re
+import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from ddbrelay import logs
+from ddbrelay.cli.outlet import Outlet, Through
 from ddbrelay.errors import ConfigError
-from ddbrelay.secrecy import hidden, scrubbed
+from ddbrelay.secrecy import hidden, hidden_bytes, scrubbed
 from ddbrelay.values import parse_bool
 
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
 _log = logging.getLogger(__name__)
+
+_STDOUT, _STDERR = 1, 2
+_SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
+# C1 controls, and what turns the direction of a text: a terminal obeys them.
+_CONTROLS = re.compile(b"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+
+
+# Streams
+
+
+def out(text: str = "", *, end: str = "\n") -> None:
+    """Data to stdout, at once. BrokenPipeError where its reader has left."""
+    click.echo(hidden(text) + end, nl=False)
+
+
+def err(text: str = "", *, end: str = "\n", colour: bool | None = None) -> None:
+    """Words to stderr, at once; `colour` None keeps colours where it is a terminal."""
+    click.echo(scrubbed(text) + end, nl=False, err=True, color=colour)
+
+
+def out_json(lines: bytes) -> None:
+    """JSON to stdout, UTF-8 with its line breaks."""
+    out_bytes(escaped(lines))
+
+
+def out_bytes(text: bytes) -> None:
+    """The same of any text in UTF-8."""
+    if sys.stdout is not None:
+        click.echo(hidden_bytes(text), nl=False)
+
+
+def escaped(lines: bytes) -> bytes:
+    """JSON whose texts have no control character that a terminal would obey."""
+    if lines.isascii() or _CONTROLS.search(lines) is None:
+        return lines
+    return _CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), lines)
+
+
+def page(text: str) -> None:
+    """A long text, page by page."""
+    click.echo_via_pager(hidden(text) + "\n")
+
+
+def append(number: int, text: str) -> None:
+    """A text behind what stdout (1) or stderr (2) has already, wherever that leads."""
+    stream = sys.stdout if number == _STDOUT else sys.stderr
+    if stream is not None:
+        stream.flush()
+    with os.fdopen(os.dup(number), "w", encoding="utf-8") as file:
+        file.write(hidden(text))
+
+
+def terminal(*, stderr: bool = False, **options: Any) -> RichConsole:
+    """What draws with rich, on stdout or stderr; NO_COLOR takes away its colours alone."""
+    from rich.console import Console as RichConsole
+
+    console = RichConsole(stderr=stderr, highlight=False, **options)
+    console.file = cast("IO[str]", _Hiding(console.file))
+    return console
+
+
+class _Hiding(io.TextIOBase):
+    """A stream whose texts have no credential in them."""
+
+    def __init__(self, below: IO[str]) -> None:
+        self._below = below
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._below, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return self._below.isatty()
+
+    def fileno(self) -> int:
+        return self._below.fileno()
+
+    def write(self, text: str) -> int:
+        self._below.write(hidden(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._below.flush()
+
+
+def waiting() -> int:
+    """Bytes for stdout that its reader has not taken yet."""
+    return sys.stdout.outlet.waiting if isinstance(sys.stdout, Through) else 0
+
+
+def left_out() -> int:
+    """Lines for stdout that were left out since `unblocked` was entered."""
+    return sys.stdout.outlet.left_out if isinstance(sys.stdout, Through) else 0
+
+
+def when_reader_leaves(tell: Callable[[], None]) -> None:
+    """Call it, in another thread, once nobody reads stdout any more; where it is `unblocked`."""
+    if isinstance(sys.stdout, Through):
+        sys.stdout.outlet.when_broken = tell
+        if sys.stdout.outlet.broken:
+            tell()
+
+
+class Ending:
+    """How what is printed within `unblocked` comes to its end.
+
+    `patience` is how many seconds a reader may take nothing (None: for ever), `limit` how many
+    there are in all. Afterwards `left_out` lines were not written, `reader_left` says why stdout
+    takes no more, and `error` what else is wrong with it.
+    """
+
+    def __init__(self, patience: float | None) -> None:
+        self.patience = patience
+        self.limit: float | None = None
+        self.left_out = 0
+        self.reader_left = False
+        self.error: OSError | None = None
+
+
+@contextlib.contextmanager
+def unblocked(patience: float | None) -> Iterator[Ending]:
+    """Within it no print waits for whoever reads stdout or stderr: a thread writes for it.
+
+    At the end it is waited for them, as `Ending` says. A stream whose reader takes nothing leads
+    nowhere from then on, so that nothing else can wait for it.
+    """
+    ending = Ending(patience)
+    outlets = {number: _outlet(number) for number in (_STDOUT, _STDERR)}
+    ours, words = sys.stdout, outlets[_STDERR]
+    if (data := outlets[_STDOUT]) is not None:
+        sys.stdout = cast("TextIO", Through(sys.stdout, data))
+    restore = None
+    if words is not None:
+        restore = logs.redirect(lambda below: cast("TextIO", Through(below, words)))
+    try:
+        yield ending
+    except BaseException:
+        # Whoever insists on leaving does not wait for a reader.
+        ending.patience = ending.limit = 0.2
+        raise
+    finally:
+        sys.stdout = ours
+        if restore is not None:
+            restore()
+        for number, outlet in outlets.items():
+            if outlet is None:
+                continue
+            if not outlet.drain(ending.patience, ending.limit) or outlet.error is not None:
+                _lead_nowhere(number)
+            outlet.close()
+        if data is not None:
+            ending.left_out, ending.reader_left = data.left_out, data.broken
+            ending.error = None if data.broken else data.error
+
+
+def _outlet(number: int) -> Outlet | None:
+    """One for a stream of the process; None where it is closed, or where a test stands for it."""
+    stream = sys.stdout if number == _STDOUT else sys.stderr
+    try:
+        stream.flush()
+        if stream.fileno() != number:
+            return None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+    def write(text: memoryview) -> int:
+        try:
+            return os.write(number, text)
+        except BlockingIOError:
+            # Another program that shares it may have made it so.
+            select.select([], [number], [])
+            return 0
+
+    return Outlet(write)
+
+
+def silence() -> bool:
+    """Let stdout and stderr lead nowhere where whoever read them has left; whether one has."""
+    gone = [number for number in (_STDOUT, _STDERR) if _state(number) & select.POLLERR]
+    for number in gone:
+        _lead_nowhere(number)
+    return bool(gone)
+
+
+def leave() -> None:
+    """Let both lead nowhere where they would hold the end of the process: nobody reads them."""
+    for number in (_STDOUT, _STDERR):
+        if not _state(number) & select.POLLOUT:
+            _lead_nowhere(number)
+
+
+def break_off(last: str) -> None:
+    """Give the terminal back and say a last word, without waiting for anybody.
+
+    Past all streams: whoever holds their locks may be what does not end.
+    """
+    if is_terminal(sys.__stdout__):
+        show_cursor(True)
+    _write_at_once(_STDERR, f"{last}\n".encode())
+
+
+def show_cursor(shown: bool) -> None:
+    """Show or hide the cursor of a terminal at stdout, past all that waits to be written."""
+    _write_at_once(_STDOUT, _SHOW_CURSOR if shown else _HIDE_CURSOR)
+
+
+def _write_at_once(number: int, text: bytes) -> None:
+    with contextlib.suppress(OSError):
+        if _state(number) & select.POLLOUT:
+            os.write(number, text)
+
+
+def discard() -> None:
+    """Let stdout lead nowhere: Python would complain once more when it flushes at exit."""
+    _lead_nowhere(_STDOUT)
+
+
+def _state(number: int) -> int:
+    output = select.poll()
+    output.register(number, select.POLLOUT)
+    return next((events for _, events in output.poll(0)), 0)
+
+
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+# Consoles
 
 
 def in_ci() -> bool:
@@ -74,18 +315,18 @@ class Console:
     def data(self, line: str) -> None:
         """A line of result on stdout; suppressed by -q."""
         if not self.quiet:
-            click.echo(hidden(line))
+            out(line)
 
     def object(self, value: Mapping[str, Any]) -> None:
         """A JSON object on one line of stdout; printed under -q too: it is what was asked for."""
         import msgspec
 
-        click.echo(hidden(msgspec.json.encode(value).decode()))
+        out_json(msgspec.json.encode(value) + b"\n")
 
     def words(self, line: str) -> None:
         """A line for the person on stderr; suppressed by -q and, being words, never JSON."""
         if not self.quiet:
-            click.echo(scrubbed(line), err=True)
+            err(line)
 
     @property
     def logs_trouble(self) -> bool:
@@ -125,11 +366,11 @@ def _confirm(question: str) -> bool:
     answers = {b"y": True, b"yes": True, b"n": False, b"no": False, b"": False}
     while True:
         # click.confirm writes a space to stdout where that is no terminal, before the JSON.
-        click.echo(f"{question} [y/N]: ", err=True, nl=False)
+        err(f"{question} [y/N]: ", end="")
         line = sys.stdin.buffer.readline()
         if not line:
-            click.echo(err=True)
+            err()
             raise click.Abort
         if (answer := answers.get(line.strip().lower())) is not None:
             return answer
-        click.echo("Please answer y or n.", err=True)
+        err("Please answer y or n.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli import completing
+from ddbrelay.cli.console import out_json
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, items_by, items_of, one_choice, opened
@@ -212,8 +213,7 @@ def _writer(target: str | None) -> Iterator[Callable[[bytes], Any]]:
     if target is None and sys.stdout is None:
         raise ConfigError("standard output is closed", "--file FILE writes a file")
     if target is None:
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
+        yield out_json
         return
     path = Path(target)
     if path.exists() and not path.is_file():

@@ -47,6 +47,8 @@ def command(run: Run, count: int | None) -> None:
       ddbrelay demo --count 500 --output json
     """
     from ddbrelay.aws.session import Aws
+    from ddbrelay.cli.console import unblocked
+    from ddbrelay.cli.signals import run_until_signal
     from ddbrelay.config import Settings
     from ddbrelay.errors import ExpectationNotMet
     from ddbrelay.local import engine
@@ -55,7 +57,8 @@ def command(run: Run, count: int | None) -> None:
     started = engine.start("moto")
     try:
         aws = Aws(Settings(local=True, endpoint_url=engine.url(started.port), table=TABLE))
-        account = asyncio.run(_show(run.console, aws, count or 25))
+        with unblocked(None):
+            account = run_until_signal(lambda stop: _show(run.console, aws, count or 25, stop))
     finally:
         started.stop()
     _report(run.console, account, time.monotonic() - began)
@@ -125,9 +128,8 @@ class _Accountant:
         self._screen.trouble(message)
 
 
-async def _show(console: Console, aws: Aws, count: int) -> Account:
+async def _show(console: Console, aws: Aws, count: int, stop: asyncio.Event) -> Account:
     from ddbrelay.cli.provision import Rows
-    from ddbrelay.cli.signals import asyncio_stop
     from ddbrelay.infra.plan import Wanted
     from ddbrelay.infra.provision import provision
 
@@ -139,21 +141,20 @@ async def _show(console: Console, aws: Aws, count: int) -> Account:
             rows.show(replace(step, arn=None, related=()))
         console.data("")
     account = Account()
-    with asyncio_stop() as stop:
-        done = asyncio.Event()
-        work = [
-            asyncio.create_task(_relay(console, aws, wanted, account, done)),
-            asyncio.create_task(_seed(aws, count, account, done)),
-            asyncio.create_task(_receive(aws, wanted, account, done)),
-            asyncio.create_task(_until_complete(account, stop, done)),
-        ]
-        try:
-            await asyncio.gather(*work)
-        finally:
-            done.set()
-            await asyncio.gather(*work, return_exceptions=True)
-        if stop.is_set() and not account.complete:
-            raise KeyboardInterrupt
+    done = asyncio.Event()
+    work = [
+        asyncio.create_task(_relay(console, aws, wanted, account, done)),
+        asyncio.create_task(_seed(aws, count, account, done)),
+        asyncio.create_task(_receive(aws, wanted, account, done)),
+        asyncio.create_task(_until_complete(account, stop, done)),
+    ]
+    try:
+        await asyncio.gather(*work)
+    finally:
+        done.set()
+        await asyncio.gather(*work, return_exceptions=True)
+    if stop.is_set() and not account.complete:
+        raise KeyboardInterrupt
     return account
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli.console import Console, out, terminal
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.checkup.findings import Finding, Level
-    from ddbrelay.cli.console import Console
 
 _LEVELS = ("error", "warning", "note", "ok")
 _MARKS = {"ok": "✔", "note": "·", "warning": "▲", "error": "✖"}
@@ -95,9 +95,7 @@ def _waiting(console: Console, table: str) -> Iterator[Callable[[str], None]]:
     if not console.live:
         yield lambda _: None
         return
-    from rich.console import Console as RichConsole
-
-    with RichConsole().status(f"looking at {table}", spinner="dots") as status:
+    with terminal().status(f"looking at {table}", spinner="dots") as status:
         yield lambda area: status.update(f"looking at {table}: {area}")
 
 
@@ -151,7 +149,7 @@ def _print_rows(console: Console, found: Sequence[Finding]) -> None:
             one = replace(one, mend=None)
         for line in _lines(console, one, head, width):
             # Under -q too: what is left then are errors.
-            click.echo(line)
+            out(line)
 
 
 def _lines(console: Console, one: Finding, head: str, width: int | None) -> Iterator[str]:

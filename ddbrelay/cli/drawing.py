@@ -17,6 +17,8 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+from ddbrelay.cli.console import show_cursor, terminal
+
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -25,7 +27,6 @@ _SYNCHRONIZED, _SHOWN = "\x1b[?2026h", "\x1b[?2026l"
 
 https://gist.github.com/christianparpart/d8a62cc1ab659194337d73e399004036
 """
-_SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
 class Drawing:
@@ -36,7 +37,7 @@ class Drawing:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=False)
+        self._console = console or terminal(soft_wrap=False)
         self._out = _Held(self._console.file)
         self._console.file = cast("IO[str]", self._out)
         self._suspension = _Suspension(self._out)
@@ -154,13 +155,12 @@ class _Suspension:
             self._active = False
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
-        terminal = self._file.fileno()
-        os.write(terminal, _SHOW_CURSOR)
+        show_cursor(True)
         signal.signal(number, signal.SIG_DFL)
         # It stands still in here, until SIGCONT.
         os.kill(os.getpid(), number)
         signal.signal(number, self._suspend)
-        os.write(terminal, _HIDE_CURSOR)
+        show_cursor(False)
 
 
 class Meter:

@@ -88,7 +88,8 @@ def command(
     """
     from uuid import uuid4
 
-    from ddbrelay.cli.expect_console import Steady, silence
+    from ddbrelay.cli.console import silence
+    from ddbrelay.cli.expect_console import Steady
     from ddbrelay.cli.expect_reports import Reports
     from ddbrelay.errors import ConfigError
     from ddbrelay.scenario.loading import NO_TIME

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import sys
 import threading
@@ -12,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
-
-from ddbrelay.cli.console import Console, in_ci, is_terminal
+from ddbrelay.cli.console import Console, err, in_ci, is_terminal, out, silence
 from ddbrelay.words import printable
 
 _ERASE = "\r\x1b[2K"
@@ -30,7 +27,7 @@ class _Line:
     def show(self, text: str) -> None:
         with self.lock:
             if text != self._shown:
-                click.echo(f"{_ERASE}{text}", err=True, nl=False, color=True)
+                err(f"{_ERASE}{text}", end="", colour=True)
                 self._shown = text
 
     def erase(self) -> None:
@@ -58,10 +55,10 @@ class Steady(Console):
         with self._readers():
             super().words(line)
 
-    def raw(self, line: str, *, err: bool) -> None:
+    def raw(self, line: str, *, stderr: bool) -> None:
         """A line that is printed under -q too, for another program."""
         with self._readers():
-            click.echo(line, err=err)
+            (err if stderr else out)(line)
 
     def waiting(self, text: str) -> None:
         """Show what is waited for, in place of what was; it is gone when anything is printed."""
@@ -84,20 +81,6 @@ class Steady(Console):
         with self._line.lock, _readers_may_leave():
             self._line.erase()
             yield
-
-
-def silence() -> bool:
-    """Let stdout and stderr lead nowhere where whoever read them has left; whether one has."""
-    found = False
-    for number in (1, 2):
-        output = select.poll()
-        output.register(number, 0)
-        if any(events & select.POLLERR for _, events in output.poll(0)):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, number)
-            os.close(nowhere)
-            found = True
-    return found
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def annotate(console: Steady, outcome: Outcome) -> None:
     if github.is_running(os.environ):
         for line in github.annotate(outcome, os.environ):
             # GitHub reads both streams, and JSON stays alone on its own.
-            console.raw(line, err=console.json)
+            console.raw(line, stderr=console.json)
 
 
 def _unread(file: Path, run: str, error: ConfigError) -> Outcome:

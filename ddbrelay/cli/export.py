@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbrelay.cli.console import out
 from ddbrelay.cli.export_options import (
     Folder,
     folder_options,
@@ -247,7 +248,7 @@ def iam_policy(
         run.console.object(document)
     else:
         # Under -q too: it is what was asked for.
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        out(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def _project(run: Run, options: Mapping[str, Any]) -> Project:
@@ -292,7 +293,7 @@ def _print(run: Run, name: str, text: str, notes: Sequence[str]) -> None:
     if run.console.json:
         run.console.object({"type": "file", "path": name, "content": text})
     else:
-        click.echo(text, nl=False)
+        out(text, end="")
     _say(run, notes)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from ddbrelay.cli.console import append
 from ddbrelay.errors import ConfigError
 from ddbrelay.words import printable
 
@@ -91,7 +92,7 @@ def write_whole(target: Path, text: str, *, make_folder: bool = False) -> None:
         if kind is not None and _takes_no_text(kind):
             raise ConfigError(f"cannot write {target}: it takes no text")
         if output is not None:
-            _print(output, text)
+            append(output, text)
         elif kind is None or stat.S_ISREG(kind):
             _replace(_behind_links(target), text)
         else:
@@ -135,14 +136,6 @@ def _output_at(target: Path) -> int | None:
             # Nothing stands there, or that output is closed.
             continue
     return None
-
-
-def _print(output: int, text: str) -> None:
-    stream = sys.stdout if output == 1 else sys.stderr
-    if stream is not None:
-        stream.flush()
-    with os.fdopen(os.dup(output), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _replace(target: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from ddbrelay.cli.console import in_ci, is_terminal
+from ddbrelay.cli.console import in_ci, is_terminal, out, page
 from ddbrelay.cli.options import Command, Run, pass_run
 from ddbrelay.errors import ConfigError
 
@@ -159,13 +159,13 @@ def _schema(run: Run, words: Sequence[str], as_json: bool) -> None:
     if as_json:
         run.console.object({"type": "schema", "name": name, "schema": schema})
     else:
-        click.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+        out(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
 def _show(text: str) -> None:
     """Print it; with headings in colour, and page by page, where it is a terminal."""
     if not is_terminal(sys.stdout):
-        click.echo(text)
+        out(text)
         return
     if not os.environ.get("NO_COLOR"):
         text = "\n".join(
@@ -175,6 +175,6 @@ def _show(text: str) -> None:
     # Nobody turns the pages of a CI job's terminal.
     fits = len(text.split("\n")) < shutil.get_terminal_size().lines
     if fits or in_ci() or os.environ.get("TERM") in {"dumb", "", None}:
-        click.echo(text)
+        out(text)
     else:
-        click.echo_via_pager(text + "\n")
+        page(text)

@@ -104,12 +104,10 @@ class _Progress:
         self._status: Any = None
 
     def __enter__(self) -> _Progress:
-        from ddbrelay.cli.console import is_terminal
+        from ddbrelay.cli.console import is_terminal, terminal
 
         if is_terminal(sys.stderr) and not self._console.quiet:
-            from rich.console import Console as RichConsole
-
-            self._status = RichConsole(stderr=True, highlight=False).status("listing the shards")
+            self._status = terminal(stderr=True).status("listing the shards")
             self._status.start()
         return self
 

@@ -270,18 +270,17 @@ def _sum_up(run: Run, session: Session, seconds: float) -> None:
         )
         return
     if _live(run) and tally.printed:
-        from rich.console import Console as Terminal
-
+        from ddbrelay.cli.console import terminal
         from ddbrelay.cli.listening import summary_table
         from ddbrelay.cli.view.table import rows_shown
 
-        terminal = Terminal(highlight=False)
-        terminal.print()
-        terminal.print(summary_table(tally, terminal.width))
-        terminal.print()
+        screen = terminal()
+        screen.print()
+        screen.print(summary_table(tally, screen.width))
+        screen.print()
         if tally.dropped:
             seen = tally.printed - hidden
-            terminal.print(rows_shown(seen - tally.dropped, seen))
+            screen.print(rows_shown(seen - tally.dropped, seen))
     also = [f"{tally.repeated:,} repeated"] if tally.repeated else []
     if tally.others:
         one, many = "message that is no event", "messages that are no events"

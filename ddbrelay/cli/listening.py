@@ -14,6 +14,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
+from ddbrelay.cli.console import terminal
 from ddbrelay.cli.drawing import Drawing, Meter
 from ddbrelay.cli.received import OfType, Session, Tally, age_of, age_words, clock_of, columns
 from ddbrelay.cli.view.clock import Clock
@@ -21,6 +22,7 @@ from ddbrelay.cli.view.detail import INDENT, detail_lines
 from ddbrelay.cli.view.live import REFRESH, header_lines, trouble_note
 from ddbrelay.cli.view.status import flow
 from ddbrelay.cli.view.types import type_style
+from ddbrelay.secrecy import hidden
 from ddbrelay.words import counted, printable
 from ddbrelay.words.times import whole
 
@@ -46,7 +48,7 @@ def row(received: Received, repeated: bool, width: int) -> Text:
     """
     text = Text(no_wrap=True, overflow="ellipsis").append(clock_of(received), style="dim")
     if not received.event:
-        return text.append("  not an event  ", style="red").append(printable(received.body))
+        return text.append("  not an event  ", style="red").append(printable(hidden(received.body)))
     kind, source, key, number = (printable(column) for column in columns(received.event))
     quarter = min(max(0, width - _WIDE) // 4, 12)
     cells = [
@@ -67,8 +69,8 @@ def row(received: Received, repeated: bool, width: int) -> Text:
 def detail(received: Received, width: int) -> list[Text]:
     """The message in full below its row, every digit as it came."""
     if not received.event:
-        body = Text(printable(received.body)).wrap(
-            RichConsole(width=width), max(width - INDENT, 10), overflow="fold"
+        body = Text(printable(hidden(received.body))).wrap(
+            terminal(width=width), max(width - INDENT, 10), overflow="fold"
         )
         return [Text(" " * INDENT).append_text(line) for line in body]
     try:
@@ -76,7 +78,8 @@ def detail(received: Received, width: int) -> list[Text]:
         return detail_lines(event, width)
     except (UnicodeError, RecursionError):
         # Half a character, or a depth, that JSON allows and nobody can print.
-        return [Text(" " * INDENT + printable(received.body), no_wrap=True, overflow="ellipsis")]
+        shown = printable(hidden(received.body))
+        return [Text(" " * INDENT + shown, no_wrap=True, overflow="ellipsis")]
 
 
 def _as_it_came(number: str) -> msgspec.Raw:

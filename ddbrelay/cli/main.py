@@ -21,6 +21,7 @@ import click
 
 from ddbrelay import logs
 from ddbrelay.cli import completing
+from ddbrelay.cli.console import discard, err, leave
 from ddbrelay.cli.groups import Suggesting
 from ddbrelay.cli.options import Run, global_options, print_global_help
 from ddbrelay.config import Settings
@@ -141,7 +142,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(result if isinstance(result, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         if not _json_log(run, words):
-            error.show()
+            err(error.ctx.get_help() if error.ctx is not None else error.format_message())
             sys.exit(2)
         _end(run, words, 2, "no command is given", "ddbrelay --help")
     except click.ClickException as error:
@@ -149,10 +150,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        leave()
         _end(run, words, INTERRUPTED, "interrupted")
     except _ReaderLeft:
-        # Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard()
         sys.exit(0)
     except Exception as error:
         known = _known(error) or _unwritten(error)
@@ -188,8 +189,7 @@ def _unwritten(error: Exception) -> DdbrelayError | None:
     if not isinstance(error, OSError) or error.filename or error.errno not in _NO_ROOM:
         return None
     if sys.stdout is not None:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard()
     return TemporaryFailure(
         f"cannot write the output: {error.strerror}",
         "what was relayed is saved; make room, or send the output elsewhere",
@@ -275,9 +275,9 @@ def _end(
         logs.write_object(logs.as_object("error", message, code=code, **given))
         sys.exit(code)
     if trace is not None:
-        click.echo(trace, err=True)
+        err(trace)
     for said in causes:
-        click.echo(f"caused by: {said}", err=True)
+        err(f"caused by: {said}")
     _say("error: ", message, fg="red")
     if hint:
         _say("  hint: ", hint)
@@ -288,7 +288,7 @@ def _say(label: str, text: str, **style: Any) -> None:
     """One line; at a terminal broken between words, with the later lines below the first word."""
     text = scrubbed(text)
     colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style(label, **style) + _fitted(label, text), err=True, color=colour)
+    err(click.style(label, **style) + _fitted(label, text), colour=colour)
 
 
 def _fitted(label: str, text: str) -> str:

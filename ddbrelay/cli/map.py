@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli import completing
+from ddbrelay.cli.console import Console, is_terminal, terminal
 from ddbrelay.cli.files import STDIN, name_of, read, records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.words import counted, printable
@@ -18,7 +19,6 @@ from ddbrelay.words import counted, printable
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-    from ddbrelay.cli.console import Console
     from ddbrelay.flow.capture import Record
     from ddbrelay.flow.change import Change
     from ddbrelay.flow.mapping import Event, Reject, Skip
@@ -145,7 +145,6 @@ def _result(mapper: Mapper, change: Change, rules: int, *, explain: bool) -> _Re
 
 
 def _records(run: Run, files: Sequence[str]) -> Iterator[Record]:
-    from ddbrelay.cli.console import is_terminal
     from ddbrelay.errors import ConfigError
 
     if not files and is_terminal(sys.stdin):
@@ -250,9 +249,7 @@ def _show_outcome(console: Console, outcome: Any) -> None:
 
 @cache
 def _screen() -> RichConsole:
-    from rich.console import Console as RichConsole
-
-    return RichConsole(highlight=False)
+    return terminal()
 
 
 def _show_detail(console: Console, event: Event) -> None:

@@ -261,7 +261,9 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"ddbrelay {__version__}")
+        from ddbrelay.cli.console import out
+
+        out(f"ddbrelay {__version__}")
         ctx.exit()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ddbrelay.cli import completing
+from ddbrelay.cli.console import out_json
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.flow.calendar import iso
@@ -326,7 +327,7 @@ def export(run: Run, name: str | None) -> None:
         import msgspec
 
         text = msgspec.json.format(text, indent=-1)
-    click.echo(text)
+    out_json(text + b"\n")
 
 
 @command.command("import")

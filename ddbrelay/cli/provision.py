@@ -140,9 +140,9 @@ class Rows:
         self._names = _NAME_WIDTH
         self._rich = None
         if console.output == "rich" and not console.quiet:
-            from rich.console import Console as RichConsole
+            from ddbrelay.cli.console import terminal
 
-            self._rich = RichConsole(highlight=False, soft_wrap=True)
+            self._rich = terminal(soft_wrap=True)
 
     def plan(self, steps: Sequence[Step]) -> None:
         """Make the column of names as wide as the longest of these, where the terminal has room."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ddbrelay.flow.calendar import epoch_of, iso
+from ddbrelay.secrecy import hidden
 from ddbrelay.words import one_word
 
 if TYPE_CHECKING:
@@ -195,9 +196,10 @@ def as_line(received: Received, repeated: bool) -> str:
 
 
 def columns(event: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Type, source, key and id of an event, a dash for what it lacks."""
-    kind, source, number = (str(event.get(k) or "-") for k in ("detail-type", "source", "id"))
-    return kind, source, _key(event.get("detail")), number
+    """Type, source, key and id of an event, a dash for what it lacks; no credential in them."""
+    names = ("detail-type", "source", "id")
+    kind, source, number = (hidden(str(event.get(name) or "-")) for name in names)
+    return kind, source, hidden(_key(event.get("detail"))), number
 
 
 def _key(detail: Any) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.cli.console import is_terminal
+from ddbrelay.cli.console import is_terminal, terminal
 from ddbrelay.cli.letters import ALL_GONE, result_line
 from ddbrelay.cli.signals import run_until_signal
 from ddbrelay.errors import RecordsParked
@@ -39,9 +39,7 @@ class Screen:
 
     def __enter__(self) -> Screen:
         if is_terminal(sys.stderr) and self._console.live:
-            from rich.console import Console as RichConsole
-
-            self._status = RichConsole(stderr=True, highlight=False).status("opening the bus")
+            self._status = terminal(stderr=True).status("opening the bus")
             self._status.start()
         return self
 

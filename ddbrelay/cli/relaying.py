@@ -8,10 +8,13 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ddbrelay.cli import console as printing
+from ddbrelay.cli.screens import left_out_text
 from ddbrelay.cli.signals import run_until_signal
-from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked
+from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked, TemporaryFailure
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.jobs import Ended, Job, Monitor, relay
@@ -43,12 +46,49 @@ def run(job: Job, view: View, title: str, details: str, mapping: str) -> Ended:
     if not (view.live or view.console.json):
         view.console.words(f"{title}   {details}")
 
+    left = _ReaderLeft()
+
     async def main(stop: asyncio.Event) -> Ended:
+        left.watch(stop)
         screen = view.screen(title, f"{mapping}   {details}", job.bus)
         return await relay(job, screen, stop)
 
-    with _rare_collections():
-        return run_until_signal(main, _fast_loop)
+    # A preview waits for its reader; what was relayed is settled, whether anybody reads of it.
+    patience = None if job.bus is None else job.options.grace
+    with printing.unblocked(patience) as ending, _rare_collections():
+        ended = run_until_signal(main, _fast_loop)
+        if ended.reason == "stopped":
+            ending.limit = job.options.grace
+    if ending.error is not None:
+        raise ending.error
+    if ending.left_out:
+        view.console.trouble(left_out_text(ending.left_out))
+    return replace(ended, left_out=ending.left_out, reader_left=left.stopped)
+
+
+class _ReaderLeft:
+    """Stops a run once nobody reads stdout: `| head` has seen enough.
+
+    What is in hand is still finished and saved. `stopped` says that nothing else had ended the run.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def watch(self, stop: asyncio.Event) -> None:
+        """Set `stop` when the reader leaves; to be called on the loop."""
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            self.stopped = not stop.is_set()
+            stop.set()
+
+        def tell() -> None:
+            # The loop may have ended by itself meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(leave)
+
+        printing.when_reader_leaves(tell)
 
 
 def _fast_loop() -> asyncio.AbstractEventLoop:
@@ -86,6 +126,7 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
         "parked": tally[Fate.PARKED],
         "lost": [gap_object(gap) for gap in tally.gaps],
         "retried": tally.retried,
+        "leftOut": ended.left_out,
         "seconds": round(ended.seconds, 3),
         "end": ended.reason,
         "at": iso(time.time()),
@@ -109,6 +150,11 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool, forward: bool = True) -> 
             f"records of {counted(len({gap.shard_id for gap in tally.gaps}), 'shard')} were lost "
             "before they could be read",
             "ddbrelay ledger lists them; compare the table with what its consumers have",
+        )
+    if ended.reader_left and forward:
+        raise TemporaryFailure(
+            "whoever read standard output has left, and nothing is relayed any more",
+            "a new start goes on from the checkpoint; with > /dev/null nobody needs to read",
         )
     if ended.held is not None and ended.reason != "stopped":
         raise AwsRefused(

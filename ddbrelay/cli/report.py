@@ -118,7 +118,9 @@ def _write(run: Run, report: Report, out: str) -> None:
 
     text = page(report)
     if out == _STDOUT:
-        click.echo(text.encode(), nl=False)
+        from ddbrelay.cli.console import out_bytes
+
+        out_bytes(text.encode())
         return
     write_whole(Path(out), text)
     run.console.words(f"{report.verdict}: {printable(out)}")

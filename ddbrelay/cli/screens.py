@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from typing import Any
 
-import click
 import msgspec
 
 from ddbrelay import logs
+from ddbrelay.cli import console as printing
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
 from ddbrelay.objects.outcomes import gap_object, outcome_object
 from ddbrelay.relay import Outcome, Relay
 from ddbrelay.secrecy import scrubbed
+from ddbrelay.words import counted
 from ddbrelay.words.changes import gap_text, outcome_line
 
 _log = logging.getLogger(__name__)
 
 _UNFOLDED = 10_000
 """Cells of a line that goes into a pipe or a file."""
+_AHEAD = 1024 * 1024
+"""Bytes that a preview reads ahead of whoever reads it."""
+_TICK = 0.02
+_SELDOM = 10.0
 
 
 class LineScreen:
     """One line, or one JSON object, for each outcome, written in batches.
 
-    With `detail` the event stands below its line, and what an update changed.
+    With `detail` the event stands below its line, and what an update changed. A preview waits for a
+    reader that is slower; a run that sends leaves lines out where too many wait, and says so.
     """
 
     def __init__(self, console: Console, bus: str | None, *, detail: bool = False) -> None:
@@ -38,7 +43,7 @@ class LineScreen:
         self._written = asyncio.Event()
         # Somebody may have closed stdout (`>&-`).
         self._silent = (console.quiet and not console.json) or sys.stdout is None
-        self.broken = False
+        self._seldom, self._left_out = logs.Seldom(_SELDOM), 0
 
     def outcome(self, outcome: Outcome) -> None:
         if self._silent:
@@ -59,7 +64,7 @@ class LineScreen:
         if self._console.logs_trouble:
             _log_gap(gap)
         else:
-            click.echo(f"lost: {gap_text(gap)}", err=True)
+            printing.err(f"lost: {gap_text(gap)}")
 
     def trouble(self, message: str) -> None:
         self._console.trouble(message)
@@ -70,26 +75,39 @@ class LineScreen:
             self._written.set()
 
     async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
-        while not self.broken:
+        while True:
             await self._written.wait()
             self._written.clear()
             self._flush()
-        stop.set()
+            if relay.preview and printing.waiting() > _AHEAD:
+                relay.pause()
+                while printing.waiting() > _AHEAD:  # noqa: ASYNC110 (a thread takes it)
+                    await asyncio.sleep(_TICK)
+                relay.resume()
 
     def close(self, relay: Relay | None) -> None:
         self._flush()
 
     def _flush(self) -> None:
         lines, self._buffer = self._buffer, []
-        if not lines or self.broken:
+        if not lines:
             return
-        try:
-            sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # `| head` has seen enough; what is in hand is still finished and saved.
-            self.broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = b"\n".join((*lines, b""))
+        if self._console.json:
+            printing.out_json(text)
+        else:
+            printing.out_bytes(text)
+        if (left_out := printing.left_out()) > self._left_out and self._seldom.count("line"):
+            self._left_out = left_out
+            self._console.trouble(left_out_text(left_out))
+
+
+def left_out_text(lines: int) -> str:
+    """What is said of lines that nobody read in time."""
+    return (
+        f"{counted(lines, 'line')} of output left out so far: standard output is not read as fast "
+        "as events are relayed, and relaying comes first"
+    )
 
 
 class LiveScreen:
@@ -124,9 +142,10 @@ class LiveScreen:
 
     async def follow(self, relay: Relay, stop: asyncio.Event) -> None:
         while True:
-            self._view.draw(relay)
             # A terminal that takes nothing must not hold the relay.
-            await asyncio.to_thread(self._view.write)
+            if not printing.waiting():
+                self._view.draw(relay)
+                self._view.write()
             await asyncio.sleep(self._view.pause)
 
     def close(self, relay: Relay | None) -> None:

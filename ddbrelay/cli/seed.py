@@ -92,12 +92,11 @@ def _progress(
 ) -> Iterator[Callable[[], None]]:
     import sys
 
-    from ddbrelay.cli.console import is_terminal
+    from ddbrelay.cli.console import is_terminal, terminal
 
     if not (console.live and is_terminal(sys.stderr)):
         yield lambda: None
         return
-    from rich.console import Console as Screen
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -112,7 +111,7 @@ def _progress(
         MofNCompleteColumn(),
         TextColumn("[dim]writes"),
         TimeRemainingColumn(),
-        console=Screen(stderr=True),
+        console=terminal(stderr=True),
         transient=True,
     ) as progress:
         total = count + round(count * updates) + round(count * deletes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddbrelay.cli.console import confirmer, err
 from ddbrelay.cli.options import Command, Run, pass_run
 from ddbrelay.words import counted
 
@@ -32,7 +33,6 @@ data included, and leaves everything else. It can be repeated.
 @pass_run
 def command(run: Run, yes: bool, dry_run: bool) -> None:
     """Delete what provision made: archive, rule, queue, bus, table."""
-    from ddbrelay.cli.console import confirmer
     from ddbrelay.cli.provision import Rows, lines, summary
     from ddbrelay.infra.plan import Wanted
     from ddbrelay.infra.teardown import teardown
@@ -51,7 +51,7 @@ def command(run: Run, yes: bool, dry_run: bool) -> None:
     def ask(plan: tuple[Step, ...]) -> None:
         assert agreed is not None
         # The question must be seen under -q and --output json too.
-        click.echo(lines(plan), err=True)
+        err(lines(plan))
         doomed = sum(step.state == "would-delete" for step in plan)
         if not agreed(f"Delete these {doomed}, with the data in them?"):
             if console.json:

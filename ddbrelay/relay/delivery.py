@@ -91,6 +91,7 @@ class Delivery:
         self._letters: list[_Letter] = []
         self._parking = asyncio.Lock()
         self._room = asyncio.Event()
+        self.paused = False
         self._held = 0
         # Most of them are the names of a few rules.
         self._skip_reason = lru_cache(maxsize=1024)(scrubbed)
@@ -130,9 +131,12 @@ class Delivery:
     @property
     def _has_room(self) -> bool:
         options = self._options
+        if self.paused:
+            return False
         return self.pending < options.max_pending and self._held < options.max_held
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Let readers go on that wait for room, if there is some."""
         if self._has_room:
             self._room.set()
 
@@ -143,7 +147,7 @@ class Delivery:
     def free(self, size: int) -> None:
         """What was reserved has come, or will not come."""
         self._held -= size
-        self._make_room()
+        self.make_room()
 
     def hold(self, tickets: Sequence[Ticket], size: int) -> int:
         """These are the records of a page of so many bytes; `route` must follow for each.
@@ -261,7 +265,7 @@ class Delivery:
             async with self._parking:
                 letters, self._letters = self._letters, []
                 await self._keep(letters)
-        self._make_room()
+        self.make_room()
         if self.dispatch is not None:
             self.dispatch.pump()
 

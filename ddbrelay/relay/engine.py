@@ -144,6 +144,15 @@ class Relay:
         """How long ago each shard that is being read made progress."""
         return self._reading.progress()
 
+    def pause(self) -> None:
+        """Read no further page until `resume`: whoever is told of the records cannot keep up."""
+        self._delivery.paused = True
+
+    def resume(self) -> None:
+        """Read on."""
+        self._delivery.paused = False
+        self._delivery.make_room()
+
     async def run(self, stop: asyncio.Event) -> Tally:
         """Relay until `stop` is set, a bound of the options is reached, or the stream has ended.
 
@@ -201,7 +210,8 @@ class Relay:
             last = max(reading.last_read, self._delivery.last_receipt)
             left = idle - (_loop_time() - last)
             seen = reading.caught_up if reading.open else self._discovery.exhausted
-            if left <= 0 and seen and not self._delivery.pending:
+            busy = self._delivery.pending or self._delivery.paused
+            if left <= 0 and seen and not busy:
                 self._finish("idle")
             await asyncio.sleep(max(left, 0.05))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import click
@@ -25,20 +24,18 @@ def main(port: int, seed: int, speed: float) -> None:
       python -m ddbrelay.testing --port 4600
       curl -d '{"table": "users", "shards": 3}' http://127.0.0.1:4600/_simulator/create-table
     """
-    from ddbrelay.cli.signals import asyncio_stop
+    from ddbrelay.cli.console import err, out
+    from ddbrelay.cli.signals import run_until_signal
     from ddbrelay.testing.face.account import SimulatedAccount
     from ddbrelay.testing.server import run
 
-    async def serve() -> None:
-        with asyncio_stop() as stop:
-            await run(SimulatedAccount(seed=seed, speed=speed), port, stop)
-
+    account = SimulatedAccount(seed=seed, speed=speed)
     try:
-        asyncio.run(serve())
+        run_until_signal(lambda stop: run(account, port, stop, out))
     except DdbrelayError as error:
-        click.echo(f"error: {error.message}", err=True)
+        err(f"error: {error.message}")
         if error.hint:
-            click.echo(f"  hint: {error.hint}", err=True)
+            err(f"  hint: {error.hint}")
         sys.exit(error.exit_code)
 
 

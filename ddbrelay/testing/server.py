@@ -10,7 +10,7 @@ import http.client
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar, get_type_hints
@@ -141,9 +141,11 @@ class SimulatorProcess(Controls):
         return said
 
 
-async def run(account: SimulatedAccount, port: int, stop: asyncio.Event) -> None:
-    """Serve until `stop`; prints one line with the address when it is ready."""
+async def run(
+    account: SimulatedAccount, port: int, stop: asyncio.Event, tell: Callable[[str], None]
+) -> None:
+    """Serve until `stop`; `tell` gets one line with the address when it is ready."""
     async with serving(account, port) as simulator:
         ready = msgspec.json.encode(Ready(simulator.url, os.getpid())).decode()
-        print(ready, flush=True)
+        tell(ready)
         await stop.wait()

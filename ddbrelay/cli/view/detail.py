@@ -11,6 +11,7 @@ import msgspec
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
+from ddbrelay.secrecy import hidden_bytes
 from ddbrelay.words import counted, printable
 
 INDENT = 10
@@ -34,7 +35,8 @@ def detail_lines(event: Mapping[str, Any], width: int) -> list[Text]:
     left out; after MOST_LINES the lines of JSON that are left are only counted.
     """
     given = {name: value for name, value in event.items() if value is not None}
-    document = msgspec.json.format(msgspec.json.encode(given), indent=2).decode(errors="replace")
+    whole = hidden_bytes(msgspec.json.encode(given))
+    document = msgspec.json.format(whole, indent=2).decode(errors="replace")
     lines = _ARRAY.sub(partial(_on_one_line, width), document).split("\n")
     shown: list[Text] = []
     for number, line in enumerate(lines):
@@ -112,7 +114,8 @@ def _leaves(path: str, sides: Mapping[str, Any]) -> Iterator[tuple[str, str, str
 
 
 def _json(value: Any) -> str:
-    return printable(msgspec.json.encode(value, order="sorted").decode(errors="replace"))
+    encoded = hidden_bytes(msgspec.json.encode(value, order="sorted"))
+    return printable(encoded.decode(errors="replace"))
 
 
 def _change(path: str, before: str, after: str, width: int) -> Text:

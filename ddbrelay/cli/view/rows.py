@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console as RichConsole
+from rich.console import Console
 from rich.text import Text
 
+from ddbrelay.cli.console import terminal
 from ddbrelay.cli.view.detail import INDENT, changed_lines, detail_lines
 from ddbrelay.cli.view.types import type_style
 from ddbrelay.flow.change import Change, UndecodableError
@@ -18,6 +19,7 @@ from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.objects import event_object
 from ddbrelay.relay import Outcome
+from ddbrelay.secrecy import hidden
 from ddbrelay.words import printable
 from ddbrelay.words.changes import headline, key_text, telling
 from ddbrelay.words.times import duration
@@ -51,18 +53,21 @@ class Shown(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, outcome: Outcome, *, detail: bool = False) -> Shown:
-        """`detail` says that what an update changed is shown too."""
+        """`detail` says that what an update changed is shown too.
+
+        A row is cut to its width, and half a credential would not be found in it any more.
+        """
         change, fate = outcome.change, outcome.fate
         told = bool(outcome.reason) and fate in {Fate.SKIPPED, Fate.PARKED}
         return cls(
             fate,
             change.event_name,
             change.time,
-            key_text(change),
-            telling(outcome),
+            hidden(key_text(change)),
+            hidden(telling(outcome)),
             outcome.event,
             outcome.event_id,
-            headline(outcome.reason or "") if told else None,
+            headline(hidden(outcome.reason or "")) if told else None,
             _diff(change) if detail and change.event_name == "MODIFY" else None,
         )
 
@@ -184,9 +189,9 @@ def _indented(reason: str, width: int) -> list[Text]:
 
 
 @cache
-def _wrapping() -> RichConsole:
+def _wrapping() -> Console:
     """Nothing is printed here; rich asks it how texts are wrapped."""
-    return RichConsole(force_terminal=False, highlight=False)
+    return terminal(force_terminal=False)
 
 
 def _age_style(age: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ddbrelay.cli.console import Console
+from ddbrelay.cli.console import Console, terminal
 from ddbrelay.cli.screens import LineScreen, LiveScreen
 from ddbrelay.cli.view.clock import Clock
 from ddbrelay.cli.view.counts import Counts
@@ -109,13 +109,12 @@ class View:
     def sum_up(self, screen: RichConsole | None = None) -> None:
         """Print what the runs came to, in a terminal as a table, and how much a filter hid."""
         if self.live:
-            from rich.console import Console as RichConsole
             from rich.console import Group
             from rich.text import Text
 
             from ddbrelay.cli.view.table import rows_shown, summary_table
 
-            screen = screen or RichConsole(highlight=False)
+            screen = screen or terminal()
             table = summary_table(self.counts, screen.width, preview=self._preview)
             if table is not None:
                 screen.print(Group(Text(), table, Text()))
