@@ -103,6 +103,18 @@ def test_what_is_no_regular_expression_is_refused_with_its_place(grep: str, wher
     assert caught.value.message.startswith("--grep: ")
 
 
+def test_a_grep_that_backtracks_without_end_is_left_out_after_a_few_events() -> None:
+    told: list[str] = []
+    filter = Filter((), "(a|aa)+$", told.append)
+    # For `re` each of these takes longer than the universe has left.
+    endless = "a" * 100 + "!"
+    assert [filter.shows("UserCreated", lambda: endless) for _ in range(5)] == [True] * 5
+    assert filter.shows("UserCreated", lambda: "which the expression does not match")
+    assert filter.hidden == 0
+    assert len(told) == 1
+    assert told[0].startswith("--grep is left out from here on: ")
+
+
 def test_types_without_end_do_not_fill_the_memory_of_a_filter() -> None:
     filter = Filter(("Odd1*",), None)
     assert sum(filter.shows(f"Odd{n}", str) for n in range(3000)) == 1 + 10 + 100 + 1000

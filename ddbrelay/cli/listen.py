@@ -88,7 +88,7 @@ def command(
         raise click.UsageError(f"--max-events {max_events} cannot meet --expect {expect}")
     if timeout is None and expect is not None:
         timeout = _EXPECT_TIMEOUT
-    chosen = Filter(show, grep)
+    chosen = Filter(show, grep, run.console.trouble)
     with stop_on_signals() as stop:
         listener = _listener(run, queue, everything, keep)
         with listener, ExitStack() as stack:

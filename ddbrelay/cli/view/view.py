@@ -38,7 +38,8 @@ def view_of(
 
     recording = None if record is None else Recording(record, title=title)
     asked = run.config.origins["output"] != "default"
-    return View(run.console, Filter(show, grep), detail=detail, recording=recording, asked=asked)
+    chosen = Filter(show, grep, run.console.trouble)
+    return View(run.console, chosen, detail=detail, recording=recording, asked=asked)
 
 
 class View:
