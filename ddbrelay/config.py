@@ -202,7 +202,7 @@ class Settings:
         None,
         "log_level",
         LEVELS,
-        "error, warning, info or debug (default: by -q and -v, else warning)",
+        "error, warning, info or debug (default: by -v, else warning)",
     )
 
     @property

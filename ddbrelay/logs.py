@@ -21,6 +21,7 @@ from ddbrelay.secrecy import without_password as without_password
 
 FORMATS = ("text", "json")
 LEVELS = ("error", "warning", "info", "debug")
+_BY_VERBOSITY = {-1: "warning", 0: "warning", 1: "info"}
 ROOT = "ddbrelay"
 
 
@@ -34,7 +35,7 @@ def fields(**values: Any) -> dict[str, Any]:
 
 def level_of(verbosity: int) -> str:
     """The level of -q (-1), of no option (0), of -v (1) and of -vv."""
-    return LEVELS[min(max(verbosity, -1) + 1, 3)]
+    return _BY_VERBOSITY.get(max(verbosity, -1), "debug")
 
 
 def as_object(level: str, message: str, *, at: float | None = None, **values: Any) -> str:

@@ -1,14 +1,16 @@
 """What a run does, for Prometheus and for whoever must know whether it still goes on.
 
 `/metrics` in the text format or as OpenMetrics, whichever is asked for; `/healthz` as JSON, with
-200 while every shard makes progress and 503 otherwise. Nothing is counted here while events flow:
-the engine is read when somebody asks. Table, bus and consumer stand in `ddbrelay_relay_info`
-alone, to be joined: on every series they would say again what `job` and `instance` say already.
+200 while every shard makes progress and the bus takes events, and 503 otherwise. Nothing is counted
+here while events flow: the engine is read when somebody asks. Table, bus and consumer stand in
+`ddbrelay_relay_info` alone, to be joined: on every series they would say again what `job` and
+`instance` say already.
 https://prometheus.io/docs/practices/naming/ and .../instrumenting/writing_exporters/
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -27,10 +29,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ddbrelay import __version__
-from ddbrelay.errors import ConfigError
+from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.relay.backlog import Backlog, worst
+from ddbrelay.relay.dispatch import HELD_FOR, Refusing
 from ddbrelay.relay.outcome import Progress
+from ddbrelay.secrecy import scrubbed
 
 BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -79,6 +84,10 @@ class Requests(Protocol):
     def held(self) -> str | None:
         """Why the bus takes nothing now."""
 
+    @property
+    def refusing(self) -> Refusing | None:
+        """Since when no event was taken although some were sent."""
+
 
 class Engine(Protocol):
     """What is read of a run; times are in seconds. `ddbrelay.relay.Relay` is one."""
@@ -113,7 +122,9 @@ class Engine(Protocol):
 class Metrics(Collector):
     """Reads the engines of one process, one after the other; what is counted goes on.
 
-    A shard counts as stalled after a minute without progress, or three of its longest pauses.
+    A shard counts as stalled after a minute without progress, or three of its longest pauses; the
+    bus as held after a minute in which it took none of the events that were sent. `dead_letters`,
+    where it is set, says how many wait in the store.
     """
 
     def __init__(
@@ -127,6 +138,7 @@ class Metrics(Collector):
         self._now = now
         self._patience = max(LEAST_QUIET, 3 * idle_interval)
         self._engine: Engine | None = None
+        self.dead_letters: Callable[[], int] | None = None
         self._before: Counter[str] = Counter()
         self.registry = CollectorRegistry(auto_describe=False)
         self._answers = Histogram(
@@ -160,23 +172,37 @@ class Metrics(Collector):
             yield from _gauges(self._engine, self._now())
             stalled = len(self._stalled(self._engine))
             yield _gauge("ddbrelay_shards_stalled", "Shards without progress.", stalled)
+            yield from self._letters()
+
+    def _letters(self) -> Iterator[Metric]:
+        if self.dead_letters is None:
+            return
+        # A store that cannot be read now has no number: it is not zero.
+        with contextlib.suppress(StateError):
+            number = self.dead_letters()
+            yield _gauge("ddbrelay_dead_letters", "Dead letters that wait in the store.", number)
 
     def health(self) -> tuple[bool, dict[str, object]]:
-        """Whether every shard makes progress, and the words for it."""
+        """Whether every shard makes progress and the bus takes events, and the words for it."""
         engine = self._engine
         if engine is None:
             return True, {"status": "ok", "shards": 0, "stalled": []}
         stalled = self._stalled(engine)
+        refusing = None if engine.dispatch is None else engine.dispatch.refusing
+        held = refusing is not None and refusing.seconds >= HELD_FOR
         words: dict[str, object] = {
-            "status": "stalled" if stalled else "ok",
+            "status": "held" if held else "stalled" if stalled else "ok",
             "shards": engine.shards,
             "stalled": [
                 {"shardId": one.shard_id, "quietSeconds": round(one.quiet, 1)} for one in stalled
             ],
         }
-        if engine.dispatch is not None and engine.dispatch.held is not None:
+        if held and refusing is not None:
+            words["held"] = scrubbed(refusing.reason)
+            words["heldSince"] = iso(round(self._now() - refusing.seconds))
+        elif engine.dispatch is not None and engine.dispatch.held is not None:
             words["held"] = engine.dispatch.held
-        return not stalled, words
+        return not stalled and not held, words
 
     def _stalled(self, engine: Engine) -> list[Progress]:
         quiet = [one for one in engine.progress() if one.quiet > self._patience]
@@ -250,7 +276,8 @@ def _sending(dispatch: Requests) -> Iterator[Metric]:
     yield _gauge(
         "ddbrelay_request_window", "PutEvents requests that may be in flight now.", dispatch.window
     )
-    held = dispatch.held is not None
+    refusing = dispatch.refusing
+    held = dispatch.held is not None or (refusing is not None and refusing.seconds >= HELD_FOR)
     yield _gauge("ddbrelay_bus_held", "1 while the bus takes nothing and events wait.", held)
 
 

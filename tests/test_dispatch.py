@@ -16,7 +16,7 @@ from ddbrelay.flow.sink import Receipt
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.testing.faults import LOST_AFTER
 from ddbrelay.testing.simulator import SimulatedBus
-from ddbrelay.testing.world import World, simulated
+from ddbrelay.testing.world import World, simulate, simulated
 
 
 def now() -> float:
@@ -209,6 +209,61 @@ async def test_a_bus_deleted_in_the_middle_pauses_the_run_and_parks_nothing(
     assert (tally[Fate.PUBLISHED], tally[Fate.PARKED]) == (900, 0)
     assert world.bus.by_key() == world.written_by_key()
     assert not world.bus.violations
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(LOST_AFTER, LOST_AFTER), ("ThrottlingException", "simulated")]
+)
+def test_a_bus_that_takes_nothing_for_a_minute_is_an_error_of_the_log(
+    fault: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(world: World) -> None:
+        world.fill([f"k{n}" for n in range(30)])
+        world.bus.fail_next(fault, times=10_000)
+        relay = world.relay(until_idle=5.0)
+        run = asyncio.create_task(relay.run(asyncio.Event()))
+        dispatch = relay.dispatch
+        assert dispatch is not None
+        await asyncio.sleep(55.0)
+        assert not errors(caplog)
+        await asyncio.sleep(10.0)
+        (error,) = errors(caplog)
+        assert error.startswith("the bus has taken no event for 1 m 0 s: ")
+        assert error.endswith(reason)
+        refusing = dispatch.refusing
+        assert refusing is not None
+        assert refusing.seconds == pytest.approx(65.0, abs=2.0)
+        await asyncio.sleep(600.0)
+        assert len(errors(caplog)) == 2
+        world.bus.faults.recover()
+        assert (await run)[Fate.PUBLISHED] == 30
+        assert dispatch.refusing is None
+        assert len(errors(caplog)) == 2
+
+    simulate(scene)
+
+
+def test_a_bus_that_takes_some_events_now_and_then_is_not_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(world: World) -> None:
+        world.bus.fail_entries("InternalFailure", lambda item: b"bad" in item.key)
+        relay = world.relay(until_idle=None)
+        stop = asyncio.Event()
+        run = asyncio.create_task(relay.run(stop))
+        world.fill(["bad"])
+        for turn in range(20):
+            world.fill([f"k{turn}"])
+            await asyncio.sleep(10.0)
+        stop.set()
+        await run
+        assert not errors(caplog)
+
+    simulate(scene)
 
 
 @simulated()

@@ -227,6 +227,19 @@ def test_as_text_a_person_reads_words_and_a_quiet_run_has_its_log(
     assert [line.split()[0].strip(":") for line in stderr.getvalue().splitlines()] == expected
 
 
+def test_a_quiet_run_logs_what_goes_wrong_and_nothing_else(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure(logs.level_of(-1), "text")
+    console = Console("lines", -1)
+    console.words("which shard is read")
+    console.trouble("the bus does not take an event")
+    logging.getLogger("ddbrelay.relay").info("a shard begins")
+    assert stderr.getvalue() == "WARNING ddbrelay.cli.console: the bus does not take an event\n"
+    assert [logs.level_of(n) for n in (0, 1, 2, 3)] == ["warning", "info", "debug", "debug"]
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_the_live_view_has_its_troubles_logged_where_the_log_is_a_file(
     monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,12 +18,13 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ddbrelay import __version__
-from ddbrelay.errors import ConfigError
+from ddbrelay.errors import ConfigError, StateError
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.metrics import BUCKETS, Engine, Metrics, Served, serving
 from ddbrelay.relay.backlog import Backlog, Unread
+from ddbrelay.relay.dispatch import Refusing
 from ddbrelay.relay.outcome import Progress
 from ddbrelay.testing import clock
 from ddbrelay.testing.world import World, simulated
@@ -46,6 +48,7 @@ class FakeRequests:
     requests: int = 0
     window: int = 8
     held: str | None = None
+    refusing: Refusing | None = None
     on_answer: Callable[[float], None] = nothing
 
 
@@ -312,6 +315,47 @@ def test_health_says_why_the_bus_takes_nothing() -> None:
             status, _, text = await fetch("/healthz")
             assert status == 200
             assert '"held": "bus \\"users-bus\\" does not exist"' in text
+            assert (await scraped(fetch))["ddbrelay_bus_held", ()] == 1
+
+    asyncio.run(test())
+
+
+def test_a_bus_that_has_taken_nothing_for_a_minute_is_held_and_not_well() -> None:
+    async def test() -> None:
+        engine = FakeEngine(quiet={"s1": 100.0})
+        async with served(engine, metrics()) as (_, fetch):
+            engine.sending.refusing = Refusing(59.9, "timed out")
+            assert '"status": "stalled"' in (await fetch("/healthz"))[2]
+            assert (await scraped(fetch))["ddbrelay_bus_held", ()] == 0
+            engine.sending.refusing = Refusing(90.2, "timed out")
+            status, _, text = await fetch("/healthz")
+            assert status == 503
+            words = json.loads(text)
+            assert words.pop("stalled")
+            assert words == {
+                "status": "held",
+                "shards": 1,
+                "held": "timed out",
+                "heldSince": "2025-12-31T23:58:30Z",
+            }
+            assert (await scraped(fetch))["ddbrelay_bus_held", ()] == 1
+
+    asyncio.run(test())
+
+
+def test_dead_letters_are_counted_in_the_store_at_each_scrape() -> None:
+    async def test() -> None:
+        over = metrics()
+        async with served(FakeEngine(), over) as (_, fetch):
+            assert ("ddbrelay_dead_letters", ()) not in await scraped(fetch)
+            over.dead_letters = lambda: 7
+            assert (await scraped(fetch))["ddbrelay_dead_letters", ()] == 7
+
+            def locked() -> int:
+                raise StateError("the state file is locked")
+
+            over.dead_letters = locked
+            assert ("ddbrelay_dead_letters", ()) not in await scraped(fetch)
 
     asyncio.run(test())
 

@@ -21,6 +21,7 @@ from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.ledger import EARLIER, ShardLedger, of_consumer
+from ddbrelay.stores.letters import waiting
 from ddbrelay.stores.ownership import LEASE, owners_of
 from ddbrelay.stores.sqlite import (
     AUTOMATIC_KEPT,
@@ -589,6 +590,22 @@ def test_a_deleted_bookmark_is_gone(database: Database) -> None:
     marks.save(Bookmark("m", "default", ARN, [], START))
     marks.delete("m")
     assert marks.all() == []
+
+
+def test_the_dead_letters_that_wait_are_those_of_all_streams_of_the_table(
+    database: Database,
+) -> None:
+    table = "arn:aws:dynamodb:eu-west-1:111122223333:table/users"
+    latest, older = f"{table}/stream/2026", f"{table}/stream/2020"
+    for consumer, arn in (
+        *(("default", latest), ("default", older), ("other", latest)),
+        *(("default", f"{table}0/stream/2026"), ("default", "S-of-another-form")),
+    ):
+        asyncio.run(SqliteStore(database, consumer, arn).park([letter(record())]))
+    assert waiting(database, "default", latest) == 2
+    assert waiting(database, "other", latest) == 1
+    assert waiting(database, "default", "S-of-another-form") == 1
+    assert waiting(database, "default", "S-of-no-letters") == 0
 
 
 def test_each_consumer_is_listed_with_its_shards_and_dead_letters(database: Database) -> None:

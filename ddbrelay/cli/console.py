@@ -298,7 +298,7 @@ class Console:
 
     @property
     def quiet(self) -> bool:
-        """Whether only errors are wanted."""
+        """Whether only what goes wrong is wanted."""
         return self.verbosity < 0
 
     @property

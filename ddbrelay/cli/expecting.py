@@ -60,7 +60,7 @@ class Lines:
         self._console.waiting(f"  … {what}  {seconds:.0f} s")
 
     def relay_said(self, words: str) -> None:
-        self._console.words(f"relay: {printable(words)}")
+        self._console.trouble(f"relay: {printable(words)}")
 
     def settled(self, outcome: Outcome) -> None:
         self._console.still()

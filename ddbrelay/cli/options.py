@@ -304,7 +304,9 @@ def global_options() -> list[click.Option]:
         ),
         *(_option(name) for name in GLOBAL),
         GlobalOption("-v", "--verbose", count=True, help="say more; -vv shows tracebacks"),
-        GlobalOption("-q", "--quiet", is_flag=True, flag_value=True, help="print errors only"),
+        GlobalOption(
+            "-q", "--quiet", is_flag=True, flag_value=True, help="print only what goes wrong"
+        ),
         click.Option(
             ["--version"],
             is_flag=True,

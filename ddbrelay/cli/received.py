@@ -164,8 +164,8 @@ class LineScreen:
                 console.data(line.plain)
 
     def note(self, words: str) -> None:
-        """Print it among the words."""
-        self._console.words(words)
+        """Tell what does not go as it should."""
+        self._console.trouble(words)
 
 
 def as_object(received: Received, repeated: bool) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def send(
         with Screen(console, of, waiting) as screen:
             async with Transport(run.aws) as transport:
                 claim_check = run.settings.claim_check
-                sink = await sink_of(run.aws, transport, bus, claim_check, console.words)
+                sink = await sink_of(run.aws, transport, bus, claim_check, console.trouble)
                 redrive = Redrive(letters, preparation, sink, plan, screen)
                 return await redrive.run(items, stop)
 

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     type=DURATION,
     help="end with code 6 when a record is unread for longer, with 4 when some are lost",
 )
+@click.option(
+    "--fail-if-parked",
+    is_flag=True,
+    help="end with code 3 when dead letters wait",
+)
 @setting_options("consumer", "state")
 @pass_run
-def command(run: Run, fail_if_lag: float | None) -> None:
+def command(run: Run, fail_if_lag: float | None, fail_if_parked: bool) -> None:
     """Show what a consumer has not read yet, and when that would be lost.
 
     It asks AWS for the oldest unread record of each shard, whether or not a relay is running, and
@@ -42,7 +47,7 @@ def command(run: Run, fail_if_lag: float | None) -> None:
     \b
     Examples:
       ddbrelay status --table users
-      ddbrelay status --table users --fail-if-lag 10m
+      ddbrelay status --table users --fail-if-lag 10m --fail-if-parked
       ddbrelay status --table users --output json
     """
     import asyncio
@@ -50,6 +55,7 @@ def command(run: Run, fail_if_lag: float | None) -> None:
 
     from ddbrelay.aws.table import stream_of
     from ddbrelay.cli import standing
+    from ddbrelay.errors import RecordsParked
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.sqlite import SqliteStore
 
@@ -71,6 +77,12 @@ def command(run: Run, fail_if_lag: float | None) -> None:
             run.next_step("tail --forward")
     if fail_if_lag is not None:
         _judge(run, found, fail_if_lag)
+    if fail_if_parked and found.dead_letters:
+        waits = "waits" if found.dead_letters == 1 else "wait"
+        raise RecordsParked(
+            f"{counted(found.dead_letters, 'dead letter')} {waits}",
+            f"{run.again('dead-letters list')} shows them",
+        )
 
 
 async def _survey(aws: Aws, stream: TableStream, store: SqliteStore, console: Console) -> Survey:
@@ -82,7 +94,7 @@ async def _survey(aws: Aws, stream: TableStream, store: SqliteStore, console: Co
     async with Transport(aws) as transport:
         source = await AwsStream.open(transport, stream.arn)
         origin = Origin(stream.table, stream.arn)
-        return await survey(source, origin, store, trouble=console.words)
+        return await survey(source, origin, store, trouble=console.trouble)
 
 
 def _standing(
@@ -94,6 +106,7 @@ def _standing(
     from ddbrelay.cost import Bills, Prices
     from ddbrelay.flow.tracking import Fate
     from ddbrelay.stores import ledger, usage
+    from ddbrelay.stores.letters import waiting
     from ddbrelay.stores.ownership import owner_of
     from ddbrelay.stores.sqlite import consumers, positions_of
     from ddbrelay.stores.streams import Tables
@@ -114,7 +127,7 @@ def _standing(
         heard_at=max(heard, default=None),
         counts={fate: sum(shard.count(fate) for shard in kept) for fate in Fate},
         gaps=sum(len(shard.gaps) for shard in kept),
-        dead_letters=sum(one.parked for one in here),
+        dead_letters=waiting(database, consumer, stream.arn),
         unfinished=[
             arn.rpartition("/")[2]
             for arn in older

@@ -167,6 +167,7 @@ def _run(
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import in_force, tidying_of
+    from ddbrelay.stores.letters import waiting
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
 
@@ -199,6 +200,8 @@ def _run(
         monitor,
         tidying_of(run.config) if forward else None,
     )
+    if monitor is not None and forward:
+        monitor.metrics.dead_letters = lambda: waiting(database, settings.consumer, leg.stream.arn)
     title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
     details = (
         f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"

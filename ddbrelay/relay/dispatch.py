@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
@@ -13,9 +14,11 @@ from ddbrelay.flow.packing import MAX_ENTRIES, Item, Packer
 from ddbrelay.flow.retrying import RetryBudget
 from ddbrelay.flow.sink import Receipt, Sink, retry_delay
 from ddbrelay.flow.tracking import Tally, Usage
+from ddbrelay.logs import fields
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 from ddbrelay.relay.tasks import Tasks, Timers, cancel
 from ddbrelay.relay.window import Window
+from ddbrelay.words.times import whole
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +26,10 @@ _PROBE_CAP = 15.0
 """Seconds between two looks at a bus that takes nothing, at most."""
 _SAME_WORD = 30.0
 """Seconds before the observer hears the same reason again."""
+HELD_FOR = 60.0
+"""Seconds without an event that was taken before it is an error."""
+_SAME_ERROR = 600.0
+"""Seconds before the same error is logged again."""
 _LONGEST = 30
 """So many failures have the longest pause."""
 
@@ -38,6 +45,14 @@ class Receiver(Protocol):
 
     def answered(self) -> Awaitable[None]:
         """All of a receipt was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """The bus takes no event: for so many seconds, and for what reason the last time."""
+
+    seconds: float
+    reason: str
 
 
 class Dispatch:
@@ -68,6 +83,9 @@ class Dispatch:
         self._closed = False
         self._quiet = asyncio.Event()
         self._said: dict[str, float] = {}
+        self._refused_since: float | None = None
+        self._refused_for = ""
+        self._is_watched = False
         self.held: str | None = None
         self.in_flight = 0
         self.last_receipt = 0.0
@@ -87,6 +105,14 @@ class Dispatch:
     def window(self) -> int:
         """How many requests may be in flight now."""
         return self._window.size if self.held is None else 1
+
+    @property
+    def refusing(self) -> Refusing | None:
+        """Since when the bus takes nothing, although it is tried; None while it takes events."""
+        if self._refused_since is None:
+            return None
+        seconds = asyncio.get_running_loop().time() - self._refused_since
+        return Refusing(seconds, self._refused_for)
 
     def add(self, item: Item) -> None:
         """Send it, behind all earlier ones of its key; `pump` must follow."""
@@ -169,6 +195,10 @@ class Dispatch:
         await self._receiver.answered()
 
     def _apply(self, receipt: Receipt) -> None:
+        if receipt.accepted or receipt.rejected:
+            self._refused_since = None
+        elif receipt.retry or receipt.crowded:
+            self._note_refusal(receipt)
         if receipt.held is not None:
             self._hold(receipt.held, [item for item, _ in receipt.retry])
             return
@@ -243,6 +273,32 @@ class Dispatch:
         self.pump(everything=True)
 
     # A bus that takes nothing
+
+    def _note_refusal(self, receipt: Receipt) -> None:
+        """Remember since when no event was taken, and watch how long it lasts."""
+        (_, self._refused_for), *_ = (*receipt.retry, *receipt.unknown)
+        if self._refused_since is None:
+            self._refused_since = asyncio.get_running_loop().time()
+        if not self._is_watched:
+            self._is_watched = True
+            self._timers.later(HELD_FOR, self._watch)
+
+    def _watch(self) -> None:
+        """Log an error when the bus has taken nothing for long; look again while it does."""
+        refusing = self.refusing
+        self._is_watched = refusing is not None
+        if refusing is None:
+            return
+        if refusing.seconds < HELD_FOR:
+            self._timers.later(HELD_FOR - refusing.seconds, self._watch)
+            return
+        _log.error(
+            "the bus has taken no event for %s: %s",
+            whole(refusing.seconds),
+            refusing.reason,
+            extra=fields(seconds=round(refusing.seconds), reason=refusing.reason),
+        )
+        self._timers.later(_SAME_ERROR, self._watch)
 
     def _hold(self, reason: str, items: Sequence[Item]) -> None:
         for item in reversed(items):

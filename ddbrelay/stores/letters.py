@@ -132,6 +132,19 @@ def reasons(database: Database, consumer: str, stream_arns: Sequence[str]) -> li
         return [Reason(row[0], bool(row[1]), *row[2:]) for row in rows]
 
 
+def waiting(database: Database, consumer: str, stream_arn: str) -> int:
+    """How many letters a consumer has on this stream and the others of its table."""
+    table = stream_arn.rpartition("/")[0]
+    with database.reading() as cursor:
+        (number,) = cursor.execute(
+            "SELECT count(*) FROM dead_letters WHERE consumer = ?"
+            " AND (stream_arn = ? OR (stream_arn > ? AND stream_arn < ?))",
+            # All texts that begin with the table's and a slash lie between these two.
+            (consumer, stream_arn, f"{table}/" if table else stream_arn, f"{table}0"),
+        ).fetchone()
+        return int(number)
+
+
 class Letters:
     """The dead letters of a consumer on some streams of a table, which come in this order."""
 
