@@ -339,6 +339,8 @@ def test_where_a_consumer_stands() -> None:
     assert stands(HERE, survey=survey(NOW - 20 * HOUR)) == [("hours-left", "warning")]
     gap = Gap("s", "1", "trimmed")
     assert stands(HERE, survey=survey(None, gap)) == [("trimmed", "error")]
+    reopened = replace(survey(), reopened=["s"])
+    assert stands(HERE, survey=reopened) == [("reopened", "warning")]
     stale = Kept(STREAM, HERE.positions, NOW - 30 * HOUR)
     assert stands(stale) == [("checkpoint", "warning")]
 

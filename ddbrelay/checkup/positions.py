@@ -24,6 +24,7 @@ from ddbrelay.infra.calls import call
 from ddbrelay.relay.backlog import worst
 from ddbrelay.relay.survey import Survey, survey
 from ddbrelay.stores.preview import FixedPositions
+from ddbrelay.words import counted
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -137,6 +138,11 @@ def _here(subject: Subject, kept: Kept, survey_of: Answer[Survey] | None) -> lis
             found.append(AREA.warning("checkpoint", words, why, subject.again("status")))
         return found
     seen = survey_of.value
+    if seen.reopened:
+        shards = len(seen.reopened)
+        words = f"{counted(shards, 'open shard')} stored as read to the end"
+        why = "what came later was not read: the next run reads on behind the last record"
+        return [AREA.warning("reopened", words, why, subject.again("tail --forward"))]
     if seen.gaps:
         shards = len({gap.shard_id for gap in seen.gaps})
         words = f"records of {shards} shard{'s' if shards > 1 else ''} were trimmed unread"

@@ -181,12 +181,17 @@ class Audit:
                     case NeedRecords(iterator):
                         page = await self._source.records(iterator)
                     case Ended():
-                        break
+                        if reader.surely_ended:
+                            break
+                        reader.reopen()
+                        continue
             except StreamFault as fault:
                 failures += 1
                 self._say(f"read shard {shard.id}", failures, fault)
                 if reader.failed(fault.fault, self._now()) is not None:
                     compared.missed()
+                if reader.ended:
+                    break
                 continue
             failures = 0
             compared.see(page.records)

@@ -69,10 +69,11 @@ class Discovery:
         self._positions: dict[str, Position] = {}
         self._met: set[str] = set()
         self._childless: list[str] = []
+        self._asked: dict[str, asyncio.Future[bool]] = {}
         self._patience = _FIRST_PATIENCE
         self._failures = 0
         self._look_now = asyncio.Event()
-        self._disabled = False
+        self._woken = False
         self.fresh = False
 
     @property
@@ -83,7 +84,7 @@ class Discovery:
     @property
     def ended(self) -> bool:
         """Whether the stream is disabled and all of it is read."""
-        return self._disabled and self._lineage.exhausted
+        return self._lineage.disabled and self._lineage.exhausted
 
     @property
     def waiting(self) -> int:
@@ -104,6 +105,7 @@ class Discovery:
             listed = await self._list()
         accounts: list[Account] = []
         if stored:
+            self._reopen()
             accounts = self._meet()[1] + self._drop_unlisted()[1]
         else:
             self.fresh = True
@@ -112,7 +114,7 @@ class Discovery:
                 self._options.start,
                 self._now(),
                 self._options.since,
-                disabled=self._disabled,
+                disabled=self._lineage.disabled,
             )
             self._met = set(self._positions)
             for position in self._positions.values():
@@ -126,13 +128,13 @@ class Discovery:
             len(shards),
             closed,
             len(stored),
-            "; it is disabled" if self._disabled else "",
+            "; it is disabled" if self._lineage.disabled else "",
             extra=fields(
                 streamArn=self._origin.stream_arn,
                 shards=len(shards),
                 closed=closed,
                 stored=len(stored),
-                disabled=self._disabled,
+                disabled=self._lineage.disabled,
             ),
         )
         if self._saves:
@@ -186,8 +188,28 @@ class Discovery:
         """A shard was read to its end, all of it is settled, and that is stored."""
         self._positions[position.shard_id] = position
         self._lineage.finish(position.shard_id)
-        self._childless.append(position.shard_id)
+        self._childless += self._without_children([position.shard_id])
         self._look_now.set()
+
+    async def nothing_follows(self, shard_id: str) -> bool:
+        """Whether a shard that seems to be at its end is: the listing must say so.
+
+        Where what is known of it does not, the answer comes with the next look.
+        """
+        if self._lineage.nothing_follows(shard_id):
+            return True
+        self._asked[shard_id] = asyncio.get_running_loop().create_future()
+        self._look_now.set()
+        return await self._asked[shard_id]
+
+    def _answer(self, asked: Iterable[str], *, listed: bool) -> None:
+        """Answer what is known; when all shards were `listed`, that is everything."""
+        for shard_id in asked:
+            ended = self._lineage.nothing_follows(shard_id)
+            if (ended or listed) and shard_id in self._asked:
+                answer = self._asked.pop(shard_id)
+                if not answer.done():
+                    answer.set_result(ended)
 
     async def wait(self) -> None:
         """Return when it is time to look again: after an end, or when the interval is over."""
@@ -204,6 +226,7 @@ class Discovery:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._look_now.wait()
+        self._woken = self._look_now.is_set()
         self._look_now.clear()
 
     async def look(self) -> None:
@@ -211,15 +234,19 @@ class Discovery:
 
         Returns early, with what it has learned, when a page fails; the next call goes on there.
         """
-        ended = list(self._childless)
+        asked = list(self._asked)
+        ended = [*asked, *self._childless]
         if len(ended) <= self._listing.pages:
             await self._look_for_children(ended)
         # More may have ended meanwhile; they are looked for the next time.
         self._childless = self._without_children(self._childless)
-        missing = not set(ended).isdisjoint(self._childless)
+        self._answer(asked, listed=False)
+        missing = not set(ended).isdisjoint([*self._asked, *self._childless])
         due = _loop_time() - self._listed_at >= self._options.discovery_interval
-        if (not ended or missing or due) and await self._list():
+        if (missing or due or not self._woken) and await self._list():
+            self._answer(asked, listed=True)
             met, missed = self._meet()
+            met += self._reopen()
             gone, lost = self._drop_unlisted()
             self._listed_time = self._now()
             if self._saves:
@@ -266,7 +293,7 @@ class Discovery:
                 return False
             self._failures = 0
             self._lineage.learn(page.shards)
-            self._disabled = page.disabled
+            self._lineage.disabled = page.disabled
             if listed is not None:
                 self._lineage.listing_complete(listed, atomic=self._listing.pages == 1)
                 if not self._lineage.unsure:
@@ -313,6 +340,20 @@ class Discovery:
         met = [self._position_of(shard) for shard in new if shard.id not in self._positions]
         self._positions.update({position.shard_id: position for position in met})
         return met, lost
+
+    def _reopen(self) -> list[Position]:
+        """Do not believe that an open shard is finished; the positions from which it is read on."""
+        found = []
+        for shard_id in self._lineage.reopen():
+            position = replace(self._positions[shard_id], finished=False)
+            self._positions[shard_id] = position
+            found.append(position)
+            after = position.sequence
+            self._observer.trouble(
+                f"shard {shard_id} is open, although it was stored as read to its end: it is read "
+                f"on {f'behind {after}' if after else 'from its beginning'}"
+            )
+        return found
 
     def _drop_unlisted(self) -> tuple[list[str], list[Account]]:
         """Drop the positions of shards that AWS no longer lists; what was not read is lost."""

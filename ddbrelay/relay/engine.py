@@ -72,6 +72,7 @@ class Relay:
             now,
             self._rng,
             self._tasks,
+            nothing_follows=self._discovery.nothing_follows,
             on_lost=self._lost,
             on_finished=self._discovery.finish,
             on_bound=lambda: self._finish("max-records"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ddbrelay.errors import AwsRefused
@@ -65,7 +65,8 @@ class Open:
 class Reading:
     """The first half of the engine.
 
-    `on_lost` is told of records that are lost, and raises where the run must not go on behind them;
+    `nothing_follows` says whether the listing has a shard as closed, or not any more. `on_lost` is
+    told of records that are lost, and raises where the run must not go on behind them;
     `on_finished` of a shard that was read to its end and settled; `on_bound` when as many records
     were relayed as were asked for.
     """
@@ -82,6 +83,7 @@ class Reading:
         rng: random.Random,
         tasks: Tasks,
         *,
+        nothing_follows: Callable[[str], Awaitable[bool]],
         on_lost: Callable[[Gap], None],
         on_finished: Callable[[Position], None],
         on_bound: Callable[[], None],
@@ -89,6 +91,7 @@ class Reading:
         self._source, self._delivery, self._checkpoints = source, delivery, checkpoints
         self._origin, self._observer, self._options = origin, observer, options
         self._now, self._rng, self._tasks = now, rng, tasks
+        self._nothing_follows = nothing_follows
         self._on_lost, self._on_finished, self._on_bound = on_lost, on_finished, on_bound
         self._slots = asyncio.Semaphore(options.max_reading)
         self.open: dict[str, Open] = {}
@@ -212,12 +215,15 @@ class Reading:
                         if opened.passed:
                             return
                     case Ended():
-                        await self._finish_shard(opened)
-                        return
+                        if reader.surely_ended:
+                            await self._finish_shard(opened)
+                            return
+                        await self._reopen(opened)
+                        continue
                 failures, opened.failing = 0, False
             except (StreamFault, AwsRefused) as error:
                 if isinstance(error, StreamFault):
-                    fault = error
+                    fault = await self._believed(opened, error)
                 elif reader.proving:
                     # Whether an endpoint takes a shard's first number is not for sure.
                     fault = StreamFault(Fault.REFUSED, str(error))
@@ -245,6 +251,24 @@ class Reading:
                 del fault
                 if gap is not None:
                     self._lose(opened, gap)
+
+    async def _reopen(self, opened: Open) -> None:
+        """Read on: a page had no next iterator, which proves the end of a closed shard only."""
+        reader, shard_id = opened.reader, opened.shard.id
+        reader.reopen(closed=await self._nothing_follows(shard_id))
+        if not reader.closed:
+            _log.info(
+                "shard %s: a page without a next iterator, but it is open; reading on after %s",
+                shard_id,
+                reader.sequence,
+                extra=fields(shardId=shard_id, after=reader.sequence),
+            )
+
+    async def _believed(self, opened: Open, fault: StreamFault) -> StreamFault:
+        """The same fault; of a shard that is listed open, only the iterator may be gone."""
+        if fault.fault is not Fault.NOT_FOUND or await self._nothing_follows(opened.shard.id):
+            return fault
+        return StreamFault(Fault.EXPIRED, str(fault))
 
     async def _room(self, opened: Open) -> None:
         opened.no_room = True

@@ -53,10 +53,20 @@ class Subtree:
 
 
 class OneIterator(Subtree):
-    """A `StreamSource` of the one shard that a given iterator belongs to, whatever its id."""
+    """A `StreamSource` of the one shard that a given iterator belongs to, whatever its id.
+
+    Nothing but its pages can say that it is closed.
+    """
+
+    _closed = False
 
     async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
-        return ShardPage([] if children_of else [Shard(self._root)])
+        return ShardPage([] if children_of else [Shard(self._root, closed=self._closed)])
+
+    async def records(self, iterator: str) -> Page:
+        page = await super().records(iterator)
+        self._closed = page.next_iterator is None
+        return page
 
 
 class Gone(OneIterator):

@@ -68,13 +68,15 @@ class ShardBacklog:
 class Survey:
     """All shards of a stream as a consumer would find them; the worst first.
 
-    `finished` counts those that are read to their end. `gaps` are the losses that the next run
+    `finished` counts those that are read to their end, `reopened` names those that are stored as
+    such and are open. `gaps` are the losses that the next run
     would report, those of shards that are no longer listed among them.
     """
 
     shards: Sequence[ShardBacklog]
     gaps: Sequence[Gap]
     finished: int = 0
+    reopened: Sequence[str] = ()
 
     @property
     def unread(self) -> list[Unread]:
@@ -147,9 +149,10 @@ async def survey(
         await asyncio.gather(*workers)
     finally:
         await cancel(workers)
-    finished = sum(position.finished for position in stored.values())
+    finished = {position.shard_id for position in stored.values() if position.finished}
+    reopened = sorted(finished & {position.shard_id for _, position, _ in listed})
     gaps = [*lost, *(shard.gap for shard in found if shard.gap is not None)]
-    return Survey(sorted(found, key=_badness), gaps, finished)
+    return Survey(sorted(found, key=_badness), gaps, len(finished) - len(reopened), reopened)
 
 
 def _in_order(discovery: Discovery) -> Iterator[tuple[Shard, Position, bool]]:
@@ -211,10 +214,15 @@ class _Look:
                     case NeedRecords(iterator):
                         page = await self.source.records(iterator)
                     case Ended():
-                        return None
+                        if reader.surely_ended:
+                            return None
+                        reader.reopen()
+                        continue
             except (StreamFault, AwsRefused) as error:
                 failures += 1
                 self._failed(error, failures)
+                if reader.ended:
+                    return None
                 continue
             failures = 0
             for record in page.records:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 LOST_BEFORE = "connection cut before the effect"
 LOST_AFTER = "connection cut after the effect"
 SLOW = "a very slow answer"
+EMPTY = "an answer without its members"
 
 T = TypeVar("T")
 
@@ -29,12 +30,16 @@ class NoAnswer(Exception):
     """The connection was cut; the caller cannot know on which side of the effect."""
 
 
+class EmptyAnswer(NoAnswer):
+    """Something between AWS and the caller answered with success and an object of its own."""
+
+
 @dataclass(slots=True)
 class Rates:
     """How often something goes wrong by chance, each from 0 to 1.
 
-    The first four and `slow` are per call, `empty_page` per page, the `entry_` ones per entry of
-    PutEvents.
+    The first four, `slow` and `empty_answer` are per call; `empty_page` and `no_next` (a page
+    without its next iterator) per page; the `entry_` ones per entry of PutEvents.
     """
 
     throttled: float = 0.0
@@ -45,6 +50,8 @@ class Rates:
     entry_throttled: float = 0.0
     entry_failed: float = 0.0
     slow: float = 0.0
+    empty_answer: float = 0.0
+    no_next: float = 0.0
 
     def fault(self, rng: random.Random) -> str | None:
         """What goes wrong with the next call, if anything."""
@@ -54,6 +61,7 @@ class Rates:
             (self.internal, "InternalServerError"),
             (self.lost_before, LOST_BEFORE),
             (self.lost_after, LOST_AFTER),
+            (self.empty_answer, EMPTY),
         ):
             if dice < rate:
                 return code
@@ -108,7 +116,7 @@ class Faults:
     def fail_next(self, operation: str, code: str, times: int = 1) -> None:
         """The next calls of this operation end with AWS's `code`, LOST_BEFORE or LOST_AFTER.
 
-        With SLOW they succeed, late.
+        With SLOW they succeed, late; with EMPTY they have no effect, and seem to succeed.
         """
         self._script.setdefault(operation, deque()).extend([code] * times)
 
@@ -152,6 +160,8 @@ class Faults:
             await asyncio.sleep(self.rng.uniform(*self.latency))
             if fault == LOST_BEFORE:
                 raise NoAnswer(fault)
+            if fault == EMPTY:
+                raise EmptyAnswer(fault)
             if fault not in {None, LOST_AFTER, SLOW}:
                 raise ApiError(str(fault), "simulated")
             if self._before:

@@ -83,7 +83,8 @@ class SimulatedSource:
             return self.stream.get_records(iterator)
 
         page = await self._call("GetRecords", effect, iterator=iterator)
-        return Page(page.records, page.next_iterator, page.size)
+        last = self.faults.happens(self.faults.rates.no_next)
+        return Page(page.records, None if last else page.next_iterator, page.size)
 
     async def _call(self, operation: str, effect: Callable[[], T], **arguments: Any) -> T:
         try:

@@ -95,8 +95,9 @@ class Losses:
         """A page was read: a gap before it reaches up to its first record, and not further."""
         self._longest_absence = max(self._longest_absence, clock.now() - self._read_at)
         self._read_at = clock.now()
-        if shard_id in self._open and (page.records or page.next_iterator is None):
-            shard = self._stream.history[shard_id]
+        shard = self._stream.history[shard_id]
+        at_the_end = page.next_iterator is None and shard.closed_at is not None
+        if shard_id in self._open and (page.records or at_the_end):
             before = _behind(shard, self.trimmed(shard))
             if page.records:
                 before = min(before, int(page.records[0].sequence_number))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddbrelay.flow.capture import Pace, Start
 from ddbrelay.testing.faults import Rates
@@ -116,7 +116,7 @@ def draw(seed: int, records: int = RECORDS) -> Plan:
         extra_last_page=rng.random() < 0.3,
         knows_timestamps=rng.random() < 0.7,
         disabled=rng.random() < 0.3,
-        weather=tuple(_weather(rng, length)),
+        weather=tuple(_with_odd_answers(seed, _weather(rng, length))),
         oddities=tuple(_oddities(rng, length, start)),
         consumers=("default", "audit") if rng.random() < 0.15 else ("default",),
         start=start,
@@ -197,6 +197,21 @@ def _weather(rng: random.Random, length: float) -> list[Weather]:
             found.append(Weather(at, common, bus, quick, (300.0, 1500.0), "a bus that hangs"))
             at += rng.uniform(5, 40) * MINUTE
     return [weather for weather in found if weather.at < length]
+
+
+def _with_odd_answers(seed: int, weathers: list[Weather]) -> list[Weather]:
+    """The same weather, with answers that lack what they should have."""
+    rng = random.Random(f"odd answers {seed}")
+    empty = rng.choice([0.0, 0.0, 0.02, 0.1])
+    no_next = rng.choice([0.0, 0.0, 0.02, 0.1, 0.5])
+    return [
+        replace(
+            weather,
+            stream=replace(weather.stream, empty_answer=empty, no_next=no_next),
+            bus=replace(weather.bus, empty_answer=empty),
+        )
+        for weather in weathers
+    ]
 
 
 def _oddities(rng: random.Random, length: float, start: Start) -> list[Oddity]:

@@ -93,6 +93,8 @@ class Lineage:
         self._taken: set[str] = set()
         self._finished = {position.shard_id for position in positions if position.finished}
         self._orphaned: dict[str, int] = {}
+        self._unlisted: set[str] = set()
+        self.disabled = False
         self._known_before: set[str] | None = None
         self._complete = False
 
@@ -112,8 +114,14 @@ class Lineage:
         return any(times < _SURE for times in self._orphaned.values())
 
     def learn(self, shards: Iterable[Shard]) -> None:
-        """Take in one page of a listing; what an earlier page said stays."""
+        """Take in one page of a listing; what an earlier page said stays.
+
+        A shard that was closed once is closed.
+        """
         for shard in shards:
+            known = self._shards.get(shard.id)
+            if known is not None and known.closed:
+                shard = replace(shard, closed=True)
             self._shards[shard.id] = shard
 
     def listing_begins(self) -> None:
@@ -127,6 +135,7 @@ class Lineage:
         """
         self._complete = True
         before = self._shards.keys() if self._known_before is None else self._known_before
+        self._unlisted = (before & self._taken) - listed
         for shard_id in before - listed - self._taken:
             self._shards.pop(shard_id, None)
             self._finished.discard(shard_id)
@@ -154,6 +163,28 @@ class Lineage:
             return True
         gone = self._orphaned.get(shard.id, 0) >= _SURE
         return gone and shard.parent_id not in self._shards
+
+    def nothing_follows(self, shard_id: str) -> bool:
+        """Whether the listing says that a shard is closed, or does not have it any more.
+
+        An open parent that has children is closed, and so is every leaf of a disabled stream.
+        """
+        shard = self._shards.get(shard_id)
+        if shard is None or shard_id in self._unlisted or shard.closed or self.disabled:
+            return True
+        return any(child.parent_id == shard_id for child in self._shards.values())
+
+    def reopen(self) -> list[str]:
+        """Take back the ends of shards that are listed open; the ids of these shards."""
+        parents = {shard.parent_id for shard in self._shards.values()}
+        found = [
+            shard.id
+            for shard in self._shards.values()
+            if shard.id in self._finished
+            and not (shard.closed or self.disabled or shard.id in parents)
+        ]
+        self._finished.difference_update(found)
+        return found
 
     def finish(self, shard_id: str) -> None:
         """The shard was read to its end and all its records are settled."""

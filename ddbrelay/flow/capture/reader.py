@@ -92,7 +92,8 @@ class ShardReader:
     """One shard from its start to its end, as a state machine.
 
     `step(now)` says what to do next; the answer goes to `got_iterator`, `got_page` or `failed`.
-    `fresh` marks the very first start, the only one at which LATEST may be asked for.
+    `fresh` marks the very first start, the only one at which LATEST may be asked for. `closed` says
+    that the listing has an end of the shard: a page without a next iterator proves it only then.
     """
 
     position: Position
@@ -114,6 +115,7 @@ class ShardReader:
     _until: float = 0.0
     _failures: int = 0
     _empty_pages: int = 0
+    _last_page: bool = False
     _seen_at: float | None = None
     _written_at: float | None = None
 
@@ -219,8 +221,10 @@ class ShardReader:
         """GetRecords answered; the records are the caller's to handle, before the end counts."""
         self._failures = 0
         self._time_is_unproven = self.proving = False
-        self._iterator, self._iterator_at = page.next_iterator, now
-        self._iterator_is_stored = False
+        if page.next_iterator is not None or page.records:
+            # Behind an empty page without another one the same iterator may be asked again.
+            self._iterator = page.next_iterator
+        self._iterator_at, self._iterator_is_stored = now, False
         if page.records:
             self._sequence = page.records[-1].sequence_number
             self._written_at = page.records[-1].dynamodb.created_at
@@ -230,9 +234,8 @@ class ShardReader:
             self._empty_pages += 1
             if self._empty_pages >= _EMPTY_PAGES_AT_THE_TIP and not self.closed:
                 self._saw_everything_before(now - _TIP_MARGIN)
-        if page.next_iterator is None:
-            self.ended = True
-        elif page.full:
+        self.ended = self._last_page = page.next_iterator is None
+        if page.full:
             self._pause = 0.0
         elif page.records:
             self._pause = self.pace.after_records
@@ -242,8 +245,21 @@ class ShardReader:
         else:
             grown = max(self._pause, self.pace.after_records / 2) * 2
             self._pause = min(grown, self.pace.idle)
-        self.caught_up = not page.records and not self.closed
+        self.caught_up = not (page.records or self.closed or self.ended)
         self._until = now + self._pause
+
+    @property
+    def surely_ended(self) -> bool:
+        """Whether nothing comes behind the last page; where not, the listing is to be asked."""
+        return self.ended and (self.closed or self.position.start is Start.ITERATOR)
+
+    def reopen(self, *, closed: bool = False) -> None:
+        """Read on behind a page that had no next iterator.
+
+        `closed` when the listing has an end of the shard by now: more may have come before it.
+        """
+        self.ended, self.closed = False, closed
+        self.caught_up = self._empty_pages > 0 and not closed
 
     def _saw_everything_before(self, time: float | None) -> None:
         if time is not None and time > (self._seen_at or 0.0):
@@ -266,7 +282,7 @@ class ShardReader:
             self._iterator, self._iterator_is_stored = None, False
             if self._renewable:
                 return None
-            self.ended = True
+            self.ended = self.closed = True
             return self._gap(_UNUSABLE, now)
         broken = fault is Fault.TRANSIENT and self._failures > _FAILURES_OF_A_BROKEN_CALL
         if self.proving and (fault in {Fault.TRIMMED, Fault.REFUSED} or broken):
@@ -288,8 +304,8 @@ class ShardReader:
         if fault is Fault.TRIMMED:
             return self._trimmed(now)
         if fault is Fault.NOT_FOUND:
-            self.ended = True
-            return self._gap(fault.value, now)
+            self.ended = self.closed = True
+            return None if self._last_page else self._gap(fault.value, now)
         self._failures += 1
         self._back_off(now)
         return None

@@ -120,9 +120,10 @@ def get_records(account: SimulatedAccount, asked: requests.GetRecords) -> Any:
     if faults.happens(faults.rates.empty_page):
         stream.precede_with_empty_page(asked.shard_iterator)
     page = stream.get_records(asked.shard_iterator, asked.limit)
+    last = faults.happens(faults.rates.no_next)
     return {
         "Records": [_wire(record) for record in page.records],
-        **_given(NextShardIterator=page.next_iterator),
+        **_given(NextShardIterator=None if last else page.next_iterator),
     }
 
 

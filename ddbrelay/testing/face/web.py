@@ -18,7 +18,7 @@ from ddbrelay.testing.face.action import Action
 from ddbrelay.testing.face.control import ACTIONS, READING
 from ddbrelay.testing.face.operations import OPERATIONS, Operation
 from ddbrelay.testing.face.requests import refuse_unsupported
-from ddbrelay.testing.faults import ApiError, NoAnswer
+from ddbrelay.testing.faults import ApiError, EmptyAnswer, NoAnswer
 from ddbrelay.testing.simulator import TOO_LARGE
 
 CONTROL = "/_simulator"
@@ -66,6 +66,8 @@ class _Face:
         except ConfigError as error:
             # What was to happen before the call cannot happen any more.
             return _refused(ApiError("InternalServerError", error.message), operation)
+        except EmptyAnswer:
+            said = b"{}"
         except NoAnswer:
             # Nobody is there to read what is returned.
             if request.transport is not None:
