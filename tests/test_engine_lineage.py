@@ -416,14 +416,16 @@ async def test_a_second_run_goes_on_where_the_first_one_ended(world: World) -> N
 
 
 @simulated()
-async def test_a_stored_iterator_is_used_again_while_it_lives(world: World) -> None:
+async def test_a_run_asks_for_fresh_iterators_behind_the_numbers_that_it_knows(
+    world: World,
+) -> None:
     world.fill("a")
     await world.run()
     world.source.faults.calls.clear()
     await asyncio.sleep(5 * MINUTE)
     world.fill("b")
     assert (await world.run())[Fate.PUBLISHED] == 1
-    assert asked(world) == []
+    assert asked(world) == [IteratorType.AFTER_SEQUENCE_NUMBER]
 
 
 # Iterators and trimming

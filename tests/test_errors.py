@@ -86,7 +86,7 @@ def test_each_error_of_a_stream_call_is_a_fault_that_the_reader_answers(operatio
 def test_a_stream_call_without_an_answer_is_tried_again(operation: str) -> None:
     with pytest.raises(StreamFault) as raised:
         ask(operation, NoAnswerError("gone"))
-    assert raised.value.fault is Fault.TRANSIENT
+    assert raised.value.fault is Fault.NO_ANSWER
 
 
 @pytest.mark.parametrize("operation", STREAM_OPERATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -92,22 +93,60 @@ def test_a_time_is_asked_for_from_its_whole_second_since_records_carry_no_more()
         assert made.wants(record(at=EPOCH + 0.1))
 
 
-def test_a_stored_iterator_is_used_while_it_lives() -> None:
-    stored = Position("s", sequence="100", iterator="stored", iterator_at=NOW - 60)
+def test_a_stored_iterator_is_used_while_no_number_is_known() -> None:
+    stored = Position("s", iterator="stored", iterator_at=NOW - 60)
     assert reader(stored).step(NOW) == NeedRecords("stored")
 
 
-def test_a_stored_iterator_past_15_minutes_gives_way_to_its_sequence_number() -> None:
-    stored = Position("s", sequence="100", iterator="stored", iterator_at=NOW - ITERATOR_LIFETIME)
+def test_a_stored_iterator_gives_way_to_the_sequence_number_before_it() -> None:
+    stored = Position("s", sequence="100", iterator="stored", iterator_at=NOW - 60)
     assert asks(reader(stored)) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
 
 
+def test_a_stored_iterator_past_15_minutes_gives_way_to_the_original_start() -> None:
+    stored = Position("s", iterator="stored", iterator_at=NOW - ITERATOR_LIFETIME)
+    assert asks(reader(stored)) == (IteratorType.TRIM_HORIZON, None)
+
+
 @pytest.mark.parametrize("fault", [Fault.EXPIRED, Fault.TRANSIENT, Fault.TRIMMED, Fault.REFUSED])
-def test_a_stored_iterator_that_fails_gives_way_to_its_sequence_number(fault: Fault) -> None:
-    made = reader(Position("s", sequence="100", iterator="stored", iterator_at=NOW))
+def test_a_stored_iterator_that_fails_gives_way_to_the_original_start(fault: Fault) -> None:
+    made = reader(Position("s", iterator="stored", iterator_at=NOW))
     assert made.step(NOW) == NeedRecords("stored")
     assert made.failed(fault, NOW) is None
-    assert asks(made) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+    assert asks(made) == (IteratorType.TRIM_HORIZON, None)
+
+
+def test_after_a_call_without_an_answer_a_fresh_iterator_is_asked_for_behind_the_number() -> None:
+    made = at_iterator(reader())
+    made.got_page(page(record("a", 100)), NOW)
+    assert made.failed(Fault.NO_ANSWER, NOW + 1) is None
+    assert asks(made, NOW + 60) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+
+
+@pytest.mark.parametrize("start", [Start.TRIM_HORIZON, Start.ITERATOR])
+def test_without_a_number_an_iterator_outlives_a_call_without_an_answer(start: Start) -> None:
+    made = reader(Position("s", start=start, iterator="stored", iterator_at=NOW))
+    assert made.failed(Fault.NO_ANSWER, NOW) is None
+    assert made.step(NOW + 60) == NeedRecords("stored")
+
+
+def test_a_page_over_a_new_connection_is_read_again_behind_the_number() -> None:
+    made = at_iterator(reader())
+    again = replace(page(record("b", 200)), reconnected=True)
+    assert not made.doubts(again)
+    made.got_page(page(record("a", 100)), NOW)
+    assert made.doubts(again)
+    assert asks(made, NOW + 1) == (IteratorType.AFTER_SEQUENCE_NUMBER, "100")
+    made.got_iterator("fresh", NOW + 1)
+    assert not made.doubts(again)
+
+
+def test_a_raw_iterator_is_never_replaced_by_a_number() -> None:
+    made = reader(Position("s", start=Start.ITERATOR, iterator="raw", iterator_at=NOW))
+    made.got_page(page(record("a", 100)), NOW)
+    assert not made.doubts(replace(page(), reconnected=True))
+    made.failed(Fault.NO_ANSWER, NOW + 1)
+    assert isinstance(made.step(NOW + 60), NeedRecords)
 
 
 def test_a_raw_iterator_without_a_number_that_fails_is_a_gap_and_not_a_new_start() -> None:

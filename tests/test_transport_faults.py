@@ -241,7 +241,7 @@ def test_a_stream_that_was_reached_before_is_tried_again(kind: str, answers: int
             await stream.shards()
         with pytest.raises(StreamFault, match="no way") as raised:
             await stream.shards()
-        assert raised.value.fault is Fault.TRANSIENT
+        assert raised.value.fault is Fault.NO_ANSWER
 
     asyncio.run(main())
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, first_line_of, from_code
-from ddbrelay.aws.transport import ForeignError, NoAnswerError, Service, Transport, WireError
+from ddbrelay.aws.transport import (
+    ForeignError,
+    NoAnswerError,
+    Service,
+    Transport,
+    WireError,
+    reconnected,
+)
 from ddbrelay.aws.unanswered import SET_UP
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
@@ -118,7 +126,8 @@ class AwsStream:
 
     async def records(self, iterator: str) -> Page:
         request = {"ShardIterator": iterator}
-        return await self._call("GetRecords", request, "read the stream", decode_page)
+        page = await self._call("GetRecords", request, "read the stream", decode_page)
+        return replace(page, reconnected=True) if reconnected() else page
 
     async def _call(
         self,
@@ -138,7 +147,7 @@ class AwsStream:
                 raise AwsRefused(
                     f"no answer from AWS, to {doing}: {error}", self._way_out(error.kind)
                 ) from error
-            raise StreamFault(Fault.TRANSIENT, str(error)) from error
+            raise StreamFault(Fault.NO_ANSWER, str(error)) from error
         except ForeignError as error:
             raise StreamFault(Fault.TRANSIENT, str(error)) from error
         except WireError as error:

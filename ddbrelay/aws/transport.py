@@ -80,6 +80,11 @@ _opened: ContextVar[bool] = ContextVar("opened")
 """Whether the request of this task had to open a connection."""
 
 
+def reconnected() -> bool:
+    """Whether the last request of this task had to open a connection."""
+    return _opened.get(False)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An address, prepared once for many requests, and the proxy on the way to it."""

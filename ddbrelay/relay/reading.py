@@ -211,7 +211,10 @@ class Reading:
                         async with self._slots:
                             # The readers before this one may have filled what room there was.
                             await self._room(opened)
-                            await self._take(opened, await self._page(opened, iterator))
+                            page = await self._page(opened, iterator)
+                            if reader.doubts(page):
+                                continue
+                            await self._take(opened, page)
                         if opened.passed:
                             return
                     case Ended():

@@ -38,8 +38,8 @@ class EmptyAnswer(NoAnswer):
 class Rates:
     """How often something goes wrong by chance, each from 0 to 1.
 
-    The first four, `slow` and `empty_answer` are per call; `empty_page` and `no_next` (a page
-    without its next iterator) per page; the `entry_` ones per entry of PutEvents.
+    The first four, `slow` and `empty_answer` are per call; `empty_page` and `no_next` (a page of
+    an open shard without its next iterator) per page; the `entry_` ones per entry of PutEvents.
     """
 
     throttled: float = 0.0

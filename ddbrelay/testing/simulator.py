@@ -80,17 +80,17 @@ class SimulatedSource:
         def effect() -> RecordsPage:
             if self.faults.happens(self.faults.rates.empty_page):
                 self.stream.precede_with_empty_page(iterator)
-            return self.stream.get_records(iterator)
+            no_next = self.faults.happens(self.faults.rates.no_next)
+            return self.stream.get_records(iterator, no_next=no_next)
 
         page = await self._call("GetRecords", effect, iterator=iterator)
-        last = self.faults.happens(self.faults.rates.no_next)
-        return Page(page.records, None if last else page.next_iterator, page.size)
+        return Page(page.records, page.next_iterator, page.size)
 
     async def _call(self, operation: str, effect: Callable[[], T], **arguments: Any) -> T:
         try:
             return await self.faults.call(operation, effect, arguments)
         except NoAnswer as error:
-            raise StreamFault(Fault.TRANSIENT, str(error)) from error
+            raise StreamFault(Fault.NO_ANSWER, str(error)) from error
         except ApiError as error:
             fault = _FAULTS.get(error.code)
             if fault is None and arguments.get("kind") is IteratorType.AT_TIMESTAMP:

@@ -244,8 +244,10 @@ class SimulatedStream(ShardTree):
             return shard.latest
         return max(shard.horizon, shard.sequences[index])
 
-    def get_records(self, iterator: str, limit: int = PAGE_RECORDS) -> RecordsPage:
-        """A page; no next iterator where a closed shard ends."""
+    def get_records(
+        self, iterator: str, limit: int = PAGE_RECORDS, *, no_next: bool = False
+    ) -> RecordsPage:
+        """A page; no next iterator where a closed shard ends, and with `no_next` of an open one."""
         shard, at = self._resolved(iterator)
         if not self._throttle.admits(shard.id, self.limits.get_records, self._now()):
             raise ApiError("LimitExceededException", "more than two readers of this shard")
@@ -257,6 +259,7 @@ class SimulatedStream(ShardTree):
         records, size, last = shard.page(at, min(limit, PAGE_RECORDS))
         after = int(records[-1].sequence_number) + 1 if records else at
         ended = shard.closed_at is not None and last and not (records and self.extra_last_page)
+        ended = ended or (no_next and shard.closed_at is None)
         return RecordsPage(records, None if ended else self._iterator(shard, after), size)
 
     def precede_with_empty_page(self, iterator: str) -> None:

@@ -17,8 +17,11 @@ a shard behind which the listing goes on may have been trimmed (row 4): test_a_l
 an expired iterator is renewed (row 5): test_an_expired_iterator_is_renewed_after_the_last_number
 an iterator is renewed after the last number, not at it (row 5): test_a_shard_starts_where_its_position_says[position6-True-asked6]
 an iterator is renewed behind what was read, not where the shard started (row 5): test_a_shard_starts_where_its_position_says[position6-True-asked6]
-a stored iterator that fails gives way to its sequence number (row 5): test_a_stored_iterator_that_fails_gives_way_to_its_sequence_number[Fault.TRANSIENT]
+a stored iterator that fails gives way to the original start (row 5): test_a_stored_iterator_that_fails_gives_way_to_the_original_start[Fault.EXPIRED]
 an iterator that expires at once again and again is not a busy loop (row 5): test_an_iterator_that_expires_at_once_again_and_again_is_not_a_busy_loop
+a stored iterator is not used where its sequence number is known (row 5): test_a_stored_iterator_gives_way_to_the_sequence_number_before_it
+a page without a next iterator is no end of an open shard (row 1): test_a_page_without_a_next_iterator_is_no_end_while_the_shard_is_listed_open
+a stored end is not believed of a shard that is listed open (row 1): test_a_stored_end_is_not_believed_of_a_shard_that_is_listed_open
 a trimmed position is reported (row 6): test_a_trimmed_position_is_reported_as_a_gap_and_reading_goes_on
 a gap can stop the run before anything moves (row 6): test_a_gap_can_stop_the_run_before_anything_moves
 a shard that nobody read for a day has lost its beginning (row 6): test_a_child_that_nobody_read_for_a_day_has_lost_what_was_trimmed

@@ -140,9 +140,9 @@ READING = [
         5,
     ),
     Guard(
-        "a stored iterator that fails gives way to its sequence number",
+        "a stored iterator that fails gives way to the original start",
         READER,
-        "        if self._iterator_is_stored and fault not in {Fault.THROTTLED, Fault.NOT_FOUND}:\n",
+        "        if self._iterator_is_stored and fault not in _NOT_OF_THE_ITERATOR:\n",
         "        if False:\n",
         "tests/test_reader.py",
         5,
@@ -155,6 +155,30 @@ READING = [
         "            return None\n        if fault is Fault.TRANSIENT and",
         "tests/test_reader.py",
         5,
+    ),
+    Guard(
+        "a stored iterator is not used where its sequence number is known",
+        READER,
+        "        if at.iterator is not None and at.sequence is None:\n",
+        "        if at.iterator is not None:\n",
+        "tests/test_reader.py",
+        5,
+    ),
+    Guard(
+        "a page without a next iterator is no end of an open shard",
+        SHARDS,
+        "                        if reader.surely_ended:\n",
+        "                        if True:\n",
+        "tests/test_engine_open_shards.py",
+        1,
+    ),
+    Guard(
+        "a stored end is not believed of a shard that is listed open",
+        DISCOVERY,
+        "        if stored:\n            self._reopen()\n",
+        "        if stored:\n",
+        "tests/test_engine_open_shards.py",
+        1,
     ),
     Guard(
         "a trimmed position is reported",
@@ -207,8 +231,8 @@ READING = [
     Guard(
         "a deleted shard is ended and not tried for ever",
         READER,
-        "        if fault is Fault.NOT_FOUND:\n            self.ended = True\n"
-        "            return self._gap(fault.value, now)\n",
+        "        if fault is Fault.NOT_FOUND:\n            self.ended = self.closed = True\n"
+        "            return None if self._last_page else self._gap(fault.value, now)\n",
         "",
         "tests/test_engine_gaps.py",
         7,

@@ -68,13 +68,15 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Page:
     """One answer of GetRecords; `size` is the length of its body in bytes.
 
-    `notes` say what was left out of records, each kind once.
+    `notes` say what was left out of records, each kind once. `reconnected` when the call had to open
+    a connection: the endpoint may have started anew.
     """
 
     records: Sequence[Record]
     next_iterator: str | None
     size: int = 0
     notes: Collection[str] = ()
+    reconnected: bool = False
 
     @property
     def full(self) -> bool:
@@ -112,7 +114,8 @@ class Fault(Enum):
     NOT_FOUND = "the shard or the stream is gone"
     REFUSED = "the endpoint does not take this kind of iterator"
     THROTTLED = "throttled"
-    TRANSIENT = "an internal error, or no answer"
+    TRANSIENT = "an internal error"
+    NO_ANSWER = "no answer: the endpoint may start anew"
 
 
 class StreamFault(Exception):

@@ -17,6 +17,7 @@ from ddbrelay.flow.capture.port import (
 
 _UNUSABLE = "the iterator is older than 15 minutes, or is not one of this stream"
 _UNSEEN = "nobody read it for longer than the stream keeps its records"
+_NOT_OF_THE_ITERATOR = frozenset({Fault.THROTTLED, Fault.NOT_FOUND, Fault.NO_ANSWER})
 _FIRST_TOLERANCE = 15 * 60.0
 """Seconds that a very first run may be interrupted before it counts as too late."""
 _EMPTY_PAGES_AT_THE_TIP = 3
@@ -116,6 +117,7 @@ class ShardReader:
     _failures: int = 0
     _empty_pages: int = 0
     _last_page: bool = False
+    _iterator_is_fresh: bool = False
     _seen_at: float | None = None
     _written_at: float | None = None
 
@@ -123,7 +125,9 @@ class ShardReader:
         at = self.position
         self._sequence = at.sequence
         self._seen_at, self._written_at = at.seen_at, at.written_at
-        if at.iterator is not None:
+        if at.iterator is not None and at.sequence is None:
+            # Behind a number a fresh iterator is asked for: that of an emulator may be a place in
+            # a list, which after its restart is another list.
             self._iterator, self._iterator_at = at.iterator, at.iterator_at or 0.0
             self._iterator_is_stored = True
         if at.start is Start.TIME and at.start_time is not None:
@@ -215,7 +219,22 @@ class ShardReader:
     def got_iterator(self, iterator: str, now: float) -> None:
         """GetShardIterator answered."""
         self._iterator, self._iterator_at = iterator, now
-        self._iterator_is_stored = False
+        self._iterator_is_stored, self._iterator_is_fresh = False, True
+
+    def doubts(self, page: Page) -> bool:
+        """Whether a page is not to be used, since a fresh iterator must be asked for first.
+
+        So it is when the endpoint may have started anew since it gave the iterator, and the last
+        sequence number is known.
+        """
+        if not page.reconnected or self._iterator_is_fresh or not self._asks_behind_number:
+            return False
+        self._iterator = None
+        return True
+
+    @property
+    def _asks_behind_number(self) -> bool:
+        return self._sequence is not None and self.position.start is not Start.ITERATOR
 
     def got_page(self, page: Page, now: float) -> None:
         """GetRecords answered; the records are the caller's to handle, before the end counts."""
@@ -224,7 +243,8 @@ class ShardReader:
         if page.next_iterator is not None or page.records:
             # Behind an empty page without another one the same iterator may be asked again.
             self._iterator = page.next_iterator
-        self._iterator_at, self._iterator_is_stored = now, False
+        self._iterator_at = now
+        self._iterator_is_stored = self._iterator_is_fresh = False
         if page.records:
             self._sequence = page.records[-1].sequence_number
             self._written_at = page.records[-1].dynamodb.created_at
@@ -277,8 +297,8 @@ class ShardReader:
 
     def failed(self, fault: Fault, now: float) -> Gap | None:
         """A call failed; returns the gap when records are lost by it."""
-        if self._iterator_is_stored and fault not in {Fault.THROTTLED, Fault.NOT_FOUND}:
-            # Emulators answer an unknown iterator with HTTP 500; the number behind it is enough.
+        if self._iterator_is_stored and fault not in _NOT_OF_THE_ITERATOR:
+            # Emulators answer an unknown iterator with HTTP 500.
             self._iterator, self._iterator_is_stored = None, False
             if self._renewable:
                 return None
@@ -306,6 +326,8 @@ class ShardReader:
         if fault is Fault.NOT_FOUND:
             self.ended = self.closed = True
             return None if self._last_page else self._gap(fault.value, now)
+        if fault is Fault.NO_ANSWER and self._asks_behind_number:
+            self._iterator = None
         self._failures += 1
         self._back_off(now)
         return None

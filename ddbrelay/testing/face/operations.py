@@ -119,11 +119,11 @@ def get_records(account: SimulatedAccount, asked: requests.GetRecords) -> Any:
     faults = account.faults["dynamodbstreams"]
     if faults.happens(faults.rates.empty_page):
         stream.precede_with_empty_page(asked.shard_iterator)
-    page = stream.get_records(asked.shard_iterator, asked.limit)
-    last = faults.happens(faults.rates.no_next)
+    no_next = faults.happens(faults.rates.no_next)
+    page = stream.get_records(asked.shard_iterator, asked.limit, no_next=no_next)
     return {
         "Records": [_wire(record) for record in page.records],
-        **_given(NextShardIterator=None if last else page.next_iterator),
+        **_given(NextShardIterator=page.next_iterator),
     }
 
 
