@@ -12,6 +12,8 @@ from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused, ConfigError
 
+UNKNOWN = "unknown"
+"""The view type of a stream of which nobody said it."""
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 
 
@@ -91,11 +93,28 @@ def stream_of(aws: Aws, table: str) -> TableStream:
     return TableStream(
         table,
         arn,
-        specification.get("StreamViewType", "unknown"),
+        specification.get("StreamViewType", UNKNOWN),
         bool(specification.get("StreamEnabled")),
         tuple(str(key["AttributeName"]) for key in described.get("KeySchema", ())),
         table_arn_in(arn) or str(described["TableArn"]),
     )
+
+
+def describe_stream(aws: Aws, arn: str) -> dict[str, Any]:
+    """What DescribeStream says of a stream, its shards apart; empty where it says no.
+
+    The stream is gone then, most likely; the relay asks again, and says what that means.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        with translated("describe an earlier stream"):
+            said = aws.client("dynamodbstreams").describe_stream(StreamArn=arn, Limit=1)
+            return dict(said["StreamDescription"])
+    except AwsRefused as refused:
+        if isinstance(refused.__cause__, ClientError):
+            return {}
+        raise
 
 
 def check_bus(aws: Aws, bus: str) -> None:

@@ -117,7 +117,10 @@ async def _relay(
         new = [one for one in records if not environment.memory.settled(origin, one)]
         try:
             async with asyncio.timeout_at(deadline):
-                lane = await environment.lane(origin, _keys(records[0], origin), log)
+                first = records[0]
+                lane = await environment.lane(
+                    origin, _keys(first, origin), first.dynamodb.view_type, log
+                )
         except TimeoutError:
             raise AwsRefused(
                 "AWS did not answer in the time of the invocation",

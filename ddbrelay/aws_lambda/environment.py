@@ -16,6 +16,7 @@ from ddbrelay.aws.sinks import items_of, sink_of
 from ddbrelay.aws.transport import Transport
 from ddbrelay.aws_lambda.batch import Lane
 from ddbrelay.aws_lambda.log import Log
+from ddbrelay.checkup.needs import check_view_type
 from ddbrelay.config import Config, Settings
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Record
@@ -40,9 +41,12 @@ class Environment:
         self._stack = AsyncExitStack()
         self._transport: Transport | None = None
         self._lanes: dict[Origin, Lane] = {}
+        self._looked_at: set[Origin] = set()
         self.memory = Memory()
 
-    async def lane(self, origin: Origin, keys: Collection[str], log: Log) -> Lane:
+    async def lane(
+        self, origin: Origin, keys: Collection[str], view_type: str | None, log: Log
+    ) -> Lane:
         """The way of a stream's records, made when its first ones come, which have these keys.
 
         Raises ConfigError for a mapping that cannot be right, and AwsRefused without credentials.
@@ -50,6 +54,10 @@ class Environment:
         found = self._lanes.get(origin)
         if found is None:
             check_redaction(self.config, keys)
+            if view_type is not None and origin not in self._looked_at:
+                strict = self.config.settings.strict
+                check_view_type(self.config, origin.table, view_type, log.warn, strict=strict)
+                self._looked_at.add(origin)
             found = self._lanes[origin] = await self._new_lane(origin, log)
         return found
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ddbrelay.checkup.findings import Area, Finding, Subject, listed
+from ddbrelay.checkup.findings import Area, Finding, Subject
+from ddbrelay.words import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -144,15 +144,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: Iterable[str], most: int = 4) -> str:
-    """`a, b and c`, or `a, b, c, d and 7 more`."""
-    every = list(dict.fromkeys(names))
-    if len(every) > most + 1:
-        return f"{', '.join(every[:most])} and {len(every) - most:,} more"
-    *first, last = every
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def kilobytes(size: int) -> str:
     """`812 bytes`, `64 KB`, `1.3 MB`."""
     if size < 1024:

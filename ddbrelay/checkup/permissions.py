@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from ddbrelay.aws.errors import DENIED
 from ddbrelay.checkup.asking import Answer, asked
-from ddbrelay.checkup.findings import NO_DETAILS, Area, Finding, Subject, listed
+from ddbrelay.checkup.findings import NO_DETAILS, Area, Finding, Subject
 from ddbrelay.export.iam import Scope, Statement
 from ddbrelay.export.policies import policy_for
 from ddbrelay.infra.calls import call
 from ddbrelay.infra.plan import Place
+from ddbrelay.words import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import Transport
 from ddbrelay.checkup.asking import Answer, QuickAws, asked, refused
-from ddbrelay.checkup.findings import Area, Finding, Subject, hours, listed
+from ddbrelay.checkup.findings import Area, Finding, Subject, hours
 from ddbrelay.checkup.state import Kept, Standing
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.calendar import iso
@@ -24,7 +24,7 @@ from ddbrelay.infra.calls import call
 from ddbrelay.relay.backlog import worst
 from ddbrelay.relay.survey import Survey, survey
 from ddbrelay.stores.preview import FixedPositions
-from ddbrelay.words import counted
+from ddbrelay.words import counted, listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

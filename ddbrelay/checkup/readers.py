@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddbrelay.checkup.asking import Answer, asked, refused
-from ddbrelay.checkup.findings import Area, Finding, Subject, listed
+from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.infra.calls import call
+from ddbrelay.words import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ddbrelay.aws.table import describe_table
 from ddbrelay.checkup.asking import Answer, asked, refused
-from ddbrelay.checkup.findings import Area, Finding, Subject, listed
-from ddbrelay.checkup.needs import Harm, Need, needs_of, unmet
+from ddbrelay.checkup.findings import Area, Finding, Subject
+from ddbrelay.checkup.needs import Harm, Lack, Need, lacks, needs_of
 from ddbrelay.errors import ConfigError
 from ddbrelay.infra.calls import call
 from ddbrelay.infra.mapped_keys import key_note
@@ -145,18 +145,14 @@ def _stream(subject: Subject, seen: Table, needs: Sequence[Need]) -> list[Findin
         turn_on = _with_stream(subject, seen, None)
         return [AREA.error("stream", f"the stream of {seen.name} is off", why, turn_on)]
     view = seen.view_type or "unknown"
-    missing = unmet(needs, view)
+    missing = lacks(needs, view)
     found = [AREA.ok("stream", f"its stream is on since {str(seen.stream_arn).rpartition('/')[2]}")]
     if not missing:
         reads = "a function of your own sees the images that there are"
         mapped = "all that the mapping reads" if subject.settings.mapper is None else reads
         return [*found, AREA.ok("view-type", f"{view}: {mapped}")]
     mend = _with_stream(subject, seen, _BOTH)
-    for harm in Harm:
-        of_it = [need for need in missing if need.harm is harm]
-        if of_it:
-            found.append(_missing(view, harm, of_it, mend))
-    return found
+    return [*found, *(_missing(lack, mend) for lack in missing)]
 
 
 def _with_stream(subject: Subject, seen: Table, view_type: str | None) -> str:
@@ -171,14 +167,10 @@ def _with_stream(subject: Subject, seen: Table, view_type: str | None) -> str:
     )
 
 
-def _missing(view: str, harm: Harm, needs: Sequence[Need], mend: str) -> Finding:
-    who = listed(need.who for need in needs)
-    reads = listed(sorted({need.reads for need in needs}))
-    several = len({need.who for need in needs}) > 1
-    words = f"the stream has {view}, and {who} {'need' if several else 'needs'} {reads}"
-    if harm in {Harm.NEVER_MATCHES, Harm.PARKED}:
-        return AREA.error("view-type", words, harm.value, mend)
-    return AREA.warning("view-type", words, harm.value, mend)
+def _missing(lack: Lack, mend: str) -> Finding:
+    if lack.harm in {Harm.EMPTY, Harm.ONLY_KEYS}:
+        return AREA.warning("view-type", lack.words, lack.harm.value, mend)
+    return AREA.error("view-type", lack.words, lack.harm.value, mend)
 
 
 def _keys(subject: Subject, seen: Table, rules: Sequence[Rule]) -> list[Finding]:

@@ -163,6 +163,7 @@ def _prepared(
 ) -> tuple[Writer | None, Callable[[Callable[[str], None]], BackgroundRelay]]:
     """What writes to the table, and what makes a relay; every mistake before the first write."""
     from ddbrelay.aws.table import check_bus, describe_table, stream_of
+    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.scenario.background import BackgroundRelay
@@ -186,6 +187,9 @@ def _prepared(
         for name in (bus, *buses_of(run.config)):
             check_bus(run.aws, name)
         tell_mapping(run)
+        check_view_type(
+            run.config, table, stream.view_type, run.console.trouble, strict=run.settings.strict
+        )
 
     def relay(say: Callable[[str], None]) -> BackgroundRelay:
         assert stream is not None

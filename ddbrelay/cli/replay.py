@@ -120,6 +120,7 @@ def command(
     """
     from ddbrelay import jobs
     from ddbrelay.aws.table import check_bus
+    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli import relaying
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
@@ -181,6 +182,13 @@ def command(
         )
         title = f"{stream.table} ─▶ {bus}" if bus else f"{stream.table}   preview, nothing is sent"
         tell_mapping(run, live=view.live)
+        check_view_type(
+            run.config,
+            stream.table,
+            stream.view_type,
+            run.console.trouble,
+            strict=settings.strict,
+        )
         with view:
             details = "replay   the checkpoint does not move"
             ended = relaying.run(job, view, title, details, in_force(run.config))
@@ -220,7 +228,7 @@ def _stream(run: Run) -> TableStream:
 
 
 def _at_bookmark(run: Run, database: Database, name: str) -> _Where:
-    from ddbrelay.aws.table import TableStream
+    from ddbrelay.aws.table import UNKNOWN, TableStream, describe_stream
     from ddbrelay.cli.positions import live
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
@@ -235,7 +243,8 @@ def _at_bookmark(run: Run, database: Database, name: str) -> _Where:
             "ddbrelay positions list",
         )
     # Its own stream: the table may have a new one, and the old one is kept for 24 hours.
-    stream = TableStream(table, mark.stream_arn, "unknown", True, table_arn=table_arn)
+    view_type = describe_stream(run.aws, mark.stream_arn).get("StreamViewType", UNKNOWN)
+    stream = TableStream(table, mark.stream_arn, view_type, True, table_arn=table_arn)
     return _Where(stream, Start.TRIM_HORIZON, mark.positions)
 
 

@@ -57,15 +57,20 @@ def older(
 
 
 def _legs(aws: Aws, latest: TableStream, arns: set[str]) -> list[Leg]:
+    return [_leg(aws, latest, arn) for arn in sorted(arns)]
+
+
+def _leg(aws: Aws, latest: TableStream, arn: str) -> Leg:
     from dataclasses import replace
 
+    from ddbrelay.aws.table import UNKNOWN, describe_stream
     from ddbrelay.relay.subset import Gone
 
+    said = describe_stream(aws, arn)
+    view_type = said.get("StreamViewType", UNKNOWN)
+    stream = replace(latest, arn=arn, view_type=view_type, enabled=False)
     # moto serves an old ARN for the table of that name that was made later.
-    return [
-        Leg(replace(latest, arn=arn, enabled=False), Gone if _is_enabled(aws, arn) else None)
-        for arn in sorted(arns)
-    ]
+    return Leg(stream, Gone if said.get("StreamStatus") == "ENABLED" else None)
 
 
 def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None]) -> set[str]:
@@ -118,19 +123,3 @@ def after(aws: Aws, leg: Leg, tell: Callable[[str], None]) -> list[Leg]:
         return []
     between = _between(aws, leg.stream.arn, latest, tell)
     return [*_legs(aws, latest, between), Leg(latest)]
-
-
-def _is_enabled(aws: Aws, arn: str) -> bool:
-    from botocore.exceptions import ClientError
-
-    from ddbrelay.aws.errors import translated
-
-    try:
-        with translated("describe an earlier stream"):
-            said = aws.client("dynamodbstreams").describe_stream(StreamArn=arn, Limit=1)
-    except AwsRefused as refused:
-        if isinstance(refused.__cause__, ClientError):
-            # Gone, most likely; the relay asks again, and says what that means.
-            return False
-        raise
-    return bool(said["StreamDescription"]["StreamStatus"] == "ENABLED")

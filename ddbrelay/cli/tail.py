@@ -72,8 +72,10 @@ def command(
     import time
     from collections import deque
     from contextlib import closing
+    from functools import partial
 
     from ddbrelay.aws.table import check_bus, stream_of
+    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli import relaying, succession
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
@@ -93,6 +95,8 @@ def command(
         for name in (bus, *buses_of(run.config)):
             check_bus(run.aws, name)
     tell_mapping(run, live=view.live)
+    look = partial(check_view_type, run.config, table, tell=run.console.trouble)
+    look(latest.view_type, strict=run.settings.strict)
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: Ended | None = None
@@ -104,6 +108,9 @@ def command(
         follows = len(legs) > 1
         while legs:
             leg = legs.popleft()
+            if leg.stream.view_type != latest.view_type:
+                # What an earlier stream holds can no longer be had in another form.
+                look(leg.stream.view_type, strict=run.settings.strict and leg.stream.enabled)
             bounds: dict[str, Any] = {
                 "max_records": max_records and max_records - (ended.read if ended else 0),
                 # A stream that has a successor ends by itself.

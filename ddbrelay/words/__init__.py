@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Iterable
 
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
@@ -32,3 +33,12 @@ def one_word(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 event`, `1,204 events`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """`a, b and c`, or `a, b, c, d and 7 more`."""
+    every = list(dict.fromkeys(names))
+    if len(every) > most + 1:
+        return f"{', '.join(every[:most])} and {len(every) - most:,} more"
+    *first, last = every
+    return f"{', '.join(first)} and {last}" if first else last

@@ -68,8 +68,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Page:
     """One answer of GetRecords; `size` is the length of its body in bytes.
 
-    `notes` say what was left out of records, each kind once. `reconnected` when the call had to open
-    a connection: the endpoint may have started anew.
+    `notes` say what was left out of records, each kind once. `reconnected` says that the call had
+    to open a connection: the endpoint may have started anew.
     """
 
     records: Sequence[Record]
