@@ -121,9 +121,7 @@ def _compiled(grep: str) -> Any:
     flags = re.NOFLAG if any(letter.isupper() for letter in typed) else re.IGNORECASE
     try:
         re.compile(grep, flags)
-        # `re` writes its flags as this engine does.
-        return regex.compile(grep, int(flags)).search
-    except (re.error, regex.error) as error:
+    except re.error as error:
         where = "" if error.pos is None else f", column {error.pos + 1}"
         raise ConfigError(
             f'--grep: "{printable(grep)}" is not a regular expression: {error.msg}{where}',
@@ -131,3 +129,5 @@ def _compiled(grep: str) -> Any:
         ) from None
     except (RecursionError, OverflowError):
         raise ConfigError("--grep: the regular expression is too large") from None
+    # Both take the same expressions, and write the same flags.
+    return regex.compile(grep, int(flags)).search
