@@ -268,7 +268,7 @@ def received_with(detail: Any) -> Received:
 
 def test_a_claim_check_is_followed_to_the_detail(aws: Aws) -> None:
     detail = check_claim(aws, b'{"id": "a", "n": 0.10}')
-    found = followed(aws, received_with(detail))
+    found = followed(aws, received_with(detail), {"claims"})
     assert found.event == {"id": "e1", "detail-type": "D", "source": "s"} | {
         "detail": {"id": "a", "n": 0.1}
     }
@@ -282,7 +282,7 @@ def test_what_is_no_claim_check_asks_nobody(aws: Aws) -> None:
     nobody: Any = None
     for detail in ({"id": "a"}, {"claimCheck": "ours"}, None, []):
         received = received_with(detail)
-        assert followed(nobody, received) is received
+        assert followed(nobody, received, ()) is received
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_detail_that_cannot_be_had_leaves_the_reference(
     aws: Aws, body: bytes, stored: bytes | None, said: str
 ) -> None:
     received = received_with(check_claim(aws, body, stored=stored))
-    found = followed(aws, received)
+    found = followed(aws, received, None)
     assert (found.event, found.body) == (received.event, received.body)
     assert found.claim is not None
     assert found.claim_error is not None
@@ -569,7 +569,7 @@ def test_a_claim_check_is_shown_with_its_detail_and_kept_beside(
     number = "12345678901234567890.123456789012345678"
     detail = check_claim(aws, f'{{"id": "a", "n": {number}}}'.encode())
     publish(aws, bus, f"ddbrelay.{name}", detail)
-    done = cli.ok("listen", "--expect", "1", "--output", "json")
+    done = cli.ok("listen", "--expect", "1", "--output", "json", "--follow-claims", "claims")
     event, summary = objects(done.stdout)
     assert f'"n": {number}' in done.stdout
     assert event["event"]["detail"]["id"] == "a"
@@ -577,13 +577,32 @@ def test_a_claim_check_is_shown_with_its_detail_and_kept_beside(
     assert (summary["claimChecks"], summary["claimErrors"]) == (1, 0)
     assert done.stderr == ""
     publish(aws, bus, f"ddbrelay.{name}", detail)
+    cli.environment["DDBRELAY_CLAIM_CHECK"] = "s3://claims/relay"
     assert " id=a " in cli.ok("listen", "--expect", "1").stdout
+
+
+@ON_MOTO
+def test_a_claim_check_in_a_bucket_that_an_event_names_is_not_read(
+    cli: Cli, aws: Aws, name: str, bus: str, queue: str
+) -> None:
+    cli.environment["DDBRELAY_CLAIM_CHECK"] = "s3://others/relay"
+    detail = check_claim(aws, b'{"id": "a"}')
+    (number,) = publish(aws, bus, f"ddbrelay.{name}", detail)
+    done = cli.ok("listen", "--expect", "1", "--output", "json")
+    event, summary = objects(done.stdout)
+    assert event["event"]["detail"] == detail
+    assert "--follow-claims claims" in event["claimError"]
+    assert (summary["claimChecks"], summary["claimErrors"]) == (1, 1)
+    assert done.stderr == f"event {number} keeps its claim check: {event['claimError']}\n"
+    both = cli.run("listen", "--follow-claims", "claims", "--no-follow-claims")
+    assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
 
 
 @ON_MOTO
 def test_a_claim_check_that_cannot_be_followed_is_shown_and_counts(
     cli: Cli, aws: Aws, name: str, bus: str, queue: str
 ) -> None:
+    cli.environment["DDBRELAY_CLAIM_CHECK"] = "s3://claims/relay"
     detail = check_claim(aws, b'{"id": "a"}', stored=b"{}")
     (number,) = publish(aws, bus, f"ddbrelay.{name}", detail)
     done = cli.ok("listen", "--expect", "1", "--output", "json")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 
 import ddbrelay
+from ddbrelay.cli import console
+from ddbrelay.secrecy import hidden_bytes
 
 ROOT = Path(ddbrelay.__file__).parent
 MAY_WRITE = {
@@ -71,3 +76,82 @@ def test_nothing_is_printed_past_the_module_that_hides_credentials() -> None:
     assert writers.keys() == MAY_WRITE.keys(), {
         name: ways for name, ways in writers.items() if name not in MAY_WRITE
     }
+
+
+SECRET = "canary/secret+key=="
+
+
+@pytest.fixture
+def in_use(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A credential of this process."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    return SECRET
+
+
+def test_bytes_lose_what_texts_lose(in_use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:s3cret-ü@proxy:1")
+    text = f'{{"a": "{in_use}", "b": "canary%2Fsecret%2Bkey%3D%3D at http://me:s3cret-ü@proxy"}}'
+    shown = hidden_bytes(text.encode()).decode()
+    assert shown == '{"a": "[redacted]", "b": "[redacted] at http://proxy"}'
+    assert hidden_bytes(b"plain") == b"plain"
+
+
+def test_every_way_out_hides(in_use: str, capfd: pytest.CaptureFixture[str]) -> None:
+    console.out(f"out {in_use}")
+    console.err(f"err {in_use}")
+    console.out_bytes(f"bytes {in_use}\n".encode())
+    console.out_json(f'{{"json": "{in_use}"}}\n'.encode())
+    console.append(1, f"append {in_use}\n")
+    console.terminal().print(f"rich {in_use}")
+    console.terminal(stderr=True).print(f"rich {in_use}")
+    ways = console.Console("json")
+    ways.object({"object": in_use})
+    ways.data(f"data {in_use}")
+    ways.words(f"words {in_use}")
+    out, err = capfd.readouterr()
+    assert "canary" not in out + err
+    assert (out.count("[redacted]"), err.count("[redacted]")) == (7, 3)
+
+
+def test_a_row_that_is_cut_has_no_half_of_a_credential(in_use: str) -> None:
+    from rich.console import Console as Rich
+    from stage import outcome
+
+    from ddbrelay.cli.view.rows import Shown, below, row_lines
+
+    shown = Shown.of(outcome(in_use, new={"id": in_use, "name": in_use}), detail=True)
+    screen = Rich(file=io.StringIO(), width=40)
+    for line in (*row_lines(shown, 40), *below(shown, 24)):
+        screen.print(line)
+    assert "canary" not in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("char", ["\x80", "\x9b", "\x9f", "\u061c", "\u200e", "\u202e", "\u2066"])
+def test_json_escapes_what_a_terminal_would_obey(char: str) -> None:
+    line = json.dumps({"a": f"x{char}y", "ü": "\u2028é語😀\u200d"}, ensure_ascii=False).encode()
+    shown = console.escaped(line)
+    assert char not in shown.decode()
+    assert f"\\u{ord(char):04x}" in shown.decode()
+    assert json.loads(shown) == json.loads(line)
+    assert "ü" in shown.decode()
+    assert console.escaped('{"ü": "語"}'.encode()) == '{"ü": "語"}'.encode()
+
+
+def test_map_prints_no_control_character_in_any_form(bare_cli: Cli) -> None:
+    text = "a\x9b31mb\u202ec\u2066d\x85e"
+    change = {
+        "eventID": "1",
+        "eventName": "INSERT",
+        "dynamodb": {
+            "SequenceNumber": "1",
+            "Keys": {"id": {"S": text}},
+            "NewImage": {"id": {"S": text}, "note": {"S": text}},
+        },
+    }
+    (bare_cli.directory / "changes.json").write_text(json.dumps(change))
+    for form in ("rich", "lines", "json"):
+        done = bare_cli.ok(
+            *("map", "changes.json", "--table", "users", "--explain", "--detail"),
+            *("--output", form),
+        )
+        assert not set(done.stdout + done.stderr) & set("\x9b\x85\u202e\u2066")

@@ -197,13 +197,14 @@ def test_a_preview_says_that_nothing_is_sent_and_what_to_type_next(
     assert "\x1b[2J" not in shown.written
 
 
-def test_a_view_that_is_asked_for_without_colour_has_none(cli: Cli, pipe: Pipeline) -> None:
+def test_without_colour_the_view_is_drawn_all_the_same(cli: Cli, pipe: Pipeline) -> None:
     pipe.put("a")
     cli.environment["NO_COLOR"] = "1"
-    words = ("tail", "--forward", "--until-idle", "0", "--output", "rich")
+    words = ("tail", "--forward", "--until-idle", "0")
     with terminal(cli, 80, *words) as shown:
         assert shown.wait() == 0
     assert "✔" in shown.written
+    assert "\x1b[?25l" in shown.written
     coloured = re.findall(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", shown.written)
     assert coloured == []
 
@@ -230,7 +231,6 @@ def test_rows_and_status_lines_fit_a_window_that_becomes_narrower(
     ("variables", "words"),
     [
         ({"TERM": "dumb"}, ()),
-        ({"NO_COLOR": "1"}, ()),
         ({}, ("--output", "lines")),
         ({}, ("--output", "json")),
         ({}, ("-q",)),

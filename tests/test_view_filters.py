@@ -192,22 +192,21 @@ def test_without_a_filter_or_a_recording_nothing_stands_between_engine_and_lines
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked", "live"),
+    ("environment", "live"),
     [
-        ({}, False, True),
-        ({"NO_COLOR": "1"}, False, False),
-        ({"NO_COLOR": "1"}, True, True),
-        ({"NO_COLOR": ""}, False, True),
-        ({"TERM": "dumb"}, True, False),
+        ({}, True),
+        ({"NO_COLOR": "1"}, True),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
     ],
 )
-def test_the_live_view_is_for_terminals_that_can_and_shall_be_redrawn(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: bool, live: bool
+def test_the_live_view_is_for_terminals_that_can_be_redrawn_coloured_or_not(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], live: bool
 ) -> None:
     monkeypatch.setattr(Console, "live", True)
     for name, value in {"TERM": "xterm", "NO_COLOR": "", **environment}.items():
         monkeypatch.setenv(name, value)
-    assert View(Console("rich"), asked=asked).live is live
+    assert View(Console("rich")).live is live
 
 
 # --- recording

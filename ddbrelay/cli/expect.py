@@ -33,6 +33,13 @@ _DELIVERY_TIMEOUT = 60.0
 @click.option("--timeout", type=DURATION, help="instead of the timeout of the files")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="JUnit XML to write")
 @click.option("--keep-going", is_flag=True, help="go on with the next file after one that is unmet")
+@click.option(
+    "--follow-claims",
+    "buckets",
+    multiple=True,
+    metavar="BUCKET",
+    help="read details of claim checks from this bucket too  [default: that of claim_check]",
+)
 @setting_options("entity", "source", "preset", "mapper")
 @pass_run
 def command(
@@ -42,6 +49,7 @@ def command(
     timeout: float | None,
     junit: Path | None,
     keep_going: bool,
+    buckets: tuple[str, ...],
 ) -> None:
     """Write items, and assert that their events come out behind the bus.
 
@@ -104,7 +112,7 @@ def command(
     try:
         reports.load([uuid4().hex[:8] for _ in files], relay=relay, timeout=timeout)
         with reports.written():
-            _run_all(run, console, reports.outcomes, keep_going)
+            _run_all(run, console, reports.outcomes, buckets, keep_going)
         with reports.judged():
             _sum_up(run, reports.outcomes, time.time() - began)
     finally:
@@ -123,13 +131,21 @@ def _check_writable(junit: Path) -> None:
         raise ConfigError(f"--junit: {error.message}", error.hint) from None
 
 
-def _run_all(run: Run, console: Steady, outcomes: Sequence[Outcome], keep_going: bool) -> None:
+def _run_all(
+    run: Run,
+    console: Steady,
+    outcomes: Sequence[Outcome],
+    buckets: Sequence[str],
+    keep_going: bool,
+) -> None:
     from ddbrelay.cli.expecting import Lines, Objects
     from ddbrelay.cli.signals import stop_on_signals
+    from ddbrelay.infra.listener import followed_buckets
     from ddbrelay.scenario.running import Behind, Runner
     from ddbrelay.scenario.writing import environment
 
     settings = run.settings
+    followed = followed_buckets(settings.claim_check, buckets)
     scenarios = [one.scenario for one in outcomes]
     with stop_on_signals() as stop, ExitStack() as stack:
         writer, relay = _prepared(run, scenarios)
@@ -138,7 +154,7 @@ def _run_all(run: Run, console: Steady, outcomes: Sequence[Outcome], keep_going:
             raise KeyboardInterrupt
         teller = Objects(console) if console.json else Lines(console)
         runner = Runner(
-            Behind(run.aws, listeners, console.words),
+            Behind(run.aws, listeners, followed, console.words),
             writer,
             teller,
             stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +39,14 @@ _PAUSE = 0.1
 )
 @click.option("--keep", is_flag=True, help="leave the messages in the queue")
 @click.option(
-    "--follow-claims/--no-follow-claims",
-    "follow",
-    default=None,
-    help="show the detail that a claim check stands for, from S3  [default: follow]",
+    "--follow-claims",
+    "buckets",
+    multiple=True,
+    metavar="BUCKET",
+    help="read details of claim checks from this bucket too  [default: that of claim_check]",
+)
+@click.option(
+    "--no-follow-claims", "unfollowed", is_flag=True, help="show claim checks as they are"
 )
 @view_options
 @record_option
@@ -54,7 +59,8 @@ def command(
     timeout: float | None,
     expect: int | None,
     keep: bool,
-    follow: bool | None,
+    buckets: tuple[str, ...],
+    unfollowed: bool,
     show: tuple[str, ...],
     grep: str | None,
     detail: bool,
@@ -66,7 +72,9 @@ def command(
     queue are made and removed again, however the command ends.
 
     An event too large for the bus carries a reference to its detail (tail --claim-check), and the
-    detail is read from S3. Where that fails, the event is shown as it came and counts as received.
+    detail is read from S3, where its bucket is that of claim_check or named by --follow-claims: the
+    event could name any other. Where that fails, the event is shown as it came and counts as
+    received.
 
     --show, --grep and --detail change what is shown, never what is received, counted or expected.
 
@@ -86,6 +94,8 @@ def command(
         raise click.UsageError("--queue and --all exclude each other")
     if expect is not None and max_events is not None and max_events < expect:
         raise click.UsageError(f"--max-events {max_events} cannot meet --expect {expect}")
+    if unfollowed and buckets:
+        raise click.UsageError("--follow-claims and --no-follow-claims exclude each other")
     if timeout is None and expect is not None:
         timeout = _EXPECT_TIMEOUT
     chosen = Filter(show, grep, run.console.trouble)
@@ -99,7 +109,7 @@ def command(
             )
             header = _header(run, session, everything, named=queue is not None)
             screens = _screens(run, stack, session, header, record, stop)
-            _receive(run, listener, session, screens, stop, follow=follow is not False)
+            _receive(run, listener, session, screens, stop, None if unfollowed else buckets)
             seconds = time.monotonic() - started
         _sum_up(run, session, seconds)
     if record is not None:
@@ -119,13 +129,18 @@ def _receive(
     session: Session,
     screens: list[Screen],
     stop: Stop,
-    *,
-    follow: bool,
+    named: Sequence[str] | None,
 ) -> None:
-    """Show what comes, and delete it, until a bound or a signal."""
+    """Show what comes, and delete it, until a bound or a signal.
+
+    `named` are buckets that are followed beside the configured one; None follows no claim check.
+    """
     import time
 
+    from ddbrelay.infra.listener import followed_buckets
+
     bounds, tally = session.bounds, session.tally
+    buckets = None if named is None else followed_buckets(run.settings.claim_check, named)
     while not stop.is_set():
         left = _POLL if bounds.deadline is None else bounds.deadline - time.monotonic()
         wanted = bounds.wanted(tally)
@@ -133,8 +148,8 @@ def _receive(
             return
         batch = listener.receive(min(_POLL, left), wanted)
         for received in batch:
-            if follow:
-                received = _followed(run, received, screens)
+            if buckets is not None:
+                received = _followed(run, received, buckets, screens)
             repeated = tally.add(received)
             if session.chosen.shows(*searched(received)):
                 for screen in screens:
@@ -150,11 +165,11 @@ def _chosen(run: Run) -> bool:
 
 
 def _live(run: Run) -> bool:
-    """Whether the view is drawn: not where a terminal cannot, or NO_COLOR asks for calm."""
+    """Whether the view is drawn: not where a terminal cannot."""
     import os
 
     dumb = os.environ.get("TERM") in {"dumb", "", None}
-    return run.console.live and not dumb and (_chosen(run) or not os.environ.get("NO_COLOR"))
+    return run.console.live and not dumb
 
 
 def _screens(
@@ -238,10 +253,12 @@ def _of(run: Run, everything: bool) -> str:
     return "all sources" if everything else f"source {', '.join(map(source_text, _sources(run)))}"
 
 
-def _followed(run: Run, received: Received, screens: list[Screen]) -> Received:
+def _followed(
+    run: Run, received: Received, buckets: Collection[str], screens: list[Screen]
+) -> Received:
     from ddbrelay.infra.listener import followed
 
-    received = followed(run.aws, received)
+    received = followed(run.aws, received, buckets)
     if received.claim_error is not None:
         number = printable(str(received.event.get("id") or received.message_id))
         for screen in screens:

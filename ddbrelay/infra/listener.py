@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from ddbrelay.errors import AwsRefused, DdbrelayError
-from ddbrelay.flow.offloading import Reference, claim_of, restore
+from ddbrelay.flow.offloading import Reference, claim_of, place_of, restore
 from ddbrelay.infra.calls import NOT_FOUND, attempt, call
 from ddbrelay.infra.events import refuse_failed_entries
 from ddbrelay.infra.names import PREFIX
@@ -60,17 +60,24 @@ class Received:
     claim_error: str | None = None
 
 
-def followed(aws: Aws, received: Received) -> Received:
+def followed(aws: Aws, received: Received, buckets: Collection[str] | None) -> Received:
     """The message with the detail that its claim check stands for; itself when it has none.
 
     Where the detail cannot be had, or is not what was written, `claim_error` says why and the event
-    keeps its reference.
+    keeps its reference. Anybody who may publish names the bucket, so only those of `buckets` are
+    read (None: any).
     """
     from ddbrelay.aws.claims import fetch
 
     claim = claim_of(received.event.get("detail"))
     if claim is None:
         return received
+    if buckets is not None and claim.bucket not in buckets:
+        said = (
+            f"{claim.url} is not in a bucket that is followed (claim_check, "
+            f"--follow-claims {claim.bucket})"
+        )
+        return replace(received, claim=claim, claim_error=said)
     try:
         body = restore(received.body, fetch(aws, claim))
     except DdbrelayError as error:
@@ -80,6 +87,16 @@ def followed(aws: Aws, received: Received) -> Received:
     if event := _decode(body):
         return replace(received, event=event, body=body, claim=claim)
     return replace(received, claim=claim, claim_error=f"{claim.url} holds no JSON object")
+
+
+def followed_buckets(address: str | None, others: Sequence[str]) -> frozenset[str]:
+    """The bucket of the configured `claim_check`, and others that were named."""
+    try:
+        own = [] if address is None else [place_of(address)[0]]
+    except ValueError:
+        # Whoever sends with it is told.
+        own = []
+    return frozenset([*own, *others])
 
 
 def find_queue(aws: Aws, queue: str) -> str | None:

@@ -13,8 +13,13 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ddbrelay.errors import ConfigError
+from ddbrelay.local import pages
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _POLL = 0.05
 
@@ -30,6 +35,7 @@ class Moto:
             warnings.filterwarnings("ignore", message="When using MotoServer")
             from moto.core.base_backend import AccountSpecificBackend
             from moto.core.utils import service_name_from_moto_package_name
+            from moto.moto_server import werkzeug_app
             from moto.moto_server.werkzeug_app import (
                 DomainDispatcherApplication,
                 create_backend_app,
@@ -48,7 +54,9 @@ class Moto:
                 service_name_from_moto_package_name(package)
         # A line for every request is noise, and werkzeug writes it to stderr unasked.
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        app = DomainDispatcherApplication(create_backend_app)
+        # Without it every answer allows the pages of every origin.
+        werkzeug_app.DISABLE_GLOBAL_CORS = True  # type: ignore[attr-defined]
+        app = _without_pages(DomainDispatcherApplication(create_backend_app))
         # Where werkzeug binds by itself, it answers a port in use by printing and exiting.
         with _listening(port) as listener:
             self._server = make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno())
@@ -69,6 +77,19 @@ class Moto:
 
         # moto keeps its tables in the process, not in the server.
         reset_model_data()
+
+
+def _without_pages(app: WSGIApplication) -> WSGIApplication:
+    """The same application, of which no web page gets an answer."""
+
+    def refusing(environ: WSGIEnvironment, start: StartResponse) -> Any:
+        asked = (environ.get(f"HTTP_{name}") for name in ("HOST", "ORIGIN", "SEC_FETCH_SITE"))
+        if not pages.refused(*asked):
+            return app(environ, start)
+        start("403 Forbidden", [("Content-Type", "text/plain")])
+        return [pages.REFUSAL.encode()]
+
+    return refusing
 
 
 def _listening(port: int) -> socket.socket:

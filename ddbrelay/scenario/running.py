@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.htm
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from decimal import Decimal
 from json import loads
@@ -44,13 +44,17 @@ class Stopper(Protocol):
 class Behind:
     """The queues behind the buses, as one; each event with numbers digit for digit.
 
-    `say` hears of claim checks that cannot be followed.
+    Claim checks are followed into `buckets`; `say` hears of those that cannot be.
     """
 
     def __init__(
-        self, aws: Aws, listeners: Sequence[ProbedListener], say: Callable[[str], None]
+        self,
+        aws: Aws,
+        listeners: Sequence[ProbedListener],
+        buckets: Collection[str],
+        say: Callable[[str], None],
     ) -> None:
-        self._aws, self._listeners, self._say = aws, listeners, say
+        self._aws, self._listeners, self._buckets, self._say = aws, listeners, buckets, say
 
     def drain(self) -> None:
         """Drop what came before."""
@@ -74,7 +78,7 @@ class Behind:
     def _event(self, received: Received) -> dict[str, Any]:
         from ddbrelay.infra.listener import followed
 
-        whole = followed(self._aws, received)
+        whole = followed(self._aws, received, self._buckets)
         if whole.claim_error is not None:
             self._say(f"an event keeps its claim check: {whole.claim_error}")
         event: dict[str, Any] = loads(whole.body, parse_float=Decimal)

@@ -153,7 +153,7 @@ class Events:
             for listener in listeners:
                 while batch := listener.receive(0):
                     listener.done(batch)
-                    whole = [followed(self._relays.aws, one) for one in batch]
+                    whole = [followed(self._relays.aws, one, None) for one in batch]
                     self._events += [one.event for one in whole if one.event]
             return
         except DdbrelayError as error:

@@ -37,16 +37,14 @@ def view_of(
     from ddbrelay.cli.recording import Recording
 
     recording = None if record is None else Recording(record, title=title)
-    asked = run.config.origins["output"] != "default"
     chosen = Filter(show, grep, run.console.trouble)
-    return View(run.console, chosen, detail=detail, recording=recording, asked=asked)
+    return View(run.console, chosen, detail=detail, recording=recording)
 
 
 class View:
     """The view of one command, whose runs may follow one another.
 
-    As a context manager it sums up and writes the recording at the end, however that comes. `asked`
-    says that the output was chosen: without that, NO_COLOR means lines.
+    As a context manager it sums up and writes the recording at the end, however that comes.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class View:
         *,
         detail: bool = False,
         recording: Recording | None = None,
-        asked: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.console = console
@@ -65,7 +62,6 @@ class View:
         self._detail, self._recording = detail, recording
         self._clock = clock or Clock()
         plain = os.environ.get("TERM") in {"dumb", "", None}
-        plain = plain or (bool(os.environ.get("NO_COLOR")) and not asked)
         self.live = console.live and not plain
         self._preview = False
         self._recorder: Recorder | None = None

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from ddbrelay.errors import ConfigError
+from ddbrelay.local import pages
 from ddbrelay.testing.face.account import SimulatedAccount
 from ddbrelay.testing.face.action import Action
 from ddbrelay.testing.face.control import ACTIONS, READING
@@ -43,11 +45,19 @@ _DYNAMODB = "com.amazonaws.dynamodb.v20120810#"
 def application(account: SimulatedAccount) -> web.Application:
     """The account as an application of aiohttp."""
     face = _Face(account)
-    made = web.Application(client_max_size=_MOST_BYTES)
+    made = web.Application(client_max_size=_MOST_BYTES, middlewares=[_without_pages])
     made.router.add_post("/", face.aws)
     made.router.add_get(f"{CONTROL}/{{action}}", face.read)
     made.router.add_post(f"{CONTROL}/{{action}}", face.act)
     return made
+
+
+@web.middleware
+async def _without_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    names = ("Host", "Origin", "Sec-Fetch-Site")
+    if pages.refused(*(request.headers.get(name) for name in names)):
+        return _said(403, {"error": pages.REFUSAL})
+    return await handler(request)
 
 
 class _Face:
