@@ -64,7 +64,7 @@ def _choice(default: Any, toml: str, choices: tuple[str, ...], help_text: str) -
 _STATE = "state.db"
 _EXAMPLE = (
     "",
-    "# Rules say which change is which event; the first one that matches counts.",
+    "# Rules say which change is which event; the first that matches counts, the rest is skipped.",
     "# [[rule]]",
     '# when = { eventName = ["MODIFY"], changed = ["email"] }',
     '# detail_type = "UserEmailChanged"',

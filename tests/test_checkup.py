@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from ddbrelay.checkup import bus, table, targets
+from ddbrelay.checkup import bus, settings, table, targets
 from ddbrelay.checkup.asking import Answer
 from ddbrelay.checkup.findings import Finding, Level, Subject, hours, kilobytes
 from ddbrelay.checkup.kinds import UNKNOWN, Kind, Name, kinds_of, may_match
 from ddbrelay.checkup.needs import Harm, needs_of, unmet
 from ddbrelay.config import Config, Settings, load
+from ddbrelay.config_file import MappingSource
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.mapping.patterns import compile_pattern
 from ddbrelay.flow.mapping.templates import Template
@@ -446,3 +447,21 @@ def test_a_command_of_the_aws_cli_goes_to_the_same_place() -> None:
     assert subject.aws_cli("sqs x") == "aws --profile p --region r sqs x"
     local = about(subject.config, endpoint_url="http://127.0.0.1:1", local=True)
     assert local.aws_cli("sqs x") == "aws --region r --endpoint-url http://127.0.0.1:1 sqs x"
+
+
+@pytest.mark.parametrize(
+    ("preset", "rules", "level", "words"),
+    [
+        (None, 1, Level.NOTE, "rules (1), everything else skipped"),
+        ("crud", 2, Level.OK, "rules (2), everything else mapped by preset crud"),
+        (None, 0, Level.OK, "default mapping"),
+    ],
+)
+def test_that_rules_switch_off_default_events_is_said_and_no_fault(
+    preset: str | None, rules: int, level: Level, words: str
+) -> None:
+    mapping = MappingSource(({"detail_type": "UserCreated"},) * rules)
+    config = Config(Settings(table="users", preset=preset), {}, None, mapping)
+    found = settings.judge_mapping(config)
+    assert (found.level, found.what) == (level, words)
+    assert ("default events" in (found.why or "")) == (level is Level.NOTE)

@@ -301,6 +301,7 @@ def test_an_address_where_nothing_answers_as_aws_does_is_an_error(
     assert summary["errors"] == 2
     errors = [(one["area"], one["check"]) for one in found if one["level"] == "error"]
     assert errors == [("table", "table"), ("bus", "bus")]
+    assert [one["what"] for one in found if one["check"] == "mapping"] == ["default mapping"]
     assert "nothing is wrong" not in done.stderr
     assert "next:" not in done.stderr
 

@@ -85,6 +85,7 @@ def test_the_rules_are_listed_in_their_order_without_a_state_file(listing: Cli) 
         ["order", "INSERT, new.type prefix order#", "{new.kind}Placed", "bus other-bus", *zeros],
         ["deletes are not events here", "REMOVE", "skipped", "skip", *zeros],
         ["rule 4", "INSERT", "UserCreated …", "–", *zeros],
+        ["no rule", "everything else", "skipped", "skip", *zeros],
     ]
     assert not state_file(listing).parent.exists()
 
@@ -104,9 +105,9 @@ def test_each_rule_of_a_record_has_the_hit(listing: Cli) -> None:
 def test_names_that_are_in_the_ledger_only_follow(listing: Cli) -> None:
     keep(listing, shard(1, *SEVERAL))
     rows = printed().splitlines()
-    assert [row.split("  ")[0] for row in rows[5:]] == ["no rule", "of last year"]
-    assert "what no rule matches" in rows[5]
-    assert "no longer in the mapping" in rows[6]
+    assert [row.split("  ")[0] for row in rows[5:]] == ["of last year", "no rule"]
+    assert "no longer in the mapping" in rows[5]
+    assert rows[6].split()[-3:] == ["0", "5", "0"]
     assert {name for name, one in objects().items() if not one["inFile"]} == {
         "no rule",
         "of last year",
@@ -127,6 +128,7 @@ def test_a_program_gets_what_the_file_says(listing: Cli) -> None:
         "continue": False,
         "schema": None,
         "bus": "other-bus",
+        "rest": False,
         "published": 0,
         "skipped": 0,
         "parked": 0,
@@ -138,7 +140,7 @@ def test_a_program_gets_what_the_file_says(listing: Cli) -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("", ["created", "updated", "deleted", "expired"]),
+        ("", ["created", "updated", "deleted", "expired", ""]),
         ('preset = "outbox"', ["outbox", "only inserts count"]),
         ('preset = "single-table"', ["created", "updated", "deleted", "expired", "no entity"]),
     ],
@@ -152,16 +154,50 @@ def test_a_mapping_without_rules_has_the_names_of_its_preset(
     assert hits(objects()[names[0]]) == (3, 0, 0)
 
 
-def test_the_names_of_a_preset_behind_the_rules_are_listed_where_they_have_hits(
-    listing: Cli,
-) -> None:
+def test_a_preset_behind_the_rules_is_listed_behind_them(listing: Cli) -> None:
     last = '[[rule]]\nwhen = { eventName = ["INSERT"] }\n'
     Path("ddbrelay.toml").write_text('preset = "crud"\n' + RULES.removesuffix(last))
     keep(listing, shard(1, line(Fate.PUBLISHED, 3, 1, 9, "updated")))
     found = objects()
-    assert list(found)[3:] == ["updated"]
-    row = printed().splitlines()[-1]
+    assert list(found)[3:] == ["created", "updated", "deleted", "expired", ""]
+    row = printed().splitlines()[-4]
     assert row.split()[:3] == ["updated", "MODIFY", "UserUpdated"]
+    assert hits(found["updated"]) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "matches", "makes"),
+    [
+        (RULES, "no rule", "everything else", "skipped"),
+        ("strict = true" + RULES, "", "everything else", "parked"),
+        ('preset = "crud"' + RULES, "", "everything else", "parked"),
+        ('preset = "outbox"' + RULES, "only inserts count", "everything else: MODIFY", "skipped"),
+        ('preset = "single-table"', "no entity", "everything else: a key without", "skipped"),
+        ("", "", "everything else", "parked"),
+        ('mapper = "mine:mapped"', "", "everything else", "parked"),
+    ],
+)
+def test_the_last_row_says_what_becomes_of_everything_else(
+    listing: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    name: str,
+    matches: str,
+    makes: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    Path("ddbrelay.toml").write_text(text)
+    keep(listing, shard(1, *SEVERAL))
+    *others, last = [
+        json.loads(row) for row in printed("--table", "users", "--output", "json").splitlines()
+    ]
+    assert (last["name"], last["rest"], last["skip"]) == (name, True, makes == "skipped")
+    assert not any(one["rest"] for one in others)
+    for output in ("lines", "rich"):
+        row = printed("--table", "users", "--output", output).splitlines()[-1]
+        assert row.startswith(f"{name or '–'} ")
+        assert matches in row
+        assert makes in row
 
 
 def test_without_a_table_the_one_of_the_ledger_counts(listing: Cli) -> None:
@@ -219,7 +255,7 @@ def test_what_is_redacted_is_said_and_who_knows_whether_it_hides_anything(listin
 
 def test_the_command_line_lists_the_rules(listing: Cli) -> None:
     done = listing.ok("rules")
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
     assert done.stderr.splitlines() == [
         'consumer "default" has no hits yet',
         "next: ddbrelay map FILE --explain",

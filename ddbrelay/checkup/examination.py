@@ -100,12 +100,14 @@ def _not_seen(found: Sequence[Finding]) -> str:
 
 def _offline(subject: Subject, standing: state.Standing | None) -> list[Finding]:
     """What can be looked at without AWS."""
+    found = [settings.judge_mapping(subject.config)]
     try:
         seen = state.look(subject.settings.state_file)
     except StateError as error:
         words = error.message
-        return [state.AREA.error("state-file", words, "the relay does not start", error.hint)]
-    found = state.judge(subject, seen)
+        mistake = state.AREA.error("state-file", words, "the relay does not start", error.hint)
+        return [*found, mistake]
+    found += state.judge(subject, seen)
     host, port = subject.settings.metrics_host, subject.settings.metrics_port
     if port is not None:
         # Without the table nothing tells which runs are of it.

@@ -20,11 +20,16 @@ from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.offloading import place_of
+from ddbrelay.mappings import in_force
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
+    from ddbrelay.config import Config
 
 AREA = Area("settings")
+_NO_DEFAULTS = (
+    'a first rule switches off all default events; preset = "crud" makes them of the rest'
+)
 _NO_BUCKET = frozenset({"404", "NoSuchBucket"})
 _NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
@@ -37,6 +42,14 @@ class Bucket:
     exists: bool = True
     region: str | None = None
     denied: bool = False
+
+
+def judge_mapping(config: Config) -> Finding:
+    """Which mapping is in force; that a first rule switches off all default events surprises."""
+    words = in_force(config)
+    if config.mapping.rules and config.settings.preset is None:
+        return AREA.note("mapping", words, _NO_DEFAULTS)
+    return AREA.ok("mapping", words)
 
 
 def look_at_queue(aws: Aws, queue: str, consumer: str, table: str) -> Answer[bool]:

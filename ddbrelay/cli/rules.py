@@ -33,15 +33,20 @@ _CRUD = {
     "expired": ("REMOVE by TTL", "Expired"),
 }
 """The rules of the default mapping: what they match, and the end of the detail type they make."""
+_NO_RULE, _UNNAMED = "no rule", ""
+"""The names under which what no rule matches is skipped, and under which it is parked."""
 _OTHERS = {
-    "no rule": "what no rule matches",
-    "no entity": "a key without a known prefix",
     "outbox": "INSERT",
-    "only inserts count": "MODIFY, REMOVE",
-    "own": "the function of your own",
+    "own": "every change, by the function of your own",
     "(others)": "rules beyond the first hundreds",
-    "": "records counted without a rule",
 }
+_REST = {
+    _NO_RULE: ("everything else", "skipped"),
+    _UNNAMED: ("everything else", "parked"),
+    "no entity": ("everything else: a key without a known prefix", "skipped"),
+    "only inserts count": ("everything else: MODIFY, REMOVE", "skipped"),
+}
+"""What becomes of the changes that nothing before it matches, by the name that counts them."""
 _GONE = "no longer in the mapping"
 
 
@@ -56,6 +61,8 @@ class _Row:
     hits: Mapping[str, int] = field(default_factory=dict)
     spec: Mapping[str, Any] | None = None
     place: str | None = None
+    rest: bool = False
+    """The last one, for everything that none before it matches."""
 
 
 @click.command("rules", cls=Command)
@@ -65,8 +72,8 @@ def command(run: Run) -> None:
     """List the rules in the order in which they are tried, and the hits of each so far.
 
     Hits are the records that the consumer published, skipped or parked by the rule, as its ledger
-    has them; a rule without any is dim. Names of the mapping's own, such as "no rule", follow where
-    they have hits.
+    has them; a rule without any is dim. The last row says what becomes of everything else: once
+    there is a rule, no default event is made any more, unless a preset makes it.
 
     \b
     Examples:
@@ -143,25 +150,35 @@ def _rows(config: Config, table: str, hits: Mapping[str, Counter[str]]) -> Itera
         yield _row(rule, entity, hits.get(rule.name, {}))
     listed = {rule.name for rule in rules}
     preset = settings.preset or ("crud" if not rules else None)
-    ours = _of_mapping("own" if settings.mapper is not None else preset)
-    for name in [*ours, *sorted(hits.keys() - set(ours))]:
-        if name in listed or (rules and name not in hits):
+    ours = _of_mapping("own" if settings.mapper is not None else preset, strict=settings.strict)
+    for name in [*sorted(hits.keys() - {*ours, *listed}), *ours]:
+        if name in listed and name != ours[-1]:
             continue
         matches, makes = _OTHERS.get(name, _GONE), ""
-        if name in _CRUD and preset in {"crud", "single-table"}:
+        if name == ours[-1]:
+            matches, makes = _REST[name]
+        elif name in _CRUD and name in ours:
             matches, verb = _CRUD[name]
             makes = f"<Entity>{verb}" if preset == "single-table" else f"{entity}{verb}"
-        yield _Row(name, matches, makes, hits=hits.get(name, {}))
+        # The hits of a rule that has the same name are listed with the rule.
+        yield _Row(
+            name,
+            matches,
+            makes,
+            ("skip",) if makes == "skipped" else (),
+            hits={} if name in listed else hits.get(name, {}),
+            rest=name == ours[-1],
+        )
 
 
-def _of_mapping(preset: str | None) -> list[str]:
-    """The names under which a mapping without rules counts."""
+def _of_mapping(preset: str | None, *, strict: bool) -> list[str]:
+    """The names under which a mapping counts besides its rules; the last one has the rest."""
     return {
-        "crud": list(_CRUD),
+        "crud": [*_CRUD, _UNNAMED],
         "single-table": [*_CRUD, "no entity"],
         "outbox": ["outbox", "only inserts count"],
-        "own": ["own"],
-        None: ["no rule"],
+        "own": ["own", _UNNAMED],
+        None: [_UNNAMED if strict else _NO_RULE],
     }[preset]
 
 
@@ -230,6 +247,7 @@ def _object(row: _Row) -> dict[str, Any]:
         "continue": "continue" in row.flags,
         "schema": spec.get("schema"),
         "bus": spec.get("bus"),
+        "rest": row.rest,
         **{fate: row.hits.get(fate, 0) for fate in _FATES},
     }
 
