@@ -14,6 +14,7 @@ from ddbrelay.scenario.judging import Judge
 from ddbrelay.scenario.matching import mismatch
 from ddbrelay.scenario.model import Expect, Never, Spot
 from ddbrelay.scenario.ordering import Arrival, Comparison, Key, key_of, sequence_of
+from ddbrelay.scenario.verdicts import missing
 
 SPOT = Spot(Path("s.toml"), 1, 1)
 STREAM = "arn:aws:dynamodb:us-east-1:1:table/users/stream/x"
@@ -223,3 +224,13 @@ def test_fields_that_match_only_apart_are_told() -> None:
     pattern = {"$or": [{"detail": {"items": {"a": [1]}}}, {"source": ["x"]}]}
     pattern = {"detail": {"items": {"b": [1]}}, **pattern}
     assert "same object" in mismatch(pattern, [one])[-1]
+
+
+def test_of_two_equally_near_events_the_one_that_nothing_asked_for_is_shown() -> None:
+    wanted, met = expect("UserCreated", detail={"id": ["u2"]}), expect("UserDeleted")
+    unclaimed, claimed = event("UserUpdated", n=1), event("UserDeleted", n=2)
+    for came in ([unclaimed, claimed], [claimed, unclaimed]):
+        judge = judged([wanted, met], came)
+        verdict = missing(judge, wanted, 0, at=1.0, timeout=1.0, width=100)
+        assert verdict.lines[0] == "2 events came, none matches; the nearest:"
+        assert verdict.lines[1].split()[0] == "UserUpdated"

@@ -24,10 +24,11 @@ def mismatch(
 ) -> list[str]:
     """How many events came, the nearest one, and what of the pattern it does not fulfil.
 
-    `events` are EventBridge's envelopes in the order of their arrival; none of them should match.
-    Of two that are equally near the later one is shown. With `more`, some that match came too, and
-    the lines say that these are others. The lines have no line break or control
-    character in them, and are at most `width` columns long where every character takes one.
+    `events` are EventBridge's envelopes, none of which should match: those that nothing else asked
+    for last, each in the order of arrival, since of two that are equally near the later one is
+    shown. With `more`, some that match came too, and the lines say that these are others. The lines
+    have no line break or control character in them, and are at most `width` columns long where
+    every character takes one.
     PatternError for a pattern that EventBridge refuses.
     """
     compiled = compile_pattern(pattern)

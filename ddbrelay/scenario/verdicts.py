@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ddbrelay.scenario.judging import Disorder, Judge
 from ddbrelay.scenario.matching import cut, mismatch, summary
@@ -27,7 +28,7 @@ def missing(
     how_many = counted(len(unasked), "event")
     if not lines:
         # With a part of them there, only what nothing asked for is news.
-        others = unasked if came else [one.event for one in judge.arrivals]
+        others = unasked if came else _unclaimed_last(judge)
         lines = mismatch(expect.pattern.source, others, width=width, more=came > 0)
         how_many = f"{len(unasked):,} of them"
     rest = [f"  {summary(one, width - 2)}" for one in unasked[-_SHOWN:]]
@@ -35,6 +36,14 @@ def missing(
         last = ", the last" if len(unasked) > _SHOWN else ""
         lines += [f"nothing asked for {how_many}{last}:", *rest]
     return Verdict(expect, at, came, "missing", what, lines, unasked[-_SHOWN:])
+
+
+def _unclaimed_last(judge: Judge) -> list[Mapping[str, Any]]:
+    """All events, so that of two equally near ones the one is shown that nothing asked for."""
+    unclaimed = {one.place for one in judge.unasked}
+    return [
+        one.event for one in sorted(judge.arrivals, key=lambda arrival: arrival.place in unclaimed)
+    ]
 
 
 def _late(judge: Judge, expect: Expect, width: int) -> list[str]:

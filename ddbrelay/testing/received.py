@@ -187,13 +187,16 @@ class Events:
         )
         lines = [f"{which} came within {timeout:g} s that matches {dict(pattern)}"]
         others: list[Event] = []
+        taken: list[Event] = []
         for place, event in enumerate(self._events):
+            claimed = place in self._taken or place in found
             if not matches(event):
-                others.append(event)
-            elif place in self._taken or place in found:
+                (taken if claimed else others).append(event)
+            elif claimed:
                 lines.append(f"taken already: {summary(event, _WIDTH - 15)}")
             elif place < start:
                 lines.append(f"came too early: {summary(event, _WIDTH - 16)}")
+        others = [*taken, *others]
         lines += mismatch(pattern, others, width=_WIDTH) if others else []
         return "\n".join([*lines, *self._relays.accounts()])
 
