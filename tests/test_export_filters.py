@@ -112,6 +112,12 @@ def test_what_a_filter_cannot_say_is_left_out_and_noted(field: dict[str, Any]) -
     assert "cannot be in a filter" in found.notes[0]
 
 
+def test_a_name_with_dots_is_left_out_of_a_filter() -> None:
+    found = filters({"eventName": ["INSERT"], "new": {"address.city": ["Oslo"]}})
+    assert found.patterns == ({"eventName": ["INSERT"]},)
+    assert found.notes == ('rule "rule-1": new.address.city cannot be in a filter',)
+
+
 def test_a_rule_for_everything_leaves_no_filter() -> None:
     found = filters_of(rules_of({"when": {"eventName": ["INSERT"]}}, {}))
     assert found.patterns == ()

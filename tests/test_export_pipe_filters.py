@@ -68,6 +68,11 @@ def test_a_filter_on_expiry_is_what_the_rule_asks(ttl: list[Any]) -> None:
         assert passes(pipes["r0"], one) == (taken(rules, one) is not None)
 
 
+def test_a_name_with_dots_is_no_pipe() -> None:
+    rules, pipes = exported({"new": {"kind": ["a"]}}, {"new": {"address.city": ["Oslo"]}})
+    assert (len(rules), list(pipes)) == (2, ["r0"])
+
+
 def test_an_attribute_that_may_be_there_or_not_is_no_condition() -> None:
     leaf = [{"exists": True}, {"exists": False}]
     _, pipes = exported({"eventName": ["INSERT"], "new": {"kind": leaf}})

@@ -253,6 +253,27 @@ def test_thousands_of_verdicts_on_the_whole_language_are_those_of_ministack(
     assert 0.35 < matched / compared < 0.65
 
 
+DOTTED: list[Json] = [
+    *({"a.b": [1]}, {"a.b": [{"exists": False}]}, {"a.b": [{"anything-but": 1}]}),
+    *({"a.b": [1, {"exists": False}]}, {"a.b": {"c": [1]}}, {"a.b": [1], "a": {"c": [1]}}),
+]
+DOCUMENTS: list[Json] = [
+    *({}, {"a": {"b": 1}}, {"a": {"b": 2}}, {"a": {"c": 1}}, {"a": {"b": {"c": 1}}}),
+    *({"a": {"b": 1, "c": 1}}, {"a": [{"b": 1}, {"c": 1}]}, {"a": [{"b": 1, "c": 1}]}),
+]
+"""A name with dots in a document is a path to AWS, and nothing to ministack."""
+
+
+@pytest.mark.slow
+@on_ministack
+def test_a_name_with_dots_leads_where_ministack_follows_it(ministack: Any) -> None:
+    for pattern, document in itertools.product(DOTTED, DOCUMENTS):
+        case = Case(pattern, document)
+        in_array = isinstance(document.get("a"), list)
+        if not (in_array and "exists" in json.dumps(pattern)):
+            assert ours(case) == by_service(ministack, case), case
+
+
 @pytest.mark.slow
 @on_ministack
 @pytest.mark.parametrize(
@@ -267,9 +288,9 @@ def test_thousands_of_verdicts_on_the_whole_language_are_those_of_ministack(
         ),
         pytest.param(
             {"a.b": ["x"]},
-            {"a": {"b": "x"}},
-            False,
-            id="a dot is part of a name (AWS: do not rely on it), event-ruler takes it for a step",
+            {"a.b": "x"},
+            True,
+            id="a name with dots is matched by itself (event-ruler), ministack takes it for steps",
         ),
         pytest.param(
             {"a": {"b": [{"exists": False}]}},

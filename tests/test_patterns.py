@@ -196,9 +196,58 @@ def test_a_field_may_be_asked_for_beside_an_or_and_inside_of_it() -> None:
     assert matches(pattern, {"a": "1", "b": "4"})
 
 
-def test_a_dot_is_part_of_a_name() -> None:
-    assert matches({"a.b": [1]}, {"a.b": 1})
-    assert not matches({"a.b": [1]}, {"a": {"b": 1}})
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ({"a.b": [1]}, [{"a.b": 1}, {"a": {"b": 1}}, {"a": [{"b": 2}, {"b": [1]}]}], [{"b": 1}]),
+        (
+            {"a.b.c": ["x"]},
+            [{"a": {"b": {"c": "x"}}}, {"a.b": {"c": "x"}}, {"a": {"b.c": "x"}}, {"a.b.c": "x"}],
+            [{"a": {"b": "x"}}, {"c": "x"}],
+        ),
+        (
+            {"a.b": {"c": ["x"], "d": [{"exists": False}]}},
+            [{"a": {"b": {"c": "x"}}}, {"a.b": {"c": "x"}}],
+            [{"a": {"b": {"c": "x", "d": 1}}}, {"a.b": {"c": "x"}, "a": {"b": {"d": 1}}}],
+        ),
+        ({"a.b": [{"exists": False}]}, [{}, {"a": {"c": 1}}], [{"a": {"b": 1}}, {"a.b": 1}]),
+        (
+            {"a.b": ["x", {"exists": False}]},
+            [{}, {"a": {"b": "x"}}, {"a.b": "x", "a": {"b": "y"}}],
+            [{"a": {"b": "y"}}, {"a.b": "y"}],
+        ),
+        (
+            {"a.b": [{"anything-but": "x"}]},
+            [{"a.b": "y"}, {"a": {"b": "y"}}],
+            [{"a.b": "x"}, {}],
+        ),
+        (
+            {"a.b": ["x"], "a": {"c": ["y"]}},
+            [{"a": {"b": "x", "c": "y"}}, {"a.b": "x", "a": {"c": "y"}}],
+            [{"a": [{"b": "x"}, {"c": "y"}]}, {"a.b": "x"}],
+        ),
+        (
+            {"$or": [{"a.b": ["x"]}, {"c": ["y"]}]},
+            [{"a": {"b": "x"}}, {"a.b": "x"}, {"c": "y"}],
+            [{}],
+        ),
+        ({"a.": ["x"], ".": [1]}, [{"a.": "x", ".": 1}], [{"a": {"": "x"}, ".": 1}]),
+    ],
+    ids=str,
+)
+def test_a_name_with_dots_is_a_path_and_a_name(
+    pattern: Json, matching: list[Json], others: list[Json]
+) -> None:
+    assert all(matches(pattern, document) for document in matching)
+    assert not any(matches(pattern, document) for document in others)
+
+
+def test_a_name_with_dots_is_explained_by_both_readings() -> None:
+    findings = compile_pattern({"new": {"a.b": ["x"]}}).explain({"new": {"a": {"b": "x"}}})
+    assert {(one.path, one.found, one.ok) for one in findings} == {
+        ("new.a.b", '"x"', True),
+        ('new."a.b"', "absent", False),
+    }
 
 
 class Lazy:
@@ -400,6 +449,17 @@ MISTAKES: list[tuple[Any, tuple[str | int, ...], str]] = [
         "a lower bound and then an upper",
     ),
     ({"a": [{"numeric": [">=", 5, "<=", 5]}]}, ("a", 0, "numeric"), 'write ["=", 5]'),
+    ({"a": [5, {"numeric": [">", 5, "<", 0]}]}, ("a", 1, "numeric"), "no number is > 5 and < 0"),
+    ({"a": [{"numeric": [">", 5, "<", 5]}]}, ("a", 0, "numeric"), "no number is > 5 and < 5"),
+    ({"a": [{"numeric": [">", 5, "<=", 5]}]}, ("a", 0, "numeric"), "no number is > 5 and <= 5"),
+    (
+        {"$or": [{"b": [1]}, {"a": [{"numeric": [">", 2, "<", 1]}]}]},
+        ("$or", 1, "a", 0, "numeric"),
+        "no number is > 2 and < 1",
+    ),
+    ({"a.b.c.d.e": [1]}, ("a.b.c.d.e",), "too many dots"),
+    ({"a.b": {"$or": [{"c": [1]}, {"d": [1]}]}}, ("a.b",), "stands before values, or names"),
+    ({"a.b": {"c.d": [1]}}, ("a.b",), "stands before values, or names"),
     ({"a": [{"numeric": [">", 5000000001]}]}, ("a", 0, "numeric", 1), "is beyond 5e9"),
     ({"a": [{"anything-but": 6e9}]}, ("a", 0, "anything-but"), "is beyond 5e9"),
     ({"a": [{"anything-but": ["x", 1]}]}, ("a", 0, "anything-but"), "a list of either alone"),

@@ -38,6 +38,9 @@ def refusal(tmp_path: Path) -> Any:
         '{ eventName = ["INSERT"], old = { "$or" = [{ a = [1] }, { b = [{ exists = false }] }] } }',
         '{ changed = ["a", 5], time = [{ anything-but = 5 }], keys = { id = [1, true] } }',
         "{ sequenceNumber = [{ exists = true }], shardId = [{ exists = false }] }",
+        '{ new = { "address.city" = ["Oslo"], address = { zip = [1] } } }',
+        '{ eventName = ["INSERT"], "$or" = [{ eventName = ["INSERT"] }, { new = { a = [1] } }] }',
+        '{ "$or" = [{ new = { a = [1] } }, { new = { a = [2], b = [3] } }] }',
         '{ dynamodb = { NewImage = { a = { BOOL = [{ anything-but = "x" }], S = ["5", 5] } } } }',
         "{ dynamodb = { NewImage = { a = { BOOL = [{ exists = false }], NULL = [true] } } } }",
         '{ eventName = ["REMOVE"], dynamodb = { NewImage = { a = { S = [{ exists = false }]} } } }',
@@ -52,6 +55,33 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
+        (
+            '[[rule]]\nskip = true\n[rule.when]\nttl = [false]\n"$or" = [\n'
+            '  { new = { plan = ["a"] } }, { ttl = [true] },\n]\n',
+            "ddbrelay.toml:6:33: ttl is asked for twice, and EventBridge takes what fulfils either",
+            "one list, or one in each branch of $or and none beside it",
+        ),
+        (
+            '[[rule]]\nskip = true\nwhen = { new = { a = { b = ["x"] }, "a.b" = ["y"] } }\n',
+            "ddbrelay.toml:3:37: new.a.b is asked for twice, and EventBridge takes what fulfils "
+            "either",
+            "one list, or one in each branch of $or and none beside it",
+        ),
+        (
+            '[[rule]]\nskip = true\nwhen = { new = { n = [5, { numeric = [">", 5, "<", 0] }] } }\n',
+            "ddbrelay.toml:3:28: new.n[1].numeric: no number is > 5 and < 0",
+            None,
+        ),
+        (
+            "[[rule]]\nskip = true\nwhen = { eventID = [{ exists = false }] }\n",
+            "ddbrelay.toml:3:10: can never match: every change has eventID",
+            None,
+        ),
+        (
+            '[[rule]]\nskip = true\nwhen = { "new.plan" = ["free"] }\n',
+            'ddbrelay.toml:3:10: a change has no field "new.plan"',
+            "new = { plan = […] }",
+        ),
         (
             '[[rule]]\nskip = true\nwehn = { a = ["x"] }\n',
             'ddbrelay.toml:3:1: unknown key "wehn"',

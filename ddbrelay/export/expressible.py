@@ -27,6 +27,7 @@ from ddbrelay.export.filters import (
     Types,
     branches_of,
     event_names,
+    is_dotted,
     nested,
     text_of,
     through_maps,
@@ -297,6 +298,8 @@ def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
     found: Conditions = {}
     for path, leaf in branch.items():
         top, *inner = path
+        if is_dotted(path):
+            raise InexpressibleError(f"{'.'.join(path)} is a path or a name, a pipe takes one")
         if top in IMAGES and inner:
             kind = types.get(tuple(inner)) or _kind(leaf, path)
             place = ("dynamodb", IMAGES[top], *through_maps(inner), kind)

@@ -158,7 +158,10 @@ def _plain_form(branch: Conditions, types: Types, said: list[str]) -> Conditions
     found: Conditions = {}
     for path, leaf in branch.items():
         top, *inner = path
-        if top in IMAGES and inner:
+        if is_dotted(path):
+            # In the typed form the path has `M` between its names, and the name has not.
+            said.append(f"{'.'.join(path)} cannot be in a filter")
+        elif top in IMAGES and inner:
             place = ("dynamodb", IMAGES[top], *through_maps(inner))
             conditions = typed(leaf, types.get(tuple(inner)))
             found |= {(*place, kind): values for kind, values in conditions.items()}
@@ -176,6 +179,11 @@ def _plain_form(branch: Conditions, types: Types, said: list[str]) -> Conditions
             path: leaf for path, leaf in found.items() if path != ("eventName",)
         }
     return None if names == () else found
+
+
+def is_dotted(path: FieldPath) -> bool:
+    """Whether a name of the path has dots, so that it may be a path itself."""
+    return any("." in name for name in path)
 
 
 def event_names(branch: Conditions) -> tuple[str, ...] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -141,9 +140,14 @@ def values_at(value: Any, path: Sequence[str]) -> Iterator[Any]:
 
 
 def _read(text: str) -> Any:
-    """What a text says where it is JSON, or JSON in base64 as binary is."""
-    with suppress(ValueError, RecursionError):
-        return _json.decode(text)
-    with suppress(ValueError, RecursionError):
-        return _json.decode(b64decode(text, validate=True))
+    """What a text says where it is JSON, or JSON in base64 as binary is; None for any other."""
+    for read in (str, _from_base64):
+        try:
+            return _json.decode(read(text))
+        except (ValueError, RecursionError):
+            continue
     return None
+
+
+def _from_base64(text: str) -> bytes:
+    return b64decode(text, validate=True)

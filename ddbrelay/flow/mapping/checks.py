@@ -21,6 +21,8 @@ _TYPED_IMAGES = frozenset({"Keys", "NewImage", "OldImage"})
 _ABSENT = {"exists": False}
 _TYPED_ONLY = frozenset(TYPED_TOP) - FIELDS
 """Fields that only a record in Lambda's form has."""
+_ALWAYS = frozenset({"eventID", "sequenceNumber", "streamArn", "table", "eventSourceARN"})
+"""Fields that every change has, with a text."""
 _TEXT, _NUMBER, _FLAG, _NULL = "a text", "a number", "true or false", "null"
 _ANY = frozenset({_TEXT, _NUMBER, _FLAG, _NULL})
 _TEXTS = frozenset(
@@ -39,6 +41,7 @@ def pattern_of(when: Mapping[str, Any], path: Path) -> tuple[Pattern, bool]:
     lambda_form = _is_typed(when)
     try:
         pattern = compile_pattern(when, first=CHEAP)
+        _conditions(when, path)
         for branch, place in _branches(when, path):
             if lambda_form:
                 _check_typed(branch, place)
@@ -65,6 +68,41 @@ def named(when: Mapping[str, Any], *, lambda_form: bool) -> dict[str, Any]:
     return {**when, "eventName": sorted(names)}
 
 
+_Asked = list[tuple[Path, Any]]
+"""What is asked of a field, each list with its place."""
+
+
+def _conditions(when: Mapping[str, Any], path: Path, before: str = "") -> dict[str, _Asked]:
+    """What is asked of each field, by the names that lead to it with dots between them.
+
+    MappingError where a field is asked for in two ways that must both hold: EventBridge's own
+    matcher takes a value that fulfils either.
+    """
+    found: dict[str, _Asked] = {}
+    for name, value in when.items():
+        place = (*path, name)
+        inner: dict[str, _Asked] = {}
+        if name == _OR and isinstance(value, list):
+            for index, branch in enumerate(value):
+                for field, asked in _conditions(branch, (*place, index), before).items():
+                    inner.setdefault(field, []).extend(asked)
+        elif isinstance(value, Mapping):
+            inner = _conditions(value, place, f"{before}{name}.")
+        else:
+            inner[f"{before}{name}"] = [(place, value)]
+        for field, asked in inner.items():
+            known = [values for _, values in found.get(field, ())]
+            for where, values in asked:
+                if any(values != one for one in known):
+                    raise MappingError(
+                        f"{field} is asked for twice, and EventBridge takes what fulfils either",
+                        where,
+                        hint="one list, or one in each branch of $or and none beside it",
+                    )
+            found.setdefault(field, []).extend(asked)
+    return found
+
+
 def _is_typed(when: Mapping[str, Any]) -> bool:
     """Whether some field, also of a branch, is one that only Lambda's form has."""
     return any(not _TYPED_ONLY.isdisjoint(branch) for branch, _ in _branches(when, ()))
@@ -79,10 +117,18 @@ def _branches(when: Mapping[str, Any], path: Path) -> Iterable[tuple[Mapping[str
             yield from _branches(branch, (*path, _OR, index))
 
 
+def _check_present(name: str, value: object, path: Path) -> None:
+    if name in _ALWAYS and value == [_ABSENT]:
+        raise MappingError(f"can never match: every change has {name}", path)
+
+
 def _known(name: str, known: Iterable[str], path: Path, what: str) -> None:
     if name == _OR or name in (known := frozenset(known)):
         return
+    first, dot, rest = name.partition(".")
     hint = nearest(name, known, "known:")
+    if dot and first in known:
+        hint = f"{first} = {{ {rest} = […] }}"
     raise MappingError(f'{what} has no field "{name}"', (*path, name), hint=hint)
 
 
@@ -90,6 +136,7 @@ def _check_plain(when: Mapping[str, Any], path: Path) -> None:
     for name, value in when.items():
         _known(name, FIELDS - {ID}, path, "a change")
         place = (*path, name)
+        _check_present(name, value, place)
         if name in _OBJECTS and isinstance(value, list):
             # EventBridge's `exists` asks for values, and takes an object for none.
             raise MappingError(
@@ -119,6 +166,7 @@ def _check_plain(when: Mapping[str, Any], path: Path) -> None:
 def _check_typed(when: Mapping[str, Any], path: Path) -> None:
     for name, value in when.items():
         _known(name, TYPED_TOP, path, "a record")
+        _check_present(name, value, (*path, name))
         if name != "dynamodb" or not isinstance(value, Mapping):
             continue
         for part, image in value.items():

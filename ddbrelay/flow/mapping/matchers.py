@@ -132,15 +132,6 @@ class Numeric:
     def __str__(self) -> str:
         return self.text
 
-    @property
-    def empty(self) -> bool:
-        """Whether no number lies between the bounds."""
-        if self.low is None or self.high is None:
-            return False
-        open_end = not (self.low.closed and self.high.closed)
-        low, high = self.low.number, self.high.number
-        return low > high or (low == high and open_end)
-
     def test(self) -> Test:
         above, under = _side(self.low, "g"), _side(self.high, "l")
         low, high = (_plain(bound) for bound in (self.low, self.high))

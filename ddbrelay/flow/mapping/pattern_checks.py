@@ -35,8 +35,6 @@ def why_impossible(node: Node, values: _Values) -> PatternError | None:
     """Why no document fulfils the node; `values` are all that a field of it can have."""
     left = {name: list(possible) for name, possible in values.items()}
     for leaf in node.leaves:
-        if (why := _never(leaf)) is not None:
-            return why
         if leaf.name not in left:
             continue
         before = left[leaf.name]
@@ -72,13 +70,6 @@ def _place(node: Node) -> Path:
         return node.leaves[0].path
     inside = [*node.objects.values(), *(branch for branches in node.ors for branch in branches)]
     return _place(inside[0])
-
-
-def _never(leaf: Leaf) -> PatternError | None:
-    """Every alternative is a range that holds no number."""
-    if not all(isinstance(one, Numeric) and one.empty for one in leaf.matchers):
-        return None
-    return PatternError(f"no number is {listed(leaf.matchers)}", (*leaf.path, 0))
 
 
 def _none_of(leaf: Leaf, values: Sequence[Any]) -> PatternError:
@@ -163,9 +154,7 @@ def _any_covers(matchers: tuple[Matcher, ...], later: Matcher) -> bool:
         return test_of(matchers)(later.value)
     if isinstance(later, Numeric) and later.low is not None and later.low == later.high:
         return test_of(matchers)(later.low.number)
-    return (isinstance(later, Numeric) and later.empty) or any(
-        _matcher_covers(one, later) for one in matchers
-    )
+    return any(_matcher_covers(one, later) for one in matchers)
 
 
 def _matcher_covers(earlier: Matcher, later: Matcher) -> bool:

@@ -50,7 +50,7 @@ def dotted(path: Path) -> str:
 
 
 def _name(name: str) -> str:
-    return name if name.isprintable() and name else shown(name)
+    return name if name and name.isprintable() and "." not in name else shown(name)
 
 
 def matchers_of(values: Sequence[Any], path: Path) -> tuple[Matcher, ...]:
@@ -161,12 +161,19 @@ def _numeric(operand: Any, path: Path) -> Matcher:
             raise PatternError(
                 'a range is a lower bound and then an upper one: [">=", 0, "<", 5]', path
             )
+        low_number, high_number = bounds[0].number, bounds[1].number
+        closed = bounds[0].closed and bounds[1].closed
+        if low_number > high_number or (low_number == high_number and not closed):
+            raise PatternError(f"no number is {_range(operand)}", path)
         if bounds[0] == bounds[1]:
             raise PatternError(f'both bounds are one number: write ["=", {operand[1]}]', path)
-    text = " and ".join(f"{operand[at]} {operand[at + 1]}" for at in range(0, len(operand), 2))
     low = bounds[0] if comparisons[0][0] in ">=" else None
     high = bounds[-1] if comparisons[-1][0] in "<=" else None
-    return Numeric(low, high, text)
+    return Numeric(low, high, _range(operand))
+
+
+def _range(operand: Sequence[Any]) -> str:
+    return " and ".join(f"{operand[at]} {operand[at + 1]}" for at in range(0, len(operand), 2))
 
 
 def _limited(number: Any, path: Path) -> Decimal:

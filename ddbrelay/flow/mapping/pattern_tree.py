@@ -18,11 +18,14 @@ from ddbrelay.flow.mapping.pattern_operators import (
     PatternError,
     matchers_of,
 )
+from ddbrelay.flow.mapping.readings import readings
 
 OR = "$or"
 ABSENT: Any = object()
 """Stands for a field that a document has not."""
 _MOST_COMBINATIONS = 1000
+_MOST_PARTS = 4
+"""A field's name with three dots has eight readings."""
 _DEEPEST = 100
 _RESERVED = frozenset(
     {
@@ -169,6 +172,7 @@ def _parse(pattern: Mapping[str, Any], path: Path, *, in_or: bool) -> Node:
     if len(path) > _DEEPEST:
         raise PatternError(f"nested deeper than {_DEEPEST} levels", path)
     node = Node()
+    dotted: list[Node] = []
     for name, value in pattern.items():
         place = (*path, name)
         if name == OR:
@@ -179,12 +183,64 @@ def _parse(pattern: Mapping[str, Any], path: Path, *, in_or: bool) -> Node:
             )
         elif path and not isinstance(value, Mapping) and _loose_operator(name, value):
             raise PatternError(f"operators stand in a list: [{shown({name: value})}]", path)
+        elif "." in name and all(name.split(".")) and isinstance(value, Mapping | list):
+            dotted += _dotted(name, value, path, in_or=in_or)
         elif isinstance(value, Mapping):
             node.objects[name] = _parse(value, place, in_or=in_or)
         elif isinstance(value, list):
             node.leaves.append(Leaf(place, matchers_of(value, place)))
         else:
             raise PatternError(f"values stand in a list: [{shown(value)}]", place)
+    for one in dotted:
+        node = node.merged(one)
+    return node
+
+
+def _dotted(
+    name: str, value: Mapping[str, Any] | list[Any], path: Path, *, in_or: bool
+) -> Iterator[Node]:
+    """The conditions behind a name with dots, which is a path, or a name that has the dots.
+
+    EventBridge knows a field by the names that lead to it with dots between them, and so cannot
+    tell the two apart.
+    """
+    place = (*path, name)
+    parts = name.split(".")
+    if len(parts) > _MOST_PARTS:
+        raise PatternError("has too many dots, each of which may be part of a name", place)
+    if isinstance(value, list):
+        yield _either_way(parts, Leaf(place, matchers_of(value, place)), path, ())
+        return
+    for leaf in _plain_leaves(_parse(value, place, in_or=in_or), place):
+        below = tuple(str(step) for step in leaf.path[len(place) :])
+        yield _either_way(parts, leaf, path, below)
+
+
+def _plain_leaves(node: Node, place: Path) -> Iterator[Leaf]:
+    if node.ors:
+        raise PatternError("a name with dots stands before values, or names without dots", place)
+    yield from node.leaves
+    for one in node.objects.values():
+        yield from _plain_leaves(one, place)
+
+
+def _either_way(parts: list[str], leaf: Leaf, path: Path, below: tuple[str, ...]) -> Node:
+    """A value by one reading is enough; a field that may be missing must be so by all of them."""
+    ways = [(*names, *below) for names in readings(parts)]
+    wanted = tuple(one for one in leaf.matchers if one != Exists(False))
+    branches = [_at(path, names, wanted) for names in ways] if wanted else []
+    if leaf.absent:
+        nowhere = Node()
+        for names in ways:
+            nowhere = nowhere.merged(_at(path, names, (Exists(False),)))
+        branches.append(nowhere)
+    return branches[0] if len(branches) == 1 else Node(ors=[branches])
+
+
+def _at(path: Path, names: tuple[str, ...], matchers: tuple[Matcher, ...]) -> Node:
+    node = Node([Leaf((*path, *names), matchers)])
+    for name in reversed(names[:-1]):
+        node = Node(objects={name: node})
     return node
 
 

@@ -1,7 +1,8 @@
 """EventBridge's event patterns, compiled once into closures.
 
 The language is that of https://docs.aws.amazon.com/eventbridge/latest/userguide/
-eb-event-patterns.html and eb-create-pattern-operators.html. A field name is one name, dots and all.
+eb-event-patterns.html and eb-create-pattern-operators.html. A field name with dots is a path, and a
+name that has the dots, as https://github.com/aws/event-ruler has it.
 """
 
 from __future__ import annotations

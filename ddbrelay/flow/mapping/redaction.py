@@ -8,6 +8,7 @@ from typing import Any
 
 from ddbrelay.flow.change import Change, UndecodableError, fits, values_at
 from ddbrelay.flow.mapping.making import MappingError
+from ddbrelay.flow.mapping.readings import readings
 
 Path = tuple[str, ...]
 _DOCUMENT = frozenset({"new", "old", "keys", "diff"})
@@ -44,18 +45,8 @@ def redaction_paths(names: object, path: tuple[str | int, ...]) -> tuple[Path, .
                 (*path, index),
                 hint="double quotes around each name: " + ".".join(f'"{part}"' for part in parts),
             )
-        found += [parts] if quoted else _readings(parts)
+        found += [parts] if quoted else readings(parts)
     return tuple(found)
-
-
-def _readings(parts: Path) -> Iterator[Path]:
-    """The parts as they are, and with any of the dots between them as part of a name."""
-    for count in range(1, len(parts) + 1):
-        first = ".".join(parts[:count])
-        if count == len(parts):
-            yield (first,)
-        for rest in _readings(parts[count:]) if count < len(parts) else ():
-            yield (first, *rest)
 
 
 def hides_key(path: Path, key: str) -> bool:
