@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddbrelay.errors import TemporaryFailure
+from ddbrelay.private import make_folder
 
 
 @contextmanager
@@ -41,7 +42,7 @@ class Lifetime:
 
     def take(self) -> bool:
         """Take it; False when another one has it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         with self._examining():
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             if not _locked(descriptor, fcntl.LOCK_EX):

@@ -19,6 +19,22 @@ from ddbrelay.cli.files import check_writable, write_whole
 from ddbrelay.errors import ConfigError
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_new_file_follows_the_umask_and_a_replaced_one_keeps_its_rights(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "new", "text")
+        (tmp_path / "kept").touch()
+        (tmp_path / "kept").chmod(0o640)
+        write_whole(tmp_path / "kept", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o640
+
+
 def test_a_file_is_replaced_as_a_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
     target = tmp_path / ("x" * 250)
     target.write_text("before")

@@ -102,17 +102,64 @@ def begin(database: Database, now: float, *positions: Position) -> None:
 # The file
 
 
-def test_only_its_owner_may_read_the_state_file(path: Path) -> None:
+@pytest.fixture
+def open_to_all() -> Iterator[None]:
     before = os.umask(0)
-    try:
-        database = Database(path)
-        begin(database, START, Position("a"))
-        files = sorted(path.parent.iterdir())
-        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-        assert len(files) > 1
-        database.close()
-    finally:
-        os.umask(before)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The rights of a folder and of all that is in it, by name."""
+    found = [folder, *folder.rglob("*")]
+    return {str(one.relative_to(folder)): stat.S_IMODE(one.stat().st_mode) for one in found}
+
+
+@pytest.mark.usefixtures("open_to_all")
+def test_only_its_owner_may_use_the_state_file_and_the_folders_made_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b" / "state.db"
+    with closing(Database(file)) as database:
+        asyncio.run(store(database).claim())
+        found = modes(tmp_path / "a")
+        assert {"b/state.db-wal", "b/state.db-shm"} < set(found)
+        folders = {name for name in found if (tmp_path / "a" / name).is_dir()}
+        assert folders == {".", "b", "b/state.db.owners"}
+        assert {found[name] for name in folders} == {0o700}
+        assert {found[name] for name in set(found) - folders} == {0o600}
+
+
+@pytest.mark.usefixtures("open_to_all")
+def test_what_others_may_read_is_closed_to_them_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "ddbrelay"
+    file = folder / "state.db"
+    with closing(Database(file)) as database, closing(Database(file)) as again:
+        asyncio.run(store(database).claim())
+        assert caplog.messages == []
+        for one in (folder, file, folder / "state.db-wal", folder / "state.db.owners"):
+            one.chmod(0o755 if one.is_dir() else 0o664)
+        with closing(Database(file)):
+            assert set(modes(folder).values()) == {0o700, 0o600}
+        again.close()
+    (word,) = caplog.messages
+    assert "only its owner can" in word
+    for name in ("state.db, ", "state.db-wal", "state.db.owners"):
+        assert str(folder / name) in word
+
+
+def test_a_folder_that_was_there_before_keeps_its_rights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "state.db").touch(0o644)
+    Database(shared / "state.db").close()
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o777
+    assert stat.S_IMODE((shared / "state.db").stat().st_mode) == 0o600
+    assert len(caplog.messages) == 1
 
 
 def test_missing_directories_are_made(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def _replace(target: Path, text: str) -> None:
     try:
         with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
-        temporary.chmod(0o644)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ from ddbrelay.config import local_state
 from ddbrelay.errors import NO_ROOM, ConfigError, DdbrelayError, TemporaryFailure
 from ddbrelay.local import engine as engines
 from ddbrelay.lock import Lifetime, mutex
+from ddbrelay.private import make_folder
 
 START_TIMEOUT = 45.0
 """Seconds until a process that does not answer is given up."""
@@ -80,7 +81,7 @@ def serve(
     """
     with ExitStack() as undo:
         with _usable(state_dir):
-            _folder(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(_folder(state_dir))
             _take(state_dir, _lifetime(state_dir))
             _registration(state_dir).unlink(missing_ok=True)
             # Positions in the tables of an engine that is no more mean nothing to a new one.
@@ -122,7 +123,7 @@ def start(
     """
     state_dir = state_dir.absolute()
     with _usable(state_dir):
-        _folder(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(_folder(state_dir))
         with mutex(_folder(state_dir) / "start.lock", START_TIMEOUT, _BUSY):
             found = running(state_dir)
             if found is not None:

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import platformdirs
 
 from ddbrelay.errors import NO_ROOM, StateError, StateUnavailable
+from ddbrelay.private import close_to_others, make_folder
 
 VERSION = 5
 _APPLICATION_ID = 0x64647231
@@ -313,7 +315,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _make_private(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         head = os.read(handle, len(_MAGIC))
@@ -322,3 +324,8 @@ def _make_private(path: Path) -> None:
     if head not in {b"", _MAGIC}:
         # SQLite takes a file of a few bytes for an empty one, and would write over it.
         raise sqlite3.DatabaseError("file is not a database")
+    ours = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".owners"))]
+    if path.parent == platformdirs.user_state_path("ddbrelay", appauthor=False):
+        # Any other folder may be there for more than this file.
+        ours.append(path.parent)
+    close_to_others(ours)

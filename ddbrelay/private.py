@@ -1,0 +1,41 @@
+"""Files and folders that are only their owner's, whatever the umask: what is stored holds items."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        # Not `parents`: that gives those above the rights that the umask leaves.
+        one.mkdir(mode=0o700, exist_ok=True)
+
+
+def close_to_others(paths: Iterable[Path]) -> None:
+    """Take away what others may do with these files and folders of ours, with a warning."""
+    closed = [path for path in paths if _close(path)]
+    if closed:
+        _log.warning(
+            "others could use %s; from now on only its owner can",
+            ", ".join(str(path) for path in closed),
+        )
+
+
+def _close(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    if found.st_uid != os.geteuid() or not found.st_mode & _OTHERS:
+        return False
+    path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+    return True
