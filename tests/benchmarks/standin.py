@@ -53,6 +53,8 @@ class Account:
     counts: list[int] = field(default_factory=list)
     to_drip: tuple[int, float] | None = None
     drip: asyncio.Task[None] | None = None
+    down: float = 0.0
+    fault: str = ""
     answers: dict[int, bytes] = field(
         default_factory=lambda: {count: _accepted(count) for count in range(1, 11)}
     )
@@ -61,7 +63,8 @@ class Account:
         """Set up a run: `latency` in seconds, `shards`, `items` in KB, `records`.
 
         With `every` the records are not there at the start: they are written one at a time, after
-        random pauses of so many seconds on average, from the first read on.
+        random pauses of so many seconds on average, from the first read on. For `down` seconds from
+        the first read on the bus takes nothing, in the way of `fault`: 503, throttled or reset.
         """
         size = asked["items"]
         if size not in self.items:
@@ -71,12 +74,19 @@ class Account:
             self.drip.cancel()
             self.drip = None
         self.to_drip = None
+        self.down, self.fault = asked.get("down", 0.0), asked.get("fault", "503")
         if asked.get("every"):
             self.counts = [0] * asked["shards"]
             self.to_drip = (asked["records"], asked["every"])
         else:
             self.counts = self.work.counts(asked["records"], asked["shards"])
         return {"page_records": self.work.page_records}
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the bus takes nothing now."""
+        began = self.books.first_read
+        return began is not None and time.monotonic() < began + self.down
 
     async def _drip(self, records: int, every: float) -> None:
         dice = random.Random(11)
@@ -228,6 +238,9 @@ class Connection(asyncio.Protocol):
         self._later(self._write, answer)
 
     def _publish(self, body: bytes) -> None:
+        if self._account.is_down:
+            self._later(self._refuse)
+            return
         books = self._account.books
         entries, tokens, items = books.arrive(body)
         answer = self._account.answers[entries]
@@ -237,6 +250,16 @@ class Connection(asyncio.Protocol):
             books.accept(entries, tokens, items)
 
         self._later(accept)
+
+    def _refuse(self) -> None:
+        fault = self._account.fault
+        if fault == "503":
+            self._write(b"", b"503 Service Unavailable")
+        elif fault == "throttled":
+            refusal = {"__type": "ThrottlingException", "message": "Rate exceeded"}
+            self._write(json.dumps(refusal).encode(), b"400 Bad Request")
+        elif self._transport is not None:
+            self._transport.abort()
 
     def _later(self, call: Callable[..., None], *arguments: Any) -> None:
         if self._account.latency:

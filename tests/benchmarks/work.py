@@ -92,7 +92,7 @@ def make(kilobytes: float, seed: int = 7) -> Work:
     """Pages with items of about this size as DynamoDB counts it: names and values."""
     dice = random.Random(f"{seed}/{kilobytes}")
     at = int(time.time()) - 60
-    sample = [len(record) + 1 for record in _page(dice, 200, kilobytes, at)]
+    sample = [len(r) + 1 for r in _page(dice, 200 if kilobytes < 100 else 10, kilobytes, at)]
     count = min(PAGE_RECORDS, max(PAGE_BYTES * len(sample) // sum(sample), 1))
     return Work(
         tuple(Template(tuple(_page(dice, count, kilobytes, at))) for _ in range(_TEMPLATES))
