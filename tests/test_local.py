@@ -430,11 +430,11 @@ def test_a_lifetime_lock_names_its_holder_until_that_dies(tmp_path: Path) -> Non
 
 
 def test_a_mutex_that_stays_taken_is_an_error(tmp_path: Path) -> None:
-    from ddbrelay.errors import ConfigError
+    from ddbrelay.errors import TemporaryFailure
 
     with (
         mutex(tmp_path / "m", 1, "busy"),
-        pytest.raises(ConfigError, match="somebody"),
+        pytest.raises(TemporaryFailure, match="somebody"),
         mutex(tmp_path / "m", 0.05, "somebody is at work"),
     ):
         pass

@@ -20,6 +20,7 @@ from ddbrelay.flow.change import (
     decode_page,
     typed_image,
 )
+from ddbrelay.flow.change.attributes import attributes_of, decoded
 from ddbrelay.flow.mapping import (
     CrudMapper,
     Event,
@@ -252,8 +253,8 @@ def check(mapper: MapFunction, change: Change) -> None:
     if isinstance(mapper, RuleMapper):
         record = change.record.dynamodb
         for raw in (record.new_image, record.old_image):
-            image = typed_image(raw) or {}
-            assert image.get("secret", HIDDEN) == HIDDEN
+            image = attributes_of(raw) or {}
+            assert "secret" not in image or decoded(image["secret"]) == HIDDEN
 
 
 def integers(value: Any) -> list[int]:
