@@ -18,6 +18,7 @@ from pipeline import ARN, ON_MOTO, clear_error, rows
 from test_checkup import configured
 from wire import Server, serving
 
+from ddbrelay.arns import table_arn_in
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.table import TableStream
 from ddbrelay.aws_lambda import Function
@@ -178,7 +179,8 @@ event = { detail-type = ["EmailChanged"] }
 def test_an_earlier_stream_has_its_own_view_type_and_one_that_is_gone_none() -> None:
     """What the streams of a table have in common is only its name."""
     prefix = ARN.rpartition("/")[0]
-    views = {f"{prefix}/2026-01-01": "KEYS_ONLY", f"{prefix}/2026-01-02": None}
+    first = f"{prefix}/2026-01-01T00:00:00.000"
+    views = {first: "KEYS_ONLY", f"{prefix}/2026-01-02T00:00:00.000": None}
 
     class Streams:
         def list_streams(self, TableName: str) -> dict[str, Any]:  # noqa: N803
@@ -190,9 +192,15 @@ def test_an_earlier_stream_has_its_own_view_type_and_one_that_is_gone_none() -> 
                 raise ClientError(code, "DescribeStream")  # type: ignore[arg-type]
             return {"StreamDescription": {"StreamStatus": "DISABLED", "StreamViewType": view}}
 
-    latest = TableStream("users", f"{prefix}/2026-01-03", "NEW_AND_OLD_IMAGES", True)
+    latest = TableStream(
+        "users",
+        f"{prefix}/2026-01-03T00:00:00.000",
+        "NEW_AND_OLD_IMAGES",
+        True,
+        table_arn=str(table_arn_in(ARN)),
+    )
     with closing(Database(":memory:")) as database:
-        store = SqliteStore(database, "default", f"{prefix}/2026-01-01")
+        store = SqliteStore(database, "default", first)
         asyncio.run(store.begin([Position("s1")]))
         aws: Any = SimpleNamespace(client=lambda service: Streams())
         legs = succession.older(aws, database, "default", latest, pytest.fail)
