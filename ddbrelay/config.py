@@ -6,7 +6,6 @@ variable counts as absent, as the AWS CLI has it.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -322,8 +321,10 @@ def ignored_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:
-    close = difflib.get_close_matches(str(value), metadata["choices"], n=1)
-    return f'did you mean "{close[0]}"?' if close else None
+    # Imported here: only mistakes need it.
+    from ddbrelay.flow.mapping.nearest import meant
+
+    return meant(str(value), metadata["choices"])
 
 
 def given(config: Config) -> dict[str, tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -142,13 +141,16 @@ def _mapping(places: MappingSource, document: dict[str, Any]) -> MappingSource:
 
 
 def _nearest(key: str, known: set[str], sections: set[str]) -> str:
+    # Imported here: only mistakes need it.
+    from ddbrelay.flow.mapping.nearest import near
+
     section, _, last = key.rpartition(".")
-    near = known | sections | {RULES, *PRESET_SECTIONS}
-    close = difflib.get_close_matches(key, near, n=1, cutoff=0.6)
+    words = known | sections | {RULES, *PRESET_SECTIONS}
+    close = near(key, sorted(words))
     # The right word in the wrong section is nearer to what was meant than a similar spelling.
     moved = sorted(k for k in known if k.rpartition(".")[2] == last)
-    best = (moved or close or [""])[0]
-    if best:
+    best = moved[0] if moved else close
+    if best is not None:
         return f'did you mean "{best}"?'
     names = sorted(k for k in known if k.startswith(f"{section}.")) if section else sorted(known)
     return f"known keys: {', '.join(names or sorted(known))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from ddbrelay.arns import table_arn_in
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused, ConfigError
+from ddbrelay.flow.mapping.nearest import near
 
 UNKNOWN = "unknown"
 """The view type of a stream of which nobody said it."""
@@ -75,7 +75,7 @@ def _near(aws: Aws, table: str) -> str | None:
         names = aws.client("dynamodb").list_tables()["TableNames"]
     except (ClientError, BotoCoreError):
         return None
-    return next(iter(difflib.get_close_matches(table, names, n=1, cutoff=0.75)), None)
+    return near(table, names)
 
 
 def stream_of(aws: Aws, table: str) -> TableStream:

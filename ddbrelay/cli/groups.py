@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import click
 
 from ddbrelay.cli.options import Command, global_options, print_global_help, write_options
-
-_SYNONYMS = {"version": "--version", "relay": "tail --forward"}
 
 
 class Suggesting(click.Group):
@@ -21,13 +18,14 @@ class Suggesting(click.Group):
         word = args[0]
         names = self.list_commands(ctx)
         if word not in names and not word.startswith("-") and not ctx.resilient_parsing:
+            from ddbrelay.cli import synonyms
             from ddbrelay.errors import ConfigError
+            from ddbrelay.flow.mapping.nearest import near
 
-            close = [_SYNONYMS[word]] if word in _SYNONYMS else None
-            close = close or difflib.get_close_matches(word, names, n=1)
+            close = synonyms.command(word, names) or near(word, names)
             raise ConfigError(
                 f'no command "{word}"',
-                f'did you mean "{close[0]}"?' if close else f"{ctx.command_path} --help",
+                f'did you mean "{close}"?' if close else f"{ctx.command_path} --help",
             )
         return super().resolve_command(ctx, args)
 

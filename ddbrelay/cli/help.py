@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import sys
@@ -129,8 +128,13 @@ def _unknown(
 
 
 def _meant(word: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else "ddbrelay help lists what there is"
+    from ddbrelay.cli import synonyms
+    from ddbrelay.flow.mapping.nearest import near
+
+    way = (synonyms.command(word, known) or "").partition(" ")[0]
+    # Options have no page.
+    page = way if way in known else near(word, known)
+    return f'did you mean "{page}"?' if page else "ddbrelay help lists what there is"
 
 
 def _overview(root: click.Context) -> str:

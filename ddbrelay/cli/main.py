@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -12,7 +11,7 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -218,11 +217,13 @@ def _known(error: Exception) -> DdbrelayError | None:
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
     """What was wrong with the words on the command line, and what to do."""
+    from ddbrelay.flow.mapping.nearest import meant
+
     path = "ddbrelay"
     if isinstance(error, click.UsageError) and error.ctx is not None:
         path = error.ctx.command_path
     if isinstance(error, click.NoSuchOption):
-        hint = _meant(error.option_name, error.possibilities or ())
+        hint = _option_meant(error)
         if path == "ddbrelay" and error.option_name in _FLAGS:
             hint = f"it stands behind the command: ddbrelay tail {error.option_name} …"
         return f'no option "{error.option_name}"', hint or f"{path} --help"
@@ -232,13 +233,24 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     if isinstance(error, click.BadParameter) and error.param is not None:
         wrong = _NO_CHOICE.match(error.message)
         if wrong is not None and isinstance(error.param.type, click.Choice):
-            hint = _meant(wrong[1], [str(choice) for choice in error.param.type.choices])
+            hint = meant(wrong[1], [str(choice) for choice in error.param.type.choices])
     return error.format_message(), hint or f"{path} --help"
 
 
-def _meant(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else None
+def _option_meant(error: click.NoSuchOption) -> str | None:
+    """The hint that names the option which was perhaps meant, of those that the command takes."""
+    if error.ctx is None:
+        return None
+    from ddbrelay.cli import synonyms
+    from ddbrelay.flow.mapping.nearest import near
+
+    params = error.ctx.command.get_params(error.ctx)
+    takes = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    # Without the dashes, which make all of them alike.
+    long = {name.removeprefix("--"): name for name in sorted(takes) if name.startswith("--")}
+    close = near(error.option_name.lstrip("-"), long)
+    way = synonyms.option(error.option_name, takes) or (None if close is None else long[close])
+    return None if way is None else f'did you mean "{way}"?'
 
 
 def _json_log(run: Run, words: list[str]) -> bool:

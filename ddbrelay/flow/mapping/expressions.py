@@ -5,7 +5,6 @@ Beyond the specification, numbers keep all of their digits.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from decimal import (
@@ -25,7 +24,7 @@ import jmespath.visitor
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
 from ddbrelay.flow.mapping.expression_paths import picking
-from ddbrelay.flow.mapping.nearest import nearest
+from ddbrelay.flow.mapping.nearest import near, nearest
 
 _PRECISE = Context(prec=100)
 """DynamoDB's numbers have 38 digits, from 1E-130 to 9.9E+125."""
@@ -250,8 +249,8 @@ def _check_functions(text: str, tree: Any) -> None:
         spec = _FUNCTIONS.FUNCTION_TABLE.get(name)
         offset = max(text.find(f"{name}("), 0)
         if spec is None:
-            close = difflib.get_close_matches(name, _FUNCTIONS.FUNCTION_TABLE, n=1)
-            hint = f"did you mean {close[0]}()?" if close else None
+            close = near(name, _FUNCTIONS.FUNCTION_TABLE)
+            hint = None if close is None else f"did you mean {close}()?"
             raise ExpressionError(f"JMESPath has no function {name}()", offset, hint)
         signature = spec["signature"]
         given, wanted = len(node["children"]), len(signature)

@@ -5,7 +5,6 @@ Both are careful: a pattern is called impossible, or hidden by another, only whe
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from ddbrelay.flow.mapping.matchers import (
     shown,
     test_of,
 )
+from ddbrelay.flow.mapping.nearest import meant
 from ddbrelay.flow.mapping.pattern_operators import Path, PatternError
 from ddbrelay.flow.mapping.pattern_tree import Leaf, Node
 
@@ -76,13 +76,8 @@ def _none_of(leaf: Leaf, values: Sequence[Any]) -> PatternError:
     """The field never has a value that is wanted."""
     wanted = [one.value for one in leaf.matchers if isinstance(one, Exact)]
     texts = [value for value in values if isinstance(value, str)]
-    close = [
-        near
-        for one in wanted
-        if isinstance(one, str)
-        for near in difflib.get_close_matches(one.upper(), texts, n=1)
-    ]
-    hint = f', did you mean "{close[0]}"?' if close else ""
+    hints = (meant(one, texts) for one in wanted if isinstance(one, str))
+    hint = next((f", {one}" for one in hints if one is not None), "")
     return PatternError(
         f"is always {_listed(values)}, never {listed(leaf.matchers)}{hint}", leaf.path
     )

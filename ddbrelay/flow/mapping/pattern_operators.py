@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from ipaddress import ip_network
@@ -23,6 +22,7 @@ from ddbrelay.flow.mapping.matchers import (
     is_number,
     shown,
 )
+from ddbrelay.flow.mapping.nearest import meant
 
 Path = tuple[str | int, ...]
 _LIMIT = 5_000_000_000
@@ -86,9 +86,7 @@ def _only_pair(
     """The operator and its operand; the first unknown name is the mistake, else their number."""
     for name in expression:
         if name not in operators:
-            close = difflib.get_close_matches(name, operators, n=1)
-            known = ", ".join(operators)
-            hint = f'did you mean "{close[0]}"?' if close else f"known here: {known}"
+            hint = meant(name, operators) or f"known here: {', '.join(operators)}"
             raise PatternError(f"unknown operator {shown(name)}, {hint}", (*path, name))
     if len(expression) != 1:
         found = " and ".join(expression) or "none"
