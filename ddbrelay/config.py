@@ -6,7 +6,6 @@ variable counts as absent, as the AWS CLI has it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -40,7 +39,16 @@ ENVELOPES = ("none", "metadata", "cloudevents")
 def _state_dir() -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_state_dir("ddbrelay", appauthor=False))
+    try:
+        found = Path(platformdirs.user_state_dir("ddbrelay", appauthor=False))
+    except RuntimeError:
+        found = Path()
+    if not found.is_absolute():
+        raise ConfigError(
+            "there is no place for state: HOME is not set, and this user has no home directory",
+            "set DDBRELAY_STATE_DIR (or --state for the state file alone), or HOME",
+        )
+    return found
 
 
 def _setting(
@@ -61,14 +69,6 @@ def _choice(default: Any, toml: str, choices: tuple[str, ...], help_text: str) -
 
 
 _STATE = "state.db"
-_EXAMPLE = (
-    "",
-    "# Rules say which change is which event; the first that matches counts, the rest is skipped.",
-    "# [[rule]]",
-    '# when = { eventName = ["MODIFY"], changed = ["email"] }',
-    '# detail_type = "UserEmailChanged"',
-    '# detail = "{id: keys.id, before: old.email, after: new.email}"',
-)
 
 
 def local_state(state_dir: Path) -> Path:
@@ -176,8 +176,8 @@ class Settings:
     state: Path | None = _setting(
         None, "relay.state", path, "state file (default: state.db in the state directory)"
     )
-    state_dir: Path = _setting(
-        _state_dir, "relay.state_dir", path, "directory for state, and for `ddbrelay local`"
+    state_dir: Path | None = _setting(
+        None, "relay.state_dir", path, "directory for state, and for `ddbrelay local`"
     )
     price_events: float = _setting(
         1.00, "prices.events", amount, "price of a million events, of 64 KB begun each"
@@ -206,10 +206,15 @@ class Settings:
 
     @property
     def state_file(self) -> Path:
-        """Where positions, bookmarks and dead letters are kept."""
-        return self.state or (
-            local_state(self.state_dir) if self.local else self.state_dir / _STATE
-        )
+        """Where positions, bookmarks and dead letters are kept; ConfigError as `state_folder`."""
+        if self.state is not None:
+            return self.state
+        return local_state(self.state_folder) if self.local else self.state_folder / _STATE
+
+    @property
+    def state_folder(self) -> Path:
+        """The directory for state, by default the user's; ConfigError for a user without one."""
+        return self.state_dir or _state_dir()
 
     @property
     def bus_name(self) -> str | None:
@@ -264,6 +269,14 @@ def find_file(directory: Path) -> Path | None:
     return None
 
 
+def named_file(name: str | Path) -> Path:
+    """The configuration file of this name; ConfigError for a tilde without a home directory."""
+    try:
+        return path(str(name))
+    except ValueError as error:
+        raise ConfigError(f"--config: {error}") from None
+
+
 def load(
     flags: Mapping[str, Any],
     environ: Mapping[str, str] | None = None,
@@ -276,7 +289,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     chosen = flags.get("config") or environ.get(CONFIG)
-    file = Path(chosen).expanduser() if chosen else find_file(directory or _working_directory())
+    file = named_file(chosen) if chosen else find_file(directory or _working_directory())
     known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
     in_file, mapping = read_file(file, known) if file else ({}, MappingSource())
     values: dict[str, Any] = {}
@@ -344,54 +357,16 @@ def given(config: Config) -> dict[str, tuple[str, str]]:
 def effective(settings: Settings) -> dict[str, Any]:
     """Every setting by field name, with the defaults that follow from other settings filled in."""
     named = settings.table is not None
+    try:
+        state = {"state": settings.state_file, "state_dir": settings.state_folder}
+    except ConfigError:
+        state = {}
     derived = {
         "bus": settings.bus_name,
         "source": settings.event_source if named else settings.source,
-        "state": settings.state_file,
+        **state,
     }
     return {s.name: derived.get(s.name, getattr(settings, s.name)) for s in fields(Settings)}
-
-
-def render(given: Mapping[str, Any]) -> str:
-    """The text of a `ddbrelay.toml` that sets `given`, by field name, and explains every key.
-
-    Keys at their defaults are commented out; an empty text stands for no default.
-    """
-    settings, defaults = Settings(**given), Settings()
-    values = effective(settings)
-    lines = [
-        "# Settings of ddbrelay. Flags win over DDBRELAY_... variables, which win over this file.",
-        "# A key behind a # has the value shown; `ddbrelay config show` tells what is in force.",
-    ]
-    section = ""
-    # TOML has no way back out of a section: keys without one come first.
-    for setting in sorted(fields(Settings), key=lambda s: "." in s.metadata["toml"]):
-        folder, _, key = str(setting.metadata["toml"]).rpartition(".")
-        if folder != section:
-            section = folder
-            lines += ["", f"[{section}]"]
-        else:
-            lines.append("")
-        changed = getattr(settings, setting.name) != getattr(defaults, setting.name)
-        value = _toml_value(values[setting.name], setting.metadata["parse"])
-        lines += [f"# {setting.metadata['help']}", f"{'' if changed else '#'}{key} = {value}"]
-    return "\n".join([*lines, *_EXAMPLE]) + "\n"
-
-
-def _toml_value(value: object, parse: Callable[[Any], Any]) -> str:
-    if isinstance(value, bool | int) or parse is amount:
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return json.dumps(list(value), ensure_ascii=False)
-    if isinstance(value, float):
-        if 0 < value < 1:
-            return f'"{value * 1000:g}ms"'
-        return f'"{value:.3f}'.rstrip("0").rstrip(".") + 's"'
-    if isinstance(value, Path):
-        home = Path(os.path.expanduser("~"))
-        value = f"~/{value.relative_to(home)}" if value.is_relative_to(home) else str(value)
-    # What JSON escapes in a printable text, TOML reads the same way.
-    return json.dumps(value or "", ensure_ascii=False)
 
 
 def _working_directory() -> Path:

@@ -129,7 +129,9 @@ def path(value: object) -> Path:
     try:
         return Path(text(value)).expanduser()
     except RuntimeError:
-        raise ValueError(f"{value!r} names a home directory that is not known") from None
+        raise ValueError(
+            f"{value!r} names a home directory that is not known; write the whole path, or set HOME"
+        ) from None
 
 
 def names(value: object) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ import pytest
 from conftest import Cli
 
 from ddbrelay import config
-from ddbrelay.config import Settings, load, render
+from ddbrelay.config import Settings, load
+from ddbrelay.config_template import render
 from ddbrelay.errors import ConfigError
 from ddbrelay.values import parse_duration, parse_time
 
@@ -349,9 +350,10 @@ def test_the_rendered_file_has_every_key_with_its_default_and_loads_to_the_defau
     written(tmp_path, kept)
     loaded = load({}, {}, tmp_path)
     for name, key in KEYS.items():
-        if key not in without_a_default and name != "state":
+        if key not in without_a_default and name not in {"state", "state_dir"}:
             assert getattr(loaded.settings, name) == getattr(Settings(), name), key
     assert loaded.settings.state_file == Settings().state_file
+    assert loaded.settings.state_dir == Settings().state_folder
 
 
 def test_what_is_given_is_set_in_the_rendered_file_digit_for_digit(tmp_path: Path) -> None:

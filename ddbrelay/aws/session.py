@@ -217,7 +217,7 @@ def _local_endpoint(settings: Settings) -> str:
         return settings.endpoint_url
     from ddbrelay.local.daemon import running
 
-    found = running(settings.state_dir)
+    found = running(settings.state_folder)
     if found is None:
         raise AwsRefused("the embedded AWS is not running", "ddbrelay local start")
     return found.url

@@ -54,7 +54,7 @@ def load(environ: Mapping[str, str], left: float = _PATIENCE) -> Config:
     elif named.startswith(_SSM):
         file = _from_parameters(named.removeprefix(_SSM), _Patient(environ, left))
     elif named:
-        file = code / Path(named).expanduser()
+        file = code / config.named_file(named)
     elif (code / config.FILE_NAME).is_file():
         # It is named here, since it may belong to whoever built the package.
         file = code.absolute() / config.FILE_NAME

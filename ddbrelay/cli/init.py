@@ -30,13 +30,13 @@ def command(run: Run, force: bool) -> None:
       ddbrelay init --table users --force
     """
     import os
-    from pathlib import Path
 
-    from ddbrelay.config import FILE_NAME, render
+    from ddbrelay.config import FILE_NAME, named_file
+    from ddbrelay.config_template import render
     from ddbrelay.errors import ConfigError
 
-    target = Path(run.flags.get("config") or os.environ.get("DDBRELAY_CONFIG") or FILE_NAME)
-    target = target.expanduser().absolute()
+    target = run.flags.get("config") or os.environ.get("DDBRELAY_CONFIG") or FILE_NAME
+    target = named_file(target).absolute()
     # The file that is being replaced may be a broken one: it has no say here.
     run.flags["config"] = os.devnull
     settings = run.settings

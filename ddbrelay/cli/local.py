@@ -67,7 +67,7 @@ def run_(run: Run, engine: str | None, port: int | None) -> None:
 
     with stop_on_signals() as stop:
         daemon.serve(
-            run.settings.state_dir.absolute(), engine or ENGINES[0], port or 0, ready, stop.wait
+            run.settings.state_folder.absolute(), engine or ENGINES[0], port or 0, ready, stop.wait
         )
 
 
@@ -89,7 +89,7 @@ def start(run: Run, engine: str | None, port: int | None) -> None:
     from ddbrelay.local import daemon
 
     with stop_on_signals() as stop:
-        found, new = daemon.start(run.settings.state_dir, engine, port, stop.wait)
+        found, new = daemon.start(run.settings.state_folder, engine, port, stop.wait)
     if run.console.json:
         run.console.object(_object(found) | {"started": new})
         return
@@ -111,14 +111,14 @@ def status(run: Run) -> int:
     """
     from ddbrelay.local import daemon
 
-    found = daemon.running(run.settings.state_dir)
+    found = daemon.running(run.settings.state_folder)
     if found is not None:
         if run.console.json:
             run.console.object(_object(found))
         else:
             _show(run, found)
         return 0
-    stale = daemon.forget(run.settings.state_dir)
+    stale = daemon.forget(run.settings.state_folder)
     if run.console.json:
         run.console.object({"type": "engine", "running": False})
     else:
@@ -138,7 +138,7 @@ def stop(run: Run) -> None:
     """
     from ddbrelay.local import daemon
 
-    pid = daemon.stop(run.settings.state_dir)
+    pid = daemon.stop(run.settings.state_folder)
     if run.console.json:
         stopped = {"stopped": pid is not None, "pid": pid}
         run.console.object({"type": "engine", "running": False} | stopped)

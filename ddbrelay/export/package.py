@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay import __version__
-from ddbrelay.config import FILE_NAME, env_name, render
+from ddbrelay.config import FILE_NAME, env_name
+from ddbrelay.config_template import render
 from ddbrelay.errors import ConfigError
 from ddbrelay.toml_places import Places
 
