@@ -241,3 +241,59 @@ def test_a_wrong_leaf_of_a_table_says_which() -> None:
     with pytest.raises(ShapeError) as found:
         Shape({"a": {"b": ["x", "{nwe}"]}})
     assert (found.value.path, found.value.offset) == (("a", "b", 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("new.items[?k == new.country]", "new.country"),
+        ("new.items[?k == 'a' && old.x].old.y", "old.x"),
+        ('new.items[?"new".x]', '"new".x'),
+        ("new.items[?length(new.x) > `1`]", "new.x"),
+        ("new.items[].{sku: sku, order: keys.id}", "keys.id"),
+        ("new.items[*].[sku, keys.id]", "keys.id"),
+        ("new.items[1:].{k: keys.id}", "keys.id"),
+        ("new.*.{a: old.x}", "old.x"),
+        ("new.{id: keys.id}", "keys.id"),
+        ("new.items | [0].{p: diff.a}", "diff.a"),
+        ("new.a | old.b", "old.b"),
+        ("map(&new.x, new.items)", "new.x"),
+        ("{old: new.old, n: sort_by(new.items, &old.n)[0]}", "old.n"),
+    ],
+)
+def test_a_field_of_the_change_that_an_element_would_be_asked_for_is_refused(
+    text: str, wrong: str
+) -> None:
+    with pytest.raises(ExpressionError, match="is a field of the element here") as found:
+        Expression(text)
+    assert text[found.value.offset :].startswith(wrong)
+    assert found.value.hint is not None
+    assert f"@.{wrong.partition('.')[0].strip(chr(34))} where" in found.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "new.history[].old.price",
+        "new.history[].{before: old, after: new}",
+        "new.items[?@.new.x == `1`].{k: @.keys.id}",
+        "new.items[?contains(keys(@), 'x')].sku",
+        "new.items[1:2].keys.x",
+        "new.items[0].old.x",
+        "new.*.old.x",
+        "(new.items)[?a].new.b",
+        "join(',', new.items[].keys.id)",
+        "new.items[].b || keys.id",
+        "new.items[].{at: time, table: table, event: eventID}",
+        "{a: new.a, b: old.b.keys.c, c: keys.id}",
+        "!new.x && old.y",
+    ],
+)
+def test_what_an_element_may_have_is_not_refused(text: str) -> None:
+    assert Expression(text).text == text
+
+
+@pytest.mark.parametrize(("text", "value"), [("new.l[1:3]", [2, 3]), ("new.l[:-1].a | [0]", None)])
+def test_a_slice_is_an_expression(text: str, value: Any) -> None:
+    source = change("a", new={"id": "a", "l": [1, 2, 3]})
+    assert Expression(text)(Document(source), "e") == value

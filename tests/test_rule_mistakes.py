@@ -83,6 +83,12 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
             "new = { plan = […] }",
         ),
         (
+            '[[rule]]\ndetail_type = "T"\ndetail = "{at: new.visits[?k == new.country]}"\n',
+            'ddbrelay.toml:3:33: "new" is a field of the element here, not of the change',
+            "@.new where the element's own is meant; JMESPath reaches nothing else in here, a "
+            "mapper does",
+        ),
+        (
             '[[rule]]\nskip = true\nwehn = { a = ["x"] }\n',
             'ddbrelay.toml:3:1: unknown key "wehn"',
             'did you mean "when"?',

@@ -23,7 +23,6 @@ from ddbrelay.export.filters import (
     NUMBER_FIELDS,
     SAME,
     Conditions,
-    FieldPath,
     Types,
     branches_of,
     event_names,
@@ -266,13 +265,7 @@ def plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]:
     if rule.when is None:
         return ()
-    twice: list[FieldPath] = []
-    branches = branches_of(rule.when.source, twice=twice)
-    if twice:
-        raise InexpressibleError(
-            f"its $or asks for {'.'.join(twice[0])} in two ways at once, and a filter can ask for "
-            "a field once"
-        )
+    branches = branches_of(rule.when.source)
     if branches is None or len(branches) > DEFAULT_LIMIT:
         raise InexpressibleError(f"its $or makes more than {DEFAULT_LIMIT} filters")
     found = []

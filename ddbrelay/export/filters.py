@@ -107,25 +107,22 @@ def conditions_of(rule: Rule, types: Types, notes: list[str]) -> list[Conditions
     return found
 
 
-def branches_of(
-    pattern: Mapping[str, Any], path: FieldPath = (), *, twice: list[FieldPath] | None = None
-) -> list[Conditions] | None:
+def branches_of(pattern: Mapping[str, Any], path: FieldPath = ()) -> list[Conditions] | None:
     """A pattern without its `$or`: of the results, one must hold; None where they are too many.
 
-    The paths are those of the pattern, not those of a record. `twice` gets those that are asked
-    for in two ways at once, of which a result has the first and lets more through.
+    The paths are those of the pattern, not those of a record. No rule asks for one in two ways.
     """
     parts: list[list[Conditions]] = []
     for name, value in pattern.items():
         if name == "$or" and isinstance(value, list):
             either: list[Conditions] = []
             for one in value:
-                inner = branches_of(one, path, twice=twice) if isinstance(one, Mapping) else [{}]
+                inner = branches_of(one, path) if isinstance(one, Mapping) else [{}]
                 if inner is None:
                     return None
                 either += inner
         elif isinstance(value, Mapping):
-            deeper = branches_of(value, (*path, name), twice=twice)
+            deeper = branches_of(value, (*path, name))
             if deeper is None:
                 return None
             either = deeper
@@ -138,10 +135,7 @@ def branches_of(
     for combination in product(*parts):
         together: Conditions = {}
         for one in combination:
-            for key, leaf in one.items():
-                # Asked for twice: either list alone lets through what both do.
-                if together.setdefault(key, leaf) != leaf and twice is not None:
-                    twice.append(key)
+            together |= one
         joined.append(together)
     return joined
 

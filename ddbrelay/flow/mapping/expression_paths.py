@@ -23,9 +23,11 @@ def picking(tree: Any) -> Pick | None:
     if kind == "literal":
         value = tree["value"]
         return lambda _: value
-    children = [picking(child) for child in tree.get("children", ())]
+    if kind not in _MAKERS:
+        return None
+    children = [picking(child) for child in tree["children"]]
     steps = [one for one in children if one is not None]
-    if kind not in _MAKERS or len(steps) < len(children):
+    if len(steps) < len(children):
         return None
     return _MAKERS[kind](steps, [child.get("value") for child in tree["children"]])
 

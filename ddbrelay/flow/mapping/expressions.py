@@ -24,6 +24,7 @@ import jmespath.visitor
 
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
 from ddbrelay.flow.mapping.expression_paths import picking
+from ddbrelay.flow.mapping.expression_scopes import misplaced
 from ddbrelay.flow.mapping.nearest import near, nearest
 
 _PRECISE = Context(prec=100)
@@ -130,6 +131,8 @@ class Expression:
         for name in sorted(found - {"*"}):
             if name not in FIELDS:
                 raise _unknown_field(text, name)
+        if (wrong := misplaced(text, self._tree)) is not None:
+            raise _out_of_reach(*wrong)
         self.fields = FIELDS if "*" in found else frozenset(found)
         self._simple = _path_of(self._tree)
         self._pick = picking(self._tree)
@@ -279,6 +282,15 @@ def _root_fields(node: Any) -> Iterator[str]:
 def _unknown_field(text: str, name: str) -> ExpressionError:
     hint = nearest(name, FIELDS, "a change has")
     return ExpressionError(f'a change has no field "{name}"', max(text.find(name), 0), hint)
+
+
+def _out_of_reach(name: str, offset: int) -> ExpressionError:
+    return ExpressionError(
+        f'"{name}" is a field of the element here, not of the change',
+        offset,
+        f"@.{name} where the element's own is meant; JMESPath reaches nothing else in here, a "
+        "mapper does",
+    )
 
 
 def _path_of(tree: Any) -> tuple[str, ...] | None:
