@@ -107,6 +107,9 @@ class Settings:
     mapper: str | None = _setting(
         None, "mapper", text, "a function of your own that maps, as module:function"
     )
+    mapper_timeout: float = _setting(
+        5.0, "mapper_timeout", parse_duration, "longest time of that function for a record, 0: any"
+    )
     strict: bool = _setting(
         False, "strict", parse_bool, "park what no rule matches, instead of skipping it"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ddbrelay import time_limit
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change
@@ -21,10 +23,13 @@ from ddbrelay.flow.mapping.envelopes import Frame, envelope_of
 from ddbrelay.flow.mapping.events import JOINT, stable_id
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.flow.mapping.redaction import redaction_paths
+from ddbrelay.time_limit import Overdue, within
 
 OWN = "own"
 """The name in the ledger of what the function does."""
 _TRACE_LINES = 12
+_SHORTEST = 0.1
+"""Seconds that a record has however little time is left."""
 _IMPORTLIB = importlib.__file__
 _TYPES: dict[str, tuple[type, ...]] = {
     "source": (str,),
@@ -79,11 +84,14 @@ class OwnMapper:
     """Calls the function with a change whose redacted attributes are hidden.
 
     It returns an event, a sequence of them, a Skip, a Reject, or None to skip. What it raises parks
-    the record, with the last lines of the traceback; so does what no event can be.
+    the record, with the last lines of the traceback; so does what no event can be, and a call that
+    takes longer than `limit` seconds (0: no limit).
     """
 
-    def __init__(self, function: Any, defaults: Defaults) -> None:
+    def __init__(self, function: Any, defaults: Defaults, limit: float = 0.0) -> None:
         self._function = function
+        self._limit = limit
+        self._deadline: float | None = None
         self._source = defaults.source or f"ddbrelay.{defaults.table}"
         self._redact = redaction_paths(defaults.redact, ("redact",))
         self._envelope = envelope_of(defaults.envelope)
@@ -92,10 +100,32 @@ class OwnMapper:
         change.reveal()
         if self._redact:
             change.redact(self._redact)
+        limit = self._seconds()
         try:
-            result = self._function(OwnChange(change))
-        except (Exception, SystemExit) as error:
+            if not limit:
+                return self._mapped(change)
+            return within(limit, lambda: self._mapped(change))
+        except KeyboardInterrupt:
+            raise
+        except Overdue as error:
+            late = f"the mapper took longer than {limit:g} s (mapper_timeout)"
+            return Reject(_storable(f"{late}\n{_frames(error)}".rstrip()), OWN)
+        except BaseException as error:
+            # Whatever ends a task or a process ends the mapping of this record only.
             return Reject(_storable(f"{type(error).__name__} in the mapper: {_trace(error)}"), OWN)
+
+    def bound(self, deadline: float) -> None:
+        """Leave time for other records before this time of the monotonic clock."""
+        self._deadline = deadline
+
+    def _seconds(self) -> float:
+        if self._deadline is None or not self._limit:
+            return self._limit
+        left = (self._deadline - time.monotonic()) / 2
+        return min(self._limit, max(left, _SHORTEST))
+
+    def _mapped(self, change: Change) -> Mapped:
+        result = self._function(OwnChange(change))
         try:
             return self._checked(result, change)
         except Exception as error:
@@ -184,7 +214,9 @@ def _said(error: BaseException) -> str:
     """What an exception says of itself, which may go wrong as well."""
     try:
         return str(error)
-    except Exception as another:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as another:
         return f"its text cannot be made ({type(another).__name__})"
 
 
@@ -194,10 +226,17 @@ def _storable(text: str) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    # The first entry is our own call.
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    shown = "".join(traceback.format_list(frames[-_TRACE_LINES:])) if frames else ""
-    return f"{_said(error)}\n{shown}".rstrip()
+    return f"{_said(error)}\n{_frames(error)}".rstrip()
+
+
+def _frames(error: BaseException) -> str:
+    """The last lines of the function's own in the traceback."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in {__file__, time_limit.__file__}
+    ]
+    return "".join(traceback.format_list(frames[-_TRACE_LINES:])) if frames else ""
 
 
 def function_of(name: str, folder: Path) -> Any:
@@ -215,7 +254,9 @@ def function_of(name: str, folder: Path) -> Any:
         sys.path.append(str(folder))
     try:
         found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         ):

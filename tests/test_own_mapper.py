@@ -1,22 +1,31 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import ddbrelay.own
 from ddbrelay.config import load
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.mappings import mapper_of
+from ddbrelay.own import OwnMapper
 from ddbrelay.testing.builders import ORIGIN, change
 from ddbrelay.testing.clock import EPOCH
 
 OWN = """
+import asyncio
+import re
+import time
 from typing import Any
 
 from ddbrelay.flow.change import Change
@@ -44,6 +53,25 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
         return event_of("x" * 129, {})
     if kind == "exit":
         raise SystemExit(3)
+    if kind == "cancel":
+        raise asyncio.CancelledError
+    if kind == "close":
+        raise GeneratorExit
+    if kind == "interrupt":
+        raise KeyboardInterrupt
+    if kind == "python":
+        while True:
+            try:
+                for n in range(1000):
+                    pass
+            except Exception:
+                pass
+    if kind == "re":
+        re.match(r"(a+)+$", "a" * 64 + "b")
+    if kind == "sleep":
+        time.sleep(60)
+    if kind == "endless":
+        return Endless([E("s", "A", b"{}")])
     if kind == "hide":
         change.redact([["n"]])
         return Reject("hidden")
@@ -60,6 +88,12 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
 class Mute(Exception):
     def __str__(self) -> str:
         raise RuntimeError("nothing to say")
+
+
+class Endless(list[Any]):
+    def __iter__(self) -> Any:
+        while True:
+            pass
 
 
 class Lazy(list[Any]):
@@ -249,3 +283,76 @@ def test_the_type_of_such_a_function_can_be_checked(tmp_path: Path) -> None:
     )
     assert right.returncode == 0, right.stdout
     assert "Incompatible types in assignment" in wrong.stdout
+
+
+# What takes its time, and what would end more than a record
+
+
+@pytest.mark.parametrize("kind", ["cancel", "close", "exit"])
+def test_what_ends_a_task_or_a_process_parks_the_record(own: Any, kind: str) -> None:
+    result = own()(change(kind))
+    assert isinstance(result, Reject)
+    assert "in the mapper" in result.reason
+
+
+def test_an_interrupt_from_the_keyboard_is_not_parked(own: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        own()(change("interrupt"))
+
+
+@pytest.mark.parametrize("kind", ["python", "re", "sleep", "endless"])
+def test_a_mapper_that_takes_too_long_parks_the_record(own: Any, kind: str) -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    mapper = own('mapper_timeout = "50ms"')
+    result = mapper(change(kind))
+    assert isinstance(result, Reject)
+    assert result.reason.startswith("the mapper took longer than 0.05 s (mapper_timeout)\n")
+    assert 'own_mapping.py", line' in result.reason
+    assert "time_limit.py" not in result.reason
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert isinstance(mapper(change("two")), Several)
+
+
+@pytest.mark.parametrize("kind", ["python", "endless"])
+def test_in_a_thread_code_of_python_is_ended_too(own: Any, kind: str) -> None:
+    mapper = own('mapper_timeout = "50ms"')
+    threads = threading.active_count()
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(mapper, change(kind)).result()
+        fine = pool.submit(mapper, change("two")).result()
+    assert isinstance(late, Reject)
+    assert "took longer than 0.05 s" in late.reason
+    assert isinstance(fine, Several)
+    assert threading.active_count() == threads
+
+
+def test_an_alarm_of_somebody_else_goes_on(own: Any) -> None:
+    mapper = own()
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 60.0, 30.0)
+    try:
+        mapper(change("two"))
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert 50.0 < left <= 60.0
+        assert interval == pytest.approx(30.0, abs=0.01)
+        signal.raise_signal(signal.SIGALRM)
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_without_a_limit_there_is_no_alarm(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ddbrelay.own, "within", None)
+    assert isinstance(own("mapper_timeout = 0")(change("two")), Several)
+
+
+def test_a_mapper_leaves_half_of_the_time_that_lambda_gives(own: Any) -> None:
+    mapper = own()
+    assert isinstance(mapper, OwnMapper)
+    mapper.bound(time.monotonic() + 0.4)
+    late = mapper(change("python"))
+    assert isinstance(late, Reject)
+    assert "took longer than 0.2 s" in late.reason or "0.1" in late.reason

@@ -17,6 +17,7 @@ from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import MapFunction
 from ddbrelay.flow.sink import Sink, retry_delay
 from ddbrelay.flow.tracking import DeadLetter, Fate, Frontier, Ticket
+from ddbrelay.own import OwnMapper
 from ddbrelay.relay import Options
 from ddbrelay.relay.copies import LetterSink, Sent
 from ddbrelay.relay.delivery import Delivery
@@ -106,6 +107,10 @@ async def _deliver(
     delivery = Delivery(
         lane.mapper, sink, held, log, options, time.time, rng, Tasks(failures.append)
     )
+    if isinstance(lane.mapper, OwnMapper):
+        # A mapper that hangs parks its record before Lambda ends the invocation of all of them.
+        left = deadline - asyncio.get_running_loop().time()
+        lane.mapper.bound(time.monotonic() + left)
     tickets = await _route(records, delivery, lane.origin)
     dispatch = delivery.dispatch
     assert dispatch is not None

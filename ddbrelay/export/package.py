@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SECTION = "aws"
 _MAPPING = (
-    *("table", "bus", "source", "entity", "preset", "mapper", "strict", "envelope", "redact"),
-    "claim_check",
+    *("table", "bus", "source", "entity", "preset", "mapper", "mapper_timeout", "strict"),
+    *("envelope", "redact", "claim_check"),
 )
 _OWN_PACKAGE = "ddbrelay"
 """It comes by requirements.txt, also where the mapping file lies in a checkout of it."""

@@ -1,0 +1,81 @@
+"""A bound on how long a function of the user's own may take.
+
+In the main thread a timer and its signal end Python code, `re` and blocking calls alike. In another
+thread, as in tests that run a relay in one, the interpreter can only be asked to raise at its next
+step, which ends Python code, but no call that blocks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+class Overdue(BaseException):
+    """The time is up; no `except Exception` of the function takes it for its own."""
+
+
+def within(seconds: float, function: Callable[[], _Result]) -> _Result:
+    """The result of the function; Overdue, raised inside of it, once the seconds have passed."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        return _by_signal(seconds, function)
+    return _by_thread(seconds, function)
+
+
+def _by_signal(seconds: float, function: Callable[[], _Result]) -> _Result:
+    running = True
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        if running:
+            raise Overdue
+
+    before = signal.signal(signal.SIGALRM, ring)
+    began, left, interval = time.monotonic(), 0.0, 0.0
+    try:
+        try:
+            # It rings again: an exception out of a destructor is ignored.
+            left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+            return function()
+        finally:
+            running = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+        if left:
+            # Somebody else's alarm goes on, as that of a test runner.
+            passed = time.monotonic() - began
+            signal.setitimer(signal.ITIMER_REAL, max(left - passed, 1e-6), interval)
+
+
+def _by_thread(seconds: float, function: Callable[[], _Result]) -> _Result:
+    here = ctypes.c_ulong(threading.get_ident())
+    lock, running, rung = threading.Lock(), True, False
+
+    def ring() -> None:
+        nonlocal rung
+        with lock:
+            if running:
+                rung = True
+                _raise_in(here, ctypes.py_object(Overdue))
+
+    alarm = threading.Timer(seconds, ring)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return function()
+    finally:
+        with lock:
+            running = False
+            if rung:
+                # Not to be raised once more, where nobody expects it.
+                _raise_in(here, None)
+        alarm.cancel()
+        alarm.join()
