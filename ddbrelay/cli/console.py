@@ -31,8 +31,14 @@ _log = logging.getLogger(__name__)
 
 _STDOUT, _STDERR = 1, 2
 _SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
-# C1 controls, and what turns the direction of a text: a terminal obeys them.
-_CONTROLS = re.compile(b"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+# C1 controls, and what turns the direction of a text: a terminal obeys them. An expression for each
+# first byte: one for all of them takes ten times as long.
+_CONTROLS = (
+    re.compile(b"\xc2[\x80-\x9f]"),
+    re.compile(b"\xd8\x9c"),
+    re.compile(b"\xe2\x80[\x8e\x8f\xaa-\xae]"),
+    re.compile(b"\xe2\x81[\xa6-\xa9]"),
+)
 
 
 # Streams
@@ -61,9 +67,15 @@ def out_bytes(text: bytes) -> None:
 
 def escaped(lines: bytes) -> bytes:
     """JSON whose texts have no control character that a terminal would obey."""
-    if lines.isascii() or _CONTROLS.search(lines) is None:
+    if lines.isascii():
         return lines
-    return _CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), lines)
+    for control in _CONTROLS:
+        lines = control.sub(_as_escape, lines)
+    return lines
+
+
+def _as_escape(found: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(found[0].decode())
 
 
 def page(text: str) -> None:

@@ -2,7 +2,8 @@
 
 It pins an older botocore, so it lives in a virtual environment of its own and is found as a
 program: `DDBRELAY_MINISTACK`, else `ministack` on the PATH. It cannot outlive this process, not
-even its kill -9: leash.py holds it.
+even its kill -9: leash.py holds it. It allows every origin, and has no setting against that: while
+it runs, web pages can use it, as they cannot use moto.
 """
 
 from __future__ import annotations
