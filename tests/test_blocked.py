@@ -236,6 +236,30 @@ def test_the_second_signal_ends_with_130_whatever_blocks_the_loop(
             process.kill()
 
 
+AT_THE_END = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+import ddbrelay.cli.main as entry
+
+def interrupted(**_):
+    # The interpreter waits for these at its end.
+    ThreadPoolExecutor(1).submit(time.sleep, 3600)
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    raise KeyboardInterrupt
+
+entry.cli.main = interrupted
+entry.main([])
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_ends_whatever_its_threads_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
+
+
 def test_a_first_signal_reaches_a_loop_that_turns() -> None:
     from ddbrelay.cli.signals import run_until_signal
 

@@ -272,6 +272,21 @@ def test_a_terminal_that_takes_nothing_does_not_hold_the_relay(
         assert shown.wait() == 0
 
 
+def test_a_terminal_that_takes_nothing_does_not_hold_the_end(
+    cli: Cli, pipe: Pipeline, wait_until: Waiter
+) -> None:
+    with terminal(cli, 80, "tail", "--forward", "--grace", "0.5s") as shown:
+        pipe.put("a")
+        wait_until(lambda: shown.written.count("✔") >= 1, 30)
+        shown.type(CTRL_S)
+        pipe.received()
+        pipe.put("b")
+        wait_until(lambda: bool(pipe.received()), 30)
+        shown.process.send_signal(signal.SIGTERM)
+        assert shown.wait() == 0
+    assert checkpoint(cli) == pipe.sequences()[-1]
+
+
 def test_a_command_that_is_suspended_gives_the_cursor_back(
     cli: Cli, pipe: Pipeline, wait_until: Waiter
 ) -> None:

@@ -187,7 +187,11 @@ def unblocked(patience: float | None) -> Iterator[Ending]:
         for number, outlet in outlets.items():
             if outlet is None:
                 continue
-            if not outlet.drain(ending.patience, ending.limit) or outlet.error is not None:
+            if not outlet.drain(ending.patience, ending.limit):
+                _lead_nowhere(number)
+                # Both may lead to the same terminal or pipe.
+                leave()
+            elif outlet.error is not None:
                 _lead_nowhere(number)
             outlet.close()
         if data is not None:

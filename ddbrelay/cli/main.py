@@ -149,6 +149,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        from ddbrelay.cli.signals import leave_soon
+
+        leave_soon()
         leave()
         _end(run, words, INTERRUPTED, "interrupted")
     except _ReaderLeft:
