@@ -25,8 +25,10 @@ from ddbrelay.values import (
     parse_duration,
     path,
     port,
+    table_arn,
     text,
 )
+from ddbrelay.values import table as table_name
 from ddbrelay.variables import CONFIG, is_link, strangers
 
 FILE_NAME = "ddbrelay.toml"
@@ -88,7 +90,12 @@ class Settings:
     local: bool = _setting(
         False, "aws.local", parse_bool, "use the embedded AWS of `ddbrelay local`, no account"
     )
-    table: str | None = _setting(None, "source.table", text, "DynamoDB table to follow")
+    table: str | None = _setting(
+        None, "source.table", table_name, "DynamoDB table to follow, or its ARN"
+    )
+    table_arn: str | None = _setting(
+        None, "source.table_arn", table_arn, "ARN of the table, where another account has it"
+    )
     entity: str | None = _setting(
         None, "source.entity", text, "noun of the events (default: from the table's name)"
     )
@@ -319,14 +326,15 @@ def load(
         origins[name] = f"{origin} ({place})" if origin != "flag" else f"flag {place}"
         if origin == "file" and isinstance(values[name], Path) and file is not None:
             values[name] = file.parent / values[name]
-    table = in_file.get("source.table")
+    _tell_name_from_arn(values, origins)
+    table = in_file.get("source.table") or in_file.get("source.table_arn")
     return Config(
         Settings(**values),
         origins,
         file,
         mapping,
         named=bool(chosen),
-        table_in_file=table if isinstance(table, str) and table else None,
+        table_in_file=name_of_table(table) if isinstance(table, str) and table else None,
     )
 
 
@@ -334,6 +342,24 @@ def ignored_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """A sentence about each DDBRELAY_… variable that is set and does nothing."""
     environ = os.environ if environ is None else environ
     return list(strangers(environ, [env_name(setting.name) for setting in fields(Settings)]))
+
+
+def _tell_name_from_arn(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """`table` is the name, whichever of the two was given; an ARN of another table is left out."""
+    table, arn = values.get("table"), values.get("table_arn")
+    if table is not None and table.startswith("arn:"):
+        values["table_arn"], origins["table_arn"] = table, origins["table"]
+        values["table"] = name_of_table(table)
+    elif arn is not None and table is None:
+        values["table"], origins["table"] = name_of_table(arn), origins["table_arn"]
+    elif arn is not None and table != name_of_table(arn):
+        del values["table_arn"]
+        origins["table_arn"] = "default"
+
+
+def name_of_table(arn: str) -> str:
+    """The name in the ARN of a table; a name is one already."""
+    return arn.rpartition("/")[2]
 
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ddbrelay.toml_places import Places
 
 RULES = "rule"
+_ENDPOINT_ID = "bus.endpoint_id"
 PRESET_SECTIONS = ("outbox", "single_table")
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -110,6 +111,12 @@ def read_file(file: Path, known: set[str]) -> tuple[dict[str, Any], MappingSourc
         else:
             flat[key] = value
     for key in flat:
+        if key == _ENDPOINT_ID:
+            raise ConfigError(
+                f"{places.place(*key.split('.'))}: {key}: global endpoints are not supported: "
+                "requests to them are signed with SigV4A",
+                "bus.name with the bus of one region; its events can be replicated by a rule",
+            )
         if key not in known:
             section, _, last = key.partition(".")
             where = places.place(section, last) if last else places.place(section)

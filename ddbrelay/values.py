@@ -16,6 +16,7 @@ from ddbrelay.flow.calendar import iso
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
 _LONGEST = 36525 * 86400.0
+_TABLE_ARN = re.compile(r"arn:aws[\w-]*:dynamodb:[\w-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255}")
 
 
 def parse_duration(text: str | float) -> float:
@@ -81,6 +82,22 @@ def text(value: object) -> str:
     if not value.isprintable():
         raise ValueError(f"{value!r} has characters that cannot be printed")
     return value
+
+
+def table(value: object) -> str:
+    """A table's name, which is not looked at further, or its ARN, which must be one."""
+    name = text(value)
+    return table_arn(name) if name.startswith("arn:") else name
+
+
+def table_arn(value: object) -> str:
+    """`arn:aws:dynamodb:eu-west-1:111122223333:table/users`."""
+    arn = text(value)
+    if not _TABLE_ARN.fullmatch(arn):
+        raise ValueError(
+            f'"{arn}" is not the ARN of a table: arn:aws:dynamodb:REGION:ACCOUNT:table/NAME'
+        )
+    return arn
 
 
 def count(value: object) -> int:

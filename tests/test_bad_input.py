@@ -109,7 +109,7 @@ def test_an_endpoint_that_is_no_address(bare_cli: Cli, url: str) -> None:
         (("--max-record", "1"), 'no option "--max-record"'),
         (("--region", "not a region"), "not a region"),
         (("--table", "us ers!"), '"us ers!" is not a name of a table'),
-        (("--table", "arn:aws:dynamodb:us-east-1:1:table/users"), "not an ARN"),
+        (("--table", "arn:aws:dynamodb:us-east-1:1:table/users"), "is not the ARN of a table"),
     ],
 )
 def test_a_value_that_cannot_be_right(bare_cli: Cli, words: tuple[str, ...], says: str) -> None:

@@ -78,6 +78,51 @@ def test_flags_win_over_the_environment_over_the_file_over_the_default(
     assert loaded.origins["table"] == origin.format(file=file)
 
 
+USERS_ARN = "arn:aws:dynamodb:eu-west-1:444455556666:table/users"
+
+
+@pytest.mark.parametrize("key", ["table", "table_arn"])
+def test_a_table_can_be_named_by_its_arn(tmp_path: Path, key: str) -> None:
+    found = load({key: USERS_ARN}, {}, tmp_path)
+    settings = found.settings
+    assert (settings.table, settings.table_arn) == ("users", USERS_ARN)
+    assert (settings.bus_name, settings.event_source) == ("users-bus", "ddbrelay.users")
+    assert found.origins["table"] == found.origins["table_arn"] == f"flag --{key.replace('_', '-')}"
+
+
+def test_the_arn_of_another_table_than_the_one_that_is_named_is_left_out(tmp_path: Path) -> None:
+    written(tmp_path, f'[source]\ntable_arn = "{USERS_ARN}"\n')
+    assert load({}, {}, tmp_path).settings.table == "users"
+    same = load({"table": "users"}, {}, tmp_path).settings
+    assert (same.table, same.table_arn) == ("users", USERS_ARN)
+    other = load({"table": "orders"}, {}, tmp_path)
+    assert (other.settings.table, other.settings.table_arn) == ("orders", None)
+    assert other.origins["table_arn"] == "default"
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        f"{USERS_ARN}/stream/2026-01-01T00:00:00.000",
+        "arn:aws:dynamodb:eu-west-1:4444:table/users",
+        "arn:aws:sqs:eu-west-1:444455556666:users",
+    ],
+)
+def test_what_is_no_arn_of_a_table_is_refused_with_the_form_of_one(
+    tmp_path: Path, arn: str
+) -> None:
+    with pytest.raises(ConfigError, match="arn:aws:dynamodb:REGION:ACCOUNT:table/NAME"):
+        load({"table": arn}, {}, tmp_path)
+
+
+def test_a_global_endpoint_is_known_and_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, '[bus]\nendpoint_id = "abcde.veo"\n')
+    with pytest.raises(ConfigError, match="global endpoints are not supported") as refused:
+        load({}, {}, tmp_path)
+    assert f"{file}:2" in refused.value.message
+    assert "SigV4A" in refused.value.message
+
+
 def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path) -> None:
     texts = {
         "output": "json",
@@ -89,6 +134,7 @@ def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path
         "envelope": "metadata",
         "on_gap": "stop",
         "claim_check": "s3://bucket/prefix",
+        "table_arn": USERS_ARN,
         **dict.fromkeys(("max_in_flight", "metrics_port"), "7"),
         **dict.fromkeys(("price_events", "price_reads", "price_puts"), "7"),
     }

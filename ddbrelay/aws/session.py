@@ -83,7 +83,14 @@ class Aws:
                 "embedded AWS",
             )
         self.region: str = self.session.region_name
-        self.table = settings.table
+        self.table, self.table_arn = settings.table, settings.table_arn
+        if self.table_arn is not None and not self.local:
+            region = self.table_arn.split(":")[3]
+            if region != self.region:
+                raise ConfigError(
+                    f'the table "{self.table_arn}" is in {region}, and the region is {self.region}',
+                    f"--region {region}",
+                )
         bundle = _ca_bundle(core, settings.local)
         self._tls = None if bundle is None else _trusting(bundle)
         self._clients: dict[str, Any] = {}
@@ -149,8 +156,15 @@ class Aws:
         """A command of ours as it must be typed to work in the same place."""
         return f"ddbrelay {'--local ' if self.local else ''}{words}"
 
+    def address_of(self, table: str) -> str:
+        """How AWS is asked about a table: by its ARN where that was given, else by its name."""
+        return self.table_arn if self.table_arn and table == self.table else table
+
     def provision(self, bus: str) -> str:
         """The command that makes this bus, for the table of the settings."""
+        if self.table_arn is not None:
+            # Its table is there, and another account's.
+            return f"aws events create-event-bus --name {bus}"
         table = f"--table {self.table} " if self.table else ""
         return self.command(f"provision {table}--bus {bus}")
 

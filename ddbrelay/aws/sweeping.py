@@ -110,8 +110,9 @@ class OutboxTable:
         cls, transport: Transport, table: str, expiry: Expiry | None = None
     ) -> OutboxTable:
         """A table whose endpoint is resolved; raises what `Transport.service` does."""
-        made = cls(await transport.service("dynamodb"), table, expiry, transport.now)
-        await made._service.resolve(made._operation, TableName=table, Key={"id": {"S": "id"}})
+        address = transport.address_of(table)
+        made = cls(await transport.service("dynamodb"), address, expiry, transport.now)
+        await made._service.resolve(made._operation, TableName=address, Key={"id": {"S": "id"}})
         return made
 
     def request(self, change: Change) -> bytes:

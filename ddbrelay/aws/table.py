@@ -36,7 +36,7 @@ def check_name(table: str) -> None:
     if not _NAME.fullmatch(table):
         raise ConfigError(
             f'"{table}" is not a name of a table',
-            "3 to 255 letters, digits, dots, dashes and underscores; not an ARN",
+            "3 to 255 letters, digits, dots, dashes and underscores, or an ARN",
         )
 
 
@@ -51,11 +51,19 @@ def describe_table(aws: Aws, table: str) -> dict[str, Any]:
     check_name(table)
     try:
         with translated(f'describe the table "{table}"'):
-            described: dict[str, Any] = aws.client("dynamodb").describe_table(TableName=table)
+            described: dict[str, Any] = aws.client("dynamodb").describe_table(
+                TableName=aws.address_of(table)
+            )
             return described["Table"]  # type: ignore[no-any-return]
     except AwsRefused as refused:
         cause = refused.__cause__
         if isinstance(cause, ClientError) and code_of(cause) == "ResourceNotFoundException":
+            if aws.address_of(table) != table:
+                raise AwsRefused(
+                    f'table "{aws.table_arn}" does not exist',
+                    "check the ARN; DynamoDB says so too of a table that it may not show",
+                    code=refused.code,
+                ) from cause
             near = _near(aws, table)
             meant = f'did you mean "{near}"? ' if near else ""
             raise AwsRefused(
@@ -86,7 +94,9 @@ def stream_of(aws: Aws, table: str) -> TableStream:
     if not arn:
         raise AwsRefused(
             f'table "{table}" has no stream ({aws.where}, account {account})',
-            f"{aws.command(f'provision --table {table} --apply-changes')} turns on "
+            "whoever owns it turns on NEW_AND_OLD_IMAGES"
+            if aws.address_of(table) != table
+            else f"{aws.command(f'provision --table {table} --apply-changes')} turns on "
             "NEW_AND_OLD_IMAGES",
         )
     specification = described.get("StreamSpecification", {})

@@ -177,6 +177,10 @@ class Transport:
         if self._http is not None:
             await self._http.close()
 
+    def address_of(self, table: str) -> str:
+        """As `Aws.address_of`."""
+        return self._aws.address_of(table)
+
     async def service(self, name: str) -> Service:
         """A service by boto3's name; raises what `Aws.client` and `Credentials.renewed` do."""
         client = await off_loop(lambda: self._aws.client(name), _THREAD)

@@ -56,6 +56,10 @@ def streams(aws: Aws, table: str) -> Answer[list[str]]:
             if "LastEvaluatedStreamArn" not in said:
                 break
             more = {"ExclusiveStartStreamArn": said["LastEvaluatedStreamArn"]}
+        if aws.address_of(table) != table:
+            found = [one for one in found if one.startswith(f"{aws.table_arn}/")]
+            if not found:
+                raise AwsRefused("ListStreams knows the tables of one account alone")
         return found
 
     return asked(ask, doing)

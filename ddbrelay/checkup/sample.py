@@ -140,7 +140,7 @@ _scanned = msgspec.json.Decoder(_ScanOutput).decode
 
 async def _items(transport: Transport, table: Table, most: int, dry: frozenset[str]) -> Read:
     doing = f"scan the table {table.name} for a sample (dynamodb:Scan)"
-    request = {"TableName": table.name, "Limit": most}
+    request = {"TableName": transport.address_of(table.name), "Limit": most}
     try:
         service = await transport.service("dynamodb")
         await service.resolve("Scan", **request)

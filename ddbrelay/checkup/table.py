@@ -101,7 +101,9 @@ def look_at_ttl(aws: Aws, table: str) -> Answer[str | None]:
     doing = f"look at the TTL of the table {table}"
 
     def ask() -> str | None:
-        said = call(aws.client("dynamodb"), "describe_time_to_live", doing, TableName=table)
+        said = call(
+            aws.client("dynamodb"), "describe_time_to_live", doing, TableName=aws.address_of(table)
+        )
         found = said.get("TimeToLiveDescription", {})
         on = found.get("TimeToLiveStatus") in _TTL_ON
         return str(found["AttributeName"]) if on else None

@@ -264,6 +264,11 @@ def _project(run: Run, options: Mapping[str, Any]) -> Project:
         raise ConfigError(
             "--existing-table and --stream-arn are given", "one of them says which stream it is"
         )
+    if run.settings.table_arn is not None and not existing and chosen["stream_arn"] is None:
+        raise ConfigError(
+            "the project would make a table, and an ARN names one that is there",
+            "--existing-table, or --stream-arn; or the name of a table to make",
+        )
     if chosen.get("filter_limit") == 0:
         chosen |= {"filtered": False, "filter_limit": DEFAULT_LIMIT}
     choices = Choices(**chosen, types=types_of(attributes))

@@ -80,10 +80,11 @@ def command(
     What exists is left as it is. Everything that is created is tagged, so that teardown finds it
     again.
     """
-    from ddbrelay.infra.plan import Differs, Wanted
+    from ddbrelay.infra.plan import Differs, Wanted, refuse_table_arn
     from ddbrelay.infra.provision import provision
 
     table = run.require("table")
+    refuse_table_arn(run.settings, "provision")
     # Imported here: the help needs no mapping.
     from ddbrelay.cli.in_force import check_table
     from ddbrelay.infra.mapped_keys import key_note

@@ -94,11 +94,15 @@ def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None
             if "LastEvaluatedStreamArn" not in said:
                 break
             more = {"ExclusiveStartStreamArn": said["LastEvaluatedStreamArn"]}
+        if aws.table_arn is not None and latest.arn not in found:
+            # ListStreams takes no ARN, and speaks of the tables of one account alone.
+            tell("streams that the table had in between are not known: it is another account's")
     except AwsRefused as refused:
         if refused.code not in DENIED:
             raise
         tell(f"streams that the table had in between are not looked for: {refused.message}")
-    return {one for one in found if arn < one < latest.arn}
+    table = latest.arn.rpartition("/")[0]
+    return {one for one in found if one.startswith(table) and arn < one < latest.arn}
 
 
 def forget(database: Database, consumer: str, legs: list[Leg]) -> None:

@@ -34,11 +34,12 @@ data included, and leaves everything else. It can be repeated.
 def command(run: Run, yes: bool, dry_run: bool) -> None:
     """Delete what provision made: archive, rule, queue, bus, table."""
     from ddbrelay.cli.provision import Rows, lines, summary
-    from ddbrelay.infra.plan import Wanted
+    from ddbrelay.infra.plan import Wanted, refuse_table_arn
     from ddbrelay.infra.teardown import teardown
     from ddbrelay.mappings import buses_of
 
     table = run.require("table")
+    refuse_table_arn(run.settings, "teardown")
     console = run.console
     agreed = None
     if not (yes or dry_run):

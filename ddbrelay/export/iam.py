@@ -42,6 +42,10 @@ class Scope:
         """The ARN of something in this scope."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
+    def table(self, name: str) -> str:
+        """The ARN of a table, which may be given as one."""
+        return name if name.startswith("arn:") else self.arn("dynamodb", f"table/{name}")
+
     def bus(self, name: str) -> str:
         """The ARN of a bus, which may be given as one."""
         return name if name.startswith("arn:") else self.arn("events", f"event-bus/{name}")
@@ -160,7 +164,7 @@ def relay_policy(
     after: str,
 ) -> dict[str, Any]:
     """For `ddbrelay tail --forward` and `replay`; `queue` is where dead letters go."""
-    table_arn = scope.arn("dynamodb", f"table/{table}")
+    table_arn = scope.table(table)
     bus_arns = [scope.bus(bus) for bus in buses]
     statements = [
         allow("LookAtTheTable", ["dynamodb:DescribeTable"], table_arn),

@@ -52,7 +52,7 @@ def policy_for(
         return made if config_at is None else _reading(made, config, config_at, scope)
     return iam.relay_policy(
         scope,
-        table=table,
+        table=config.settings.table_arn or table,
         buses=buses,
         sources=sources,
         queue=config.settings.dead_letter_queue,
@@ -68,7 +68,7 @@ def _function(
     buses: list[str],
     sources: tuple[Source, ...],
 ) -> dict[str, Any]:
-    table_arn = scope.arn("dynamodb", f"table/{table}")
+    table_arn = scope.table(config.settings.table_arn or table)
     streams = f"{table_arn}/stream/*"
     claims = config.settings.claim_check
     failed = scope.arn("sqs", name_of(table, "-failed", QUEUE_LIMIT))

@@ -47,6 +47,16 @@ class Key:
         return f"{self.name}:{self.type}"
 
 
+def refuse_table_arn(settings: Settings, command: str) -> None:
+    """ConfigError where the table was given by its ARN, for a command that makes or deletes."""
+    if settings.table_arn is not None:
+        raise ConfigError(
+            f"{command} works in the account of the credentials, and takes no ARN: "
+            f"{settings.table_arn}",
+            f"--table {settings.table}, with credentials of the account that has it",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What should stand: `archive_days` is None for no archive and 0 for one without an end.

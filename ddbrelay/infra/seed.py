@@ -129,7 +129,9 @@ def seed(
                     f'the key of table "{table}" is {name}, which updates change',
                     "--updates 0, or another table",
                 )
-    writer = _Writer(aws.client("dynamodb"), table, keys, Pace(rate), on_write, stop or _Never())
+    writer = _Writer(
+        aws.client("dynamodb"), aws.address_of(table), keys, Pace(rate), on_write, stop or _Never()
+    )
     size = BATCH if rate is None else max(1, min(BATCH, math.ceil(rate / _REQUESTS_PER_SECOND)))
     choice = random.Random(f"{number} choice")
     made = zip(
@@ -210,7 +212,8 @@ class _Writer:
         def write() -> bool:
             nonlocal waiting
             answer = self._client.batch_write_item(RequestItems={self._table: waiting})
-            left = answer.get("UnprocessedItems", {}).get(self._table, [])
+            # Under its name or its ARN: there is only one table.
+            left = [one for some in answer.get("UnprocessedItems", {}).values() for one in some]
             for _ in range(len(waiting) - len(left)):
                 self._count("INSERT")
             waiting = list(left)

@@ -49,7 +49,7 @@ class Writer:
     """Writes items to the table that DescribeTable says `described` about."""
 
     def __init__(self, aws: Aws, table: str, described: Mapping[str, Any]) -> None:
-        self._aws, self._table = aws, table
+        self._aws, self._table = aws, aws.address_of(table)
         kinds = {
             str(one["AttributeName"]): str(one["AttributeType"])
             for one in described.get("AttributeDefinitions", ())
@@ -159,7 +159,7 @@ def environment(settings: Settings, aws: Aws, run: str) -> dict[str, str]:
     made = os.environ | {RUN_VARIABLE: run, "AWS_REGION": aws.region}
     made["AWS_DEFAULT_REGION"] = aws.region
     if settings.table:
-        made["DDBRELAY_TABLE"] = settings.table
+        made["DDBRELAY_TABLE"] = aws.address_of(settings.table)
     if aws.endpoint_url:
         # Those of single services would win over the one for all.
         made = {name: value for name, value in made.items() if not name.startswith(_ENDPOINT)}
