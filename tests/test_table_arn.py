@@ -35,8 +35,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def pipe(cli: Cli, aws: Aws) -> Pipeline:
-    return Pipeline(aws, cli.table)
+def pipe(aws: Aws, name: str) -> Pipeline:
+    return Pipeline(aws, name)
 
 
 def asked(server: Server) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def test_every_command_takes_the_arn_where_it_takes_the_name(cli: Cli, pipe: Pip
     cli.ok("seed", "--table", arn, "--count", "3", "--updates", "0", "--deletes", "0")
     *events, summary = cli.json("tail", "--table", arn, "--forward", "--until-idle", "1s")
     assert summary["published"] == len(events) == 3
-    assert {one["source"] for one in events} == {f"ddbrelay.{pipe.table}"}
+    assert {one["event"]["source"] for one in events} == {f"ddbrelay.{pipe.table}"}
     assert cli.json("status", "--table", arn)[-1]["table"] == pipe.table
     for command in ("doctor", "ledger", "schema", "replay --since 1h", "dead-letters list"):
         assert cli.run(*command.split(), "--table", arn).returncode == 0, command
