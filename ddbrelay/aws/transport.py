@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import msgspec
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
 from multidict import CIMultiDict
@@ -29,8 +27,9 @@ from yarl import URL
 from ddbrelay import __version__
 from ddbrelay.aws.credentials import Credentials
 from ddbrelay.aws.errors import FOREIGN_HINT, PROXY_HINT, SKEWED, THROTTLED, without_frames
+from ddbrelay.aws.prepared import prepared
 from ddbrelay.aws.refusals import ForeignError, WireError, refusal_of
-from ddbrelay.aws.session import PREPARED, Aws, is_loopback, log_request
+from ddbrelay.aws.session import Aws, is_loopback, log_request
 from ddbrelay.aws.signing import Signer
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.aws.unanswered import NoAnswerError, no_answer
@@ -240,7 +239,7 @@ class Service:
 
         Raises ConfigError when the proxy of the environment is no address.
         """
-        theirs = await off_loop(lambda: _prepared(self._client, operation, parameters), _THREAD)
+        theirs = await off_loop(lambda: prepared(self._client, operation, parameters), _THREAD)
         # Proxy variables are for the way to AWS, not for an emulator on this machine.
         route = Route.to(theirs.url, proxies=not self._aws.local)
         signer = Signer(theirs.url, theirs.region, theirs.service, theirs.headers, _UNSIGNED)
@@ -355,47 +354,6 @@ def epoch_of_date(date: str | None) -> float | None:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What boto3 would send: where, in which scope signed, and with which headers signed."""
-
-    url: str
-    region: str
-    service: str
-    headers: Mapping[str, str]
-
-
-def _prepared(client: Any, operation: str, parameters: Mapping[str, Any]) -> _Prepared:
-    """The request that boto3 prepares and signs for a call, but does not send."""
-    seen: list[Any] = []
-
-    def intercept(**event: Any) -> AWSResponse:
-        seen.append(event["request"])
-        answer = HTTPHeaders()
-        answer[PREPARED] = "yes"
-        return AWSResponse(event["request"].url, 200, answer, _Empty())
-
-    events = client.meta.events
-    service = client.meta.service_model.service_id.hyphenize()
-    event_name = f"before-send.{service}.{operation}"
-    events.register_first(event_name, intercept, unique_id="ddbrelay-endpoint")
-    try:
-        method = next(
-            m for m, name in client.meta.method_to_api_mapping.items() if name == operation
-        )
-        getattr(client, method)(**parameters)
-    finally:
-        events.unregister(event_name, unique_id="ddbrelay-endpoint")
-    headers = {name: _text(value) for name, value in seen[0].headers.items()}
-    scope = headers["Authorization"].partition("Credential=")[2].partition(",")[0].split("/")
-    signed = {name: headers[name] for name in ("Content-Type", "X-Amz-Target")}
-    return _Prepared(seen[0].url, scope[-3], scope[-2], signed)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _proxy(address: str) -> URL:
     try:
         url = URL(address)
@@ -407,10 +365,3 @@ def _proxy(address: str) -> URL:
         shown = address.removeprefix("http://").rpartition("@")[2]
         raise ConfigError(f'the proxy "{shown}" is no address of http or https', PROXY_HINT)
     return url
-
-
-class _Empty:
-    """The body of an answer that boto3 reads as an empty object."""
-
-    def stream(self, *_: Any, **__: Any) -> list[bytes]:
-        return [b"{}"]
