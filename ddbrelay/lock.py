@@ -45,11 +45,15 @@ class Lifetime:
         make_folder(self._path.parent)
         with self._examining():
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            if not _locked(descriptor, fcntl.LOCK_EX):
+            try:
+                if not _locked(descriptor, fcntl.LOCK_EX):
+                    os.close(descriptor)
+                    return False
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            except OSError:
                 os.close(descriptor)
-                return False
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
+                raise
         self._descriptor = descriptor
         return True
 

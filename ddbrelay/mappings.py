@@ -222,7 +222,7 @@ def _own(config: Config, name: str, table: str) -> MapFunction:
         function = function_of(name, _folder(config.mapping))
     except ConfigError as error:
         raise _about(config, "mapper", error.message, error.hint) from error.__cause__
-    return OwnMapper(function, _defaults(config, table), settings.mapper_timeout)
+    return OwnMapper(function, _defaults(config, table), config.settings.mapper_timeout)
 
 
 def _folder(source: MappingSource) -> Path:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import os
+import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,9 +20,11 @@ from conftest import Cli
 from pipeline import ON_MOTO, Pipeline, clear_error, running, state_file
 
 from ddbrelay.aws.session import Aws
+from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.stores.database import Database
+from ddbrelay.stores.letters import Letters
 from ddbrelay.stores.sqlite import SqliteStore
 
 Waiter = Callable[[Callable[[], bool], float], None]
@@ -145,6 +152,167 @@ def test_a_file_in_place_of_a_directory(bare_cli: Cli, state: Path) -> None:
     clear_error(done, 2, f"the state file {below} cannot be used", "--state")
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
+@pytest.mark.parametrize("words", [("list",), ("save", "x")])
+def test_what_is_no_file_is_refused_at_once(
+    bare_cli: Cli, tmp_path: Path, kind: str, words: tuple[str, ...]
+) -> None:
+    target = tmp_path / "odd"
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        if kind == "FIFO":
+            os.mkfifo(target)
+        elif kind == "socket":
+            listening.bind(str(target))
+        else:
+            target = Path(os.devnull)
+        done = bare_cli.run("positions", *words, "--state", str(target))
+    clear_error(done, 2, f"the state file {target} is a {kind}", "--state")
+
+
+def test_an_emptied_file_that_was_in_use_is_told_of(bare_cli: Cli, state: Path) -> None:
+    with closing(Database(state)) as database:
+        asyncio.run(SqliteStore(database, "default", ARN).claim())
+    state.write_bytes(b"")
+    for ending in ("-wal", "-shm"):
+        state.with_name(state.name + ending).unlink(missing_ok=True)
+    done = bare_cli.ok("positions", "list")
+    assert f"the state file {state} was in use before and is empty now" in done.stderr
+    assert "in use before" not in bare_cli.ok("positions", "list").stderr
+
+
+def test_a_new_empty_file_is_nothing_to_talk_about(bare_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "new.db").touch()
+    done = bare_cli.ok("positions", "list", "--state", str(tmp_path / "new.db"), "-q")
+    assert done.stderr == ""
+
+
+def test_looking_makes_no_file(bare_cli: Cli, tmp_path: Path) -> None:
+    missing = tmp_path / "none" / "state.db"
+    for words in (("positions", "list"), ("dead-letters", "list")):
+        bare_cli.ok(*words, "--state", str(missing))
+    assert not missing.parent.exists()
+
+
+# A file that can only be read
+
+
+def as_reader(cli: Cli, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command for whom permission bits hold, also where the tests run as root."""
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if os.geteuid() != 0:
+        drop = []
+    elif shutil.which("setpriv") is None:
+        pytest.skip("root may write everything, and setpriv is not installed")
+    return subprocess.run(
+        [*drop, *cli.arguments(*words)],
+        cwd=cli.directory,
+        env=cli.env(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def killed(state: Path) -> None:
+    """The last run was killed: what it saved is in the write-ahead log only."""
+    with closing(Database(state)) as database:
+        asyncio.run(SqliteStore(database, "later", ARN).save([Position("s", sequence="2")]))
+        kept = {end: state.with_name(state.name + end).read_bytes() for end in ("", "-wal")}
+    for end, content in kept.items():
+        state.with_name(state.name + end).write_bytes(content)
+
+
+def of_an_older_format(state: Path) -> None:
+    change(state, "DROP TABLE streams")
+    change(state, "PRAGMA user_version = 4")
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o700], ids=["folder", "file"])
+@pytest.mark.parametrize(
+    ("happened", "consumers"),
+    [
+        (lambda _: None, {"default"}),
+        (killed, {"default", "later"}),
+        (of_an_older_format, {"default"}),
+    ],
+    ids=["closed", "killed", "older"],
+)
+def test_what_cannot_be_written_can_be_looked_at(
+    bare_cli: Cli,
+    state: Path,
+    mode: int,
+    happened: Callable[[Path], None],
+    consumers: set[str],
+) -> None:
+    happened(state)
+    for file in state.parent.iterdir():
+        file.chmod(0o400 if file.is_file() else 0o500)
+    before = {file: file.read_bytes() for file in state.parent.iterdir() if file.is_file()}
+    state.parent.chmod(mode)
+    try:
+        done = as_reader(bare_cli, "positions", "list", "--output", "json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {json.loads(line)["consumer"] for line in done.stdout.splitlines()} == consumers
+        clear_error(as_reader(bare_cli, "positions", "save", "x"), 2, str(state), "--state")
+    finally:
+        state.parent.chmod(0o700)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.slow
+def test_every_command_that_only_looks_can(bare_cli: Cli, state: Path) -> None:
+    letter = DeadLetter("s", "7", b'{"id":{"S":"a"}}', "bad", b"{}", None, 1, 1.0, False)
+    with closing(Database(state)) as database:
+        asyncio.run(SqliteStore(database, "default", ARN).park([letter]))
+    state.chmod(0o400)
+    state.parent.chmod(0o500)
+    try:
+        for words in (
+            ("positions", "show"),
+            ("positions", "export"),
+            ("ledger",),
+            ("report", "--out", "-"),
+            ("rules", "--table", "users"),
+            ("dead-letters", "list"),
+            ("dead-letters", "show", "s:7"),
+            ("dead-letters", "export"),
+            ("dead-letters", "redrive", "--all", "--dry-run"),
+        ):
+            done = as_reader(bare_cli, *words)
+            assert (done.returncode, "error" in done.stderr) == (0, False), (words, done.stderr)
+    finally:
+        state.parent.chmod(0o700)
+
+
+# A file system without locks
+
+
+def test_a_share_without_locks_is_one_clear_line(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with closing(Database(state)) as database, closing(Database(state, lock_timeout=0)) as hasty:
+        monkeypatch.setattr("fcntl.flock", none)
+        monkeypatch.setattr("fcntl.lockf", none)
+        letters = Letters(database, "default", [ARN])
+        with pytest.raises(StateError, match="its file system has no locks") as refused:
+            asyncio.run(SqliteStore(database, "default", ARN).claim())
+        assert (refused.value.exit_code, "local disk" in str(refused.value.hint)) == (2, True)
+        with pytest.raises(StateError, match="no locks"), letters.locked():
+            pass
+        # SQLite says "locked" of it.
+        with (
+            database.transaction(),
+            pytest.raises(StateError, match="no locks"),
+            hasty.transaction(),
+        ):
+            pass
+
+
 @pytest.mark.slow
 @ON_MOTO
 def test_a_relay_whose_file_another_process_holds_sends_nothing_and_one_under_way_ends(
@@ -158,7 +326,7 @@ def test_a_relay_whose_file_another_process_holds_sends_nothing_and_one_under_wa
         pipe.put("b")
         code, words = tail.wait(40)
     assert (code, words.splitlines()[-2]) == (
-        2,
+        7,
         f"error: the state file {state_file(cli)} is locked by another process",
     )
     assert len(pipe.received()) == 2

@@ -152,7 +152,7 @@ def test_a_start_beside_a_foreground_run_that_is_starting_leaves_one_engine(loca
     foreground = local.start("local", "run")
     [found] = local.json("local", "start")
     if found["started"]:
-        assert foreground.wait(timeout=20) == 2
+        assert foreground.wait(timeout=20) == 7
     else:
         assert found["pid"] == foreground.pid
         assert found["log"] is None

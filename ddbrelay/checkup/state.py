@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.errors import StateError
 from ddbrelay.stores.database import VERSION, Database
+from ddbrelay.stores.opening import check_kind
 from ddbrelay.stores.ownership import Owner, owner_of
 from ddbrelay.stores.sqlite import Bookmark, Bookmarks, consumers, positions_of
 from ddbrelay.stores.streams import Tables
@@ -80,6 +81,7 @@ class Standing:
 
 def look(path: Path) -> StateFile:
     """The file, without making or changing it. Raises StateError for what is no state file."""
+    check_kind(path)
     exists = path.exists()
     there = path if exists else next(one for one in path.absolute().parents if one.exists())
     folder = path.parent if exists else there
@@ -119,7 +121,7 @@ def standing(path: Path, consumer: str, table_arn: str, now: float) -> Standing:
     """What is kept of the table; nothing where there is no file. Raises StateError."""
     if not path.exists():
         return Standing()
-    with closing(Database(path)) as database:
+    with closing(Database(path, reading=True)) as database:
         tables = Tables(database)
         known = [one for one in consumers(database) if tables.of(one.stream_arn).arn == table_arn]
         mine = sorted(

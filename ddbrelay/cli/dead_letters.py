@@ -266,7 +266,7 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
     one_choice(ids, everything, wanted)
     console = run.console
     dropped = 0
-    with opened(run) as (letters, of), letters.locked():
+    with opened(run, reading=False) as (letters, of), letters.locked():
         doomed = letters.find(*ids) if ids else [letter for _, letter in chosen(letters, wanted)]
         if doomed and not yes:
             number = counted(len(doomed), "dead letter")
@@ -344,7 +344,10 @@ def redrive(
     one_choice(ids, everything, wanted)
     settings = run.settings
     check_table(run, writes=not dry_run)
-    with opened(run) as (letters, of), nullcontext() if dry_run else letters.locked():
+    with (
+        opened(run, reading=dry_run) as (letters, of),
+        nullcontext() if dry_run else letters.locked(),
+    ):
         items = items_of(letters, ids) if ids else items_by(letters, wanted)
         summary, seconds, left = Summary(), 0.0, 0
         if items:

@@ -45,7 +45,7 @@ def command(run: Run, verify: bool) -> None:
     from ddbrelay.stores.ledger import of_consumer, snapshot
     from ddbrelay.stores.streams import Tables
 
-    with closing(Database(run.settings.state_file)) as database:
+    with closing(Database(run.settings.state_file, reading=True)) as database:
         tables = Tables(database)
         latest, earlier = _streams(run, database, tables)
         kept = snapshot(database, latest.name, latest.stream_arn)

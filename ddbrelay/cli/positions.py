@@ -41,10 +41,10 @@ def command() -> None:
 
 
 @contextmanager
-def _database(run: Run) -> Iterator[Database]:
+def _database(run: Run, *, reading: bool = True) -> Iterator[Database]:
     from ddbrelay.stores.database import Database
 
-    database = Database(run.settings.state_file)
+    database = Database(run.settings.state_file, reading=reading)
     try:
         yield database
     finally:
@@ -258,7 +258,7 @@ def save(run: Run, name: str, force: bool) -> None:
     from ddbrelay.stores.sqlite import Bookmarks
     from ddbrelay.stores.streams import Tables
 
-    with _database(run) as database:
+    with _database(run, reading=False) as database:
         mark = replace(live(run, database, name), saved_at=time.time())
         Bookmarks(database).save(mark, replace=force)
         tables = Tables(database)
@@ -290,7 +290,7 @@ def delete(run: Run, name: str) -> None:
     """
     from ddbrelay.stores.sqlite import Bookmarks
 
-    with _database(run) as database:
+    with _database(run, reading=False) as database:
         Bookmarks(database).delete(name)
     if run.console.json:
         run.console.object({"type": "deleted", "name": name})
@@ -356,7 +356,7 @@ def import_(run: Run, file: str, name: str | None, force: bool, checkpoint: bool
     mark, table = load(read(file), name_of(file))
     if name:
         mark = replace(mark, name=name)
-    with _database(run) as database:
+    with _database(run, reading=False) as database:
         Bookmarks(database).save(mark, replace=force)
         if checkpoint:
             store = SqliteStore(database, mark.consumer, mark.stream_arn)

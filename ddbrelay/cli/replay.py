@@ -142,7 +142,7 @@ def command(
     settings = run.settings
     check_table(run, writes=forward)
     view = view_of(run, "ddbrelay replay", show, grep, detail, record)
-    with closing(Database(settings.state_file)) as database:
+    with closing(Database(settings.state_file, reading=not forward)) as database:
         if bookmark is not None:
             where = _at_bookmark(run, database, bookmark)
         elif iterator is not None:

@@ -52,7 +52,7 @@ def command(run: Run, since: str, out: str | None) -> None:
     begin = moment("--since", since)
     if not run.settings.state_file.exists():
         raise _nothing(run)
-    with closing(Database(run.settings.state_file)) as database:
+    with closing(Database(run.settings.state_file, reading=True)) as database:
         report = _gather(run, database, begin)
     if report.empty:
         raise _nothing(run)

@@ -118,7 +118,7 @@ def _hits(run: Run) -> tuple[dict[str, Counter[str]], list[str]]:
     hits: dict[str, Counter[str]] = {}
     if not settings.state_file.exists():
         return hits, []
-    with closing(Database(settings.state_file)) as database:
+    with closing(Database(settings.state_file, reading=True)) as database:
         known = Tables(database)
         kept = [
             one

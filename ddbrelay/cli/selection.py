@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(run: Run) -> Iterator[tuple[Letters, Of]]:
-    """The letters of the consumer on all streams of the table, the oldest stream first."""
+def opened(run: Run, *, reading: bool = True) -> Iterator[tuple[Letters, Of]]:
+    """The letters of the consumer on all streams of the table, the oldest stream first.
+
+    None of them is to be written while `reading`.
+    """
     from ddbrelay.cli.positions import latest_of
     from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
@@ -28,7 +31,7 @@ def opened(run: Run) -> Iterator[tuple[Letters, Of]]:
     from ddbrelay.stores.streams import Tables
 
     consumer, table = run.settings.consumer, run.settings.table
-    database = Database(run.settings.state_file)
+    database = Database(run.settings.state_file, reading=reading)
     try:
         tables = Tables(database)
         mine = [one for one in consumers(database) if one.name == consumer]

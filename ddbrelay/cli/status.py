@@ -61,7 +61,7 @@ def command(run: Run, fail_if_lag: float | None, fail_if_parked: bool) -> None:
 
     table, consumer = run.require("table"), run.settings.consumer
     stream = stream_of(run.aws, table)
-    with closing(Database(run.settings.state_file)) as database:
+    with closing(Database(run.settings.state_file, reading=True)) as database:
         store = SqliteStore(database, consumer, stream.arn)
         survey = asyncio.run(_survey(run.aws, stream, store, run.console))
         found = _standing(run.settings, database, stream, survey)

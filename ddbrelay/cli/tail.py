@@ -100,8 +100,9 @@ def command(
     monitor = relaying.monitor_of(run.settings, table, bus)
     began = time.monotonic()
     ended: Ended | None = None
-    with closing(Database(run.settings.state_file)) as database, view:
-        note(database, latest.arn, latest.table, latest.table_arn)
+    with closing(Database(run.settings.state_file, reading=not forward)) as database, view:
+        if forward:
+            note(database, latest.arn, latest.table, latest.table_arn)
         legs = deque([succession.Leg(latest)])
         if forward:
             legs.extendleft(reversed(_older(run, database, latest, chosen)))

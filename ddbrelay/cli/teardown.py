@@ -107,7 +107,7 @@ def _relays(run: Run, plan: Sequence[Step]) -> Iterator[str]:
     doomed = [one.arn for one in plan if (one.kind, one.state) == ("table", "would-delete")]
     if not doomed or not run.settings.state_file.exists():
         return
-    with closing(Database(run.settings.state_file)) as database:
+    with closing(Database(run.settings.state_file, reading=True)) as database:
         for arn in filter(None, doomed):
             for consumer, owner in owners_of(database, arn):
                 yield (

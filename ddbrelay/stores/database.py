@@ -10,19 +10,18 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
 from ddbrelay.errors import NO_ROOM, StateError, StateUnavailable
-from ddbrelay.private import close_to_others, make_folder
+from ddbrelay.stores import opening
 
 VERSION = 5
 _APPLICATION_ID = 0x64647231
 _LOCK_TIMEOUT = 5.0
-_MAGIC = b"SQLite format 3\0"
+_MEMORY = ":memory:"
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # SQLite calls an exceeded quota an I/O error.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
@@ -177,24 +176,53 @@ class Database:
     because the disk is full, or another process has locked the file for five seconds.
     """
 
-    def __init__(self, path: Path | str, *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
-        self.path = str(path)
+    def __init__(
+        self, path: Path | str, *, reading: bool = False, lock_timeout: float = _LOCK_TIMEOUT
+    ) -> None:
+        """`reading` for who only looks: the file need not be there, and need not be writable."""
+        self.path = _MEMORY if reading and _is_missing(path) else str(path)
         self._lock_timeout = lock_timeout
-        with self._translated():
-            if self.path != ":memory:":
-                _make_private(Path(path))
+        self._identity: tuple[int, int] | None = None
+        try:
+            self._open_for_writing()
+        except StateError as refused:
+            if not reading or not opening.is_unwritable(refused.__cause__):
+                raise
+            self._open_for_reading()
+
+    def _open_for_writing(self) -> None:
+        with self.translated():
+            if self.path != _MEMORY:
+                opening.make_private(Path(self.path))
             self._connection = sqlite3.connect(
-                self.path, timeout=lock_timeout, isolation_level=None, check_same_thread=False
+                self.path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False
             )
-            self._identity = None if self.path == ":memory:" else _identity(self.path)
             try:
-                self._prepare()
+                self._identity = None if self.path == _MEMORY else _identity(self.path)
+                version = self._version()
+                self._write_ahead()
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._convert(version)
             except BaseException:
                 self._connection.close()
                 raise
 
-    def _prepare(self) -> None:
-        run = self._connection.execute
+    def _open_for_reading(self) -> None:
+        self._identity = None
+        with self.translated():
+            self._connection = opening.read_only(Path(self.path))
+            try:
+                version = self._version()
+                if version < VERSION:
+                    with closing(self._connection) as old:
+                        self._connection = opening.in_memory(old)
+                    self._convert(version)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _version(self) -> int:
+        """The format of the file, 0 for an empty one; StateError for one that is not ours."""
         # Another process may be making the file: all of these before it is done, or all after.
         with self.reading() as cursor:
             version = int(cursor.execute("PRAGMA user_version").fetchone()[0])
@@ -209,17 +237,19 @@ class Database:
                 f"the state file {self.path} was written by a newer ddbrelay (format {version})",
                 "pip install --upgrade ddbrelay, or choose another file with --state",
             )
-        self._write_ahead()
-        run("PRAGMA synchronous = NORMAL")
-        if version < VERSION:
-            with self.transaction() as cursor:
-                # Another process may have made the tables while this one waited for the lock.
-                made = int(cursor.execute("PRAGMA user_version").fetchone()[0])
-                for step in range(made + 1, VERSION + 1):
-                    for statement in _SCHEMA[step].split(";"):
-                        cursor.execute(statement)
-                cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                cursor.execute(f"PRAGMA user_version = {VERSION}")
+        return version
+
+    def _convert(self, version: int) -> None:
+        if version == VERSION:
+            return
+        with self.transaction() as cursor:
+            # Another process may have made the tables while this one waited for the lock.
+            made = int(cursor.execute("PRAGMA user_version").fetchone()[0])
+            for step in range(made + 1, VERSION + 1):
+                for statement in _SCHEMA[step].split(";"):
+                    cursor.execute(statement)
+            cursor.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            cursor.execute(f"PRAGMA user_version = {VERSION}")
 
     def _write_ahead(self) -> None:
         # SQLite does not wait for another process here, whatever the time-out.
@@ -237,7 +267,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
         """All that is written inside is kept together, or nothing of it."""
-        with self._translated():
+        with self.translated():
             self._still_there()
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
@@ -252,7 +282,7 @@ class Database:
 
     def _still_there(self) -> None:
         # SQLite goes on writing into a file that has no name any more, and all of it is lost.
-        if self.path != ":memory:" and self._identity not in {None, _identity(self.path)}:
+        if self.path != _MEMORY and self._identity not in {None, _identity(self.path)}:
             raise StateUnavailable(
                 f"the state file {self.path} was removed or replaced while it was in use",
                 "the next run starts from what is there now",
@@ -261,7 +291,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:
         """A consistent look without taking the lock of a writer."""
-        with self._translated():
+        with self.translated():
             cursor = self._connection.cursor()
             cursor.execute("BEGIN")
             try:
@@ -275,13 +305,16 @@ class Database:
         self._connection.close()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Raise a StateError in place of what SQLite and the file system raise."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            # An extended code has the primary one in its low byte.
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in _LOCKED:
+            code = opening.primary_code(error)
+            if code in _LOCKED and self.path != _MEMORY:
+                # SQLite takes a lock that there cannot be for one that another process has.
+                if not opening.keeps_locks(Path(self.path)):
+                    raise self._no_locks() from error
                 raise StateUnavailable(
                     f"the state file {self.path} is locked by another process",
                     "wait for it to end, or choose another file with --state",
@@ -300,10 +333,29 @@ class Database:
                 "starts at the trim horizon",
             ) from error
         except OSError as error:
+            if opening.lacks_locks(error):
+                raise self._no_locks() from error
             unusable = f"the state file {self.path} cannot be used: {error.strerror}"
             if error.errno in NO_ROOM:
                 raise StateUnavailable(unusable, _MAKE_ROOM) from error
             raise StateError(unusable, "choose another file with --state") from error
+
+    def _no_locks(self) -> StateError:
+        return StateError(
+            f"the state file {self.path} cannot be used: its file system has no locks",
+            "--state on a local disk; a network share must be mounted with locks",
+        )
+
+
+def _is_missing(path: Path | str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # Opening the file says what is wrong.
+        return False
+    return False
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -312,20 +364,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _make_private(path: Path) -> None:
-    make_folder(path.parent)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        head = os.read(handle, len(_MAGIC))
-    finally:
-        os.close(handle)
-    if head not in {b"", _MAGIC}:
-        # SQLite takes a file of a few bytes for an empty one, and would write over it.
-        raise sqlite3.DatabaseError("file is not a database")
-    ours = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".owners"))]
-    if path.parent == platformdirs.user_state_path("ddbrelay", appauthor=False):
-        # Any other folder may be there for more than this file.
-        ours.append(path.parent)
-    close_to_others(ours)

@@ -170,7 +170,9 @@ class Letters:
             return
         name = hashlib.sha256(self._consumer.encode()).hexdigest()[:16]
         lock = Lifetime(Path(f"{self._database.path}.owners") / f"letters-{name}")
-        if not lock.take():
+        with self._database.translated():
+            taken = lock.take()
+        if not taken:
             raise StateUnavailable(
                 f'the dead letters of consumer "{self._consumer}" are being sent or dropped by '
                 f"pid {lock.holder()}",

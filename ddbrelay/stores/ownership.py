@@ -65,7 +65,9 @@ class Ownership:
         """
         if self._token is not None:
             return
-        if self._alive is not None and not self._alive.take():
+        with self._database.translated():
+            taken = self._alive is None or self._alive.take()
+        if not taken:
             with self._database.reading() as cursor:
                 raise self._busy(self._row(cursor))
         try:
@@ -135,7 +137,11 @@ class Ownership:
         """Whether that owner lives; `locked` when we hold the lock file, which nobody else has."""
         host, _, _, beat_at = row
         if self._alive is not None and host == self._host:
-            return not locked and self._alive.holder() is not None
+            try:
+                return not locked and self._alive.holder() is not None
+            except PermissionError:
+                # It is another user's: its sign of life tells, as that of one elsewhere does.
+                pass
         return abs(self._now() - beat_at) < LEASE
 
     def _busy(self, row: tuple[str, int, float, float] | None) -> StateUnavailable:

@@ -60,8 +60,8 @@ DELIVERING = [
     Guard(
         "the lock file says who lives",
         OWNERSHIP,
-        "        if self._alive is not None and not self._alive.take():\n",
-        "        if self._alive is not None and self._alive.take() is None:\n",
+        "            taken = self._alive is None or self._alive.take()\n",
+        "            taken = self._alive is None or self._alive.take() is not None\n",
         "tests/test_store.py",
         9,
     ),

@@ -1,0 +1,141 @@
+"""How a state file is opened: to be written, for its owner alone; to be looked at, as it can be."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import sqlite3
+import stat
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import platformdirs
+
+from ddbrelay.errors import NO_ROOM, StateError
+from ddbrelay.private import close_to_others, make_folder
+
+_log = logging.getLogger(__name__)
+_MAGIC = b"SQLite format 3\0"
+_WAL, _SHM, _OWNERS = "-wal", "-shm", ".owners"
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_UNWRITABLE = NO_ROOM | {errno.EACCES, errno.EPERM, errno.EROFS}
+_SQLITE_UNWRITABLE = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+}
+
+
+def primary_code(error: BaseException | None) -> int:
+    """SQLite's code of an error; an extended code has the primary one in its low byte."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def is_unwritable(error: BaseException | None) -> bool:
+    """Whether a file could not be opened only because it was to be written."""
+    if isinstance(error, OSError):
+        return error.errno in _UNWRITABLE
+    return primary_code(error) in _SQLITE_UNWRITABLE
+
+
+def check_kind(path: Path) -> None:
+    """StateError for what would hang or swallow everything: a FIFO, a socket, a device."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    for is_kind, name in _KINDS:
+        if is_kind(mode):
+            raise StateError(f"the state file {path} is {name}", "choose a file with --state")
+
+
+def make_private(path: Path) -> None:
+    """Make the file where it is missing, or close it to others."""
+    check_kind(path)
+    make_folder(path.parent)
+    emptied = _beside(path, _OWNERS).is_dir() and path.exists() and not path.stat().st_size
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        head = os.read(handle, len(_MAGIC))
+    finally:
+        os.close(handle)
+    if head not in {b"", _MAGIC}:
+        # SQLite takes a file of a few bytes for an empty one, and would write over it.
+        raise sqlite3.DatabaseError("file is not a database")
+    ours = [path, *(_beside(path, end) for end in (_WAL, _SHM, _OWNERS))]
+    if path.parent == platformdirs.user_state_path("ddbrelay", appauthor=False):
+        # Any other folder may be there for more than this file.
+        ours.append(path.parent)
+    close_to_others(ours)
+    if emptied:
+        _log.warning(
+            "the state file %s was in use before and is empty now: checkpoints and dead letters "
+            "are gone, and the next run starts at the trim horizon",
+            path,
+        )
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A look at a file that cannot be written, or in a folder in which nothing can be made."""
+    look = _connect(path, "mode=ro")
+    try:
+        look.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.OperationalError as error:
+        look.close()
+        if not is_unwritable(error):
+            raise
+    else:
+        return look
+    # A write-ahead log is read with a file beside it that does not exist and cannot be made.
+    wal = _beside(path, _WAL)
+    if not wal.exists() or not wal.stat().st_size:
+        return _connect(path, "mode=ro&immutable=1")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(wal, _beside(copy, _WAL))
+        with closing(_connect(copy, "mode=rw")) as copied:
+            return in_memory(copied)
+
+
+def in_memory(look: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy that can be converted, and is gone when it is closed."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    look.backup(copy)
+    return copy
+
+
+def keeps_locks(path: Path) -> bool:
+    """Whether the file system has locks at all; some network shares are mounted without."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return not lacks_locks(error)
+    return True
+
+
+def lacks_locks(error: OSError) -> bool:
+    """Whether that is what the error says."""
+    return error.errno in _NO_LOCKS
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address = f"file:{quote(str(path.absolute()))}?{options}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
