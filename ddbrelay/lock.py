@@ -17,6 +17,12 @@ from pathlib import Path
 from ddbrelay.errors import TemporaryFailure
 from ddbrelay.private import make_folder
 
+_MOUNTS = Path("/proc/self/mounts")
+_OF_ONE_KERNEL = frozenset(
+    {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+)
+"""File systems that only one kernel can have mounted, whatever its containers are called."""
+
 
 @contextmanager
 def mutex(path: Path, timeout: float, busy: str) -> Iterator[None]:
@@ -37,14 +43,14 @@ class Lifetime:
     """A lock that a process keeps until it releases it or dies, with its pid inside."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._descriptor: int | None = None
 
     def take(self) -> bool:
         """Take it; False when another one has it."""
-        make_folder(self._path.parent)
+        make_folder(self.path.parent)
         with self._examining():
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 if not _locked(descriptor, fcntl.LOCK_EX):
                     os.close(descriptor)
@@ -65,10 +71,10 @@ class Lifetime:
 
     def holder(self) -> int | None:
         """The pid of the process that has it, None when nobody has."""
-        if not self._path.exists():
+        if not self.path.exists():
             return None
         with self._examining():
-            descriptor = os.open(self._path, os.O_RDONLY)
+            descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 if _locked(descriptor, fcntl.LOCK_SH):
                     return None
@@ -78,10 +84,10 @@ class Lifetime:
 
     def while_free(self, act: Callable[[], None]) -> None:
         """Call `act` if nobody has the lock; nobody can take it meanwhile."""
-        if not self._path.exists():
+        if not self.path.exists():
             return
         with self._examining():
-            descriptor = os.open(self._path, os.O_RDONLY)
+            descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 if _locked(descriptor, fcntl.LOCK_SH):
                     act()
@@ -92,7 +98,7 @@ class Lifetime:
     def _examining(self) -> Iterator[None]:
         # Without it, looking whether the lock is taken would get in the way of taking it, and a
         # pid could be read that the new holder has not replaced yet.
-        with mutex(self._path.with_suffix(".guard"), 5.0, f"{self._path} is in use"):
+        with mutex(self.path.with_suffix(".guard"), 5.0, f"{self.path} is in use"):
             yield
 
 
@@ -102,3 +108,24 @@ def _locked(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_of_one_kernel(path: Path) -> bool:
+    """Whether all who can have a lock on the file have it from the kernel that runs here."""
+    return filesystem_of(path) in _OF_ONE_KERNEL
+
+
+def filesystem_of(path: Path) -> str | None:
+    """The kind of the file system that holds the path, as Linux tells it."""
+    try:
+        lines = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return None
+    resolved = path.resolve()
+    found: tuple[int, str] | None = None
+    for line in lines:
+        _, mounted, kind, *_ = line.split(" ")
+        place = Path(mounted.encode().decode("unicode_escape"))
+        if resolved.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
+            found = len(place.parts), kind
+    return None if found is None else found[1]

@@ -406,7 +406,10 @@ def test_what_is_kept_of_a_table(tmp_path: Path) -> None:
     assert bad(state.judge(plain(), file)) == []
 
 
-def test_a_relay_that_was_killed_here_reads_no_more(tmp_path: Path) -> None:
+def test_a_relay_that_was_killed_here_reads_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddbrelay.lock.filesystem_of", lambda _: "nfs4")
     path = tmp_path / "state.db"
     with closing(Database(path)) as database:
         for consumer, host, beat in (

@@ -493,7 +493,10 @@ def test_the_lock_file_says_whether_an_owner_on_this_machine_lives(tmp_path: Pat
         assert owner_of(database, "default", ARN) is None
 
 
-def test_the_lease_says_whether_an_owner_on_another_machine_lives(tmp_path: Path) -> None:
+def test_the_lease_says_whether_an_owner_on_another_machine_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddbrelay.lock.filesystem_of", lambda _: "nfs4")
     with closing(Database(tmp_path / "state.db")) as database:
         store = SqliteStore(database, "default", ARN, lambda: NOW, "elsewhere")
         asyncio.run(store.claim())

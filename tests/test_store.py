@@ -360,15 +360,32 @@ def test_an_owner_in_another_process_is_named_and_taken_over_as_soon_as_it_is_de
         asyncio.run(mine.release())
 
 
+def test_a_dead_owner_in_another_container_is_taken_over_at_once(path: Path) -> None:
+    """The names differ, but the volume has one kernel, which has freed the lock."""
+    with closing(Database(path)) as first, closing(Database(path)) as second:
+        dead = SqliteStore(first, "default", ARN, lambda: START, "container-1")
+        next_one = SqliteStore(second, "default", ARN, lambda: START, "container-2")
+        asyncio.run(dead.claim())
+        with pytest.raises(StateUnavailable, match="on container-1"):
+            asyncio.run(next_one.claim())
+        # As the kernel does when a process dies.
+        dead._ownership._alive.release()
+        asyncio.run(next_one.claim())
+        asyncio.run(next_one.save([Position("a", sequence="1")]))
+        with pytest.raises(StateUnavailable, match="was taken over"):
+            asyncio.run(dead.save([]))
+
+
 def test_an_owner_on_another_machine_is_given_up_after_a_silence_and_can_move_nothing_then(
-    path: Path,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each machine has a lock file of its own kernel.
+    monkeypatch.setattr("ddbrelay.lock.filesystem_of", lambda _: "nfs4")
     first, second = Database(path), Database(path)
     time = [START]
     one = SqliteStore(first, "default", ARN, lambda: time[0], "one")
     two = SqliteStore(second, "default", ARN, lambda: time[0], "two")
-    two._ownership._alive._path = path.parent / "elsewhere" / "lock"
+    two._ownership._alive.path = path.parent / "elsewhere" / "lock"
     asyncio.run(one.claim())
     asyncio.run(one.begin([Position("a")]))
     time[0] += LEASE - 1

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.errors import StateError
+from ddbrelay.lock import filesystem_of
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.opening import check_kind
 from ddbrelay.stores.ownership import Owner, owner_of
@@ -31,7 +32,6 @@ AREA = Area("state")
 _REMOTE = frozenset(
     {"9p", "afs", "cephfs", "cifs", "davfs", "fuse.sshfs", "glusterfs", "nfs", "nfs4", "smb3"}
 )
-_MOUNTS = Path("/proc/self/mounts")
 _RECENT = 3600.0
 """Seconds since its last sign of life after which a consumer elsewhere is not taken to read."""
 
@@ -87,7 +87,7 @@ def look(path: Path) -> StateFile:
     folder = path.parent if exists else there
     writable = os.access(there, os.W_OK) and os.access(folder, os.W_OK)
     version = _version(path) if exists and os.access(path, os.R_OK) else None
-    return StateFile(path, exists, writable, _filesystem(there), version)
+    return StateFile(path, exists, writable, filesystem_of(there), version)
 
 
 def _version(path: Path) -> int | None:
@@ -99,22 +99,6 @@ def _version(path: Path) -> int | None:
         raise StateError(
             f"the state file {path} cannot be read: {error}", "choose another file with --state"
         ) from error
-
-
-def _filesystem(path: Path) -> str | None:
-    """The kind of the file system that holds the path, as Linux tells it."""
-    try:
-        lines = _MOUNTS.read_text().splitlines()
-    except OSError:
-        return None
-    resolved = path.resolve()
-    found: tuple[int, str] | None = None
-    for line in lines:
-        _, mounted, kind, *_ = line.split(" ")
-        place = Path(mounted.encode().decode("unicode_escape"))
-        if resolved.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
-            found = len(place.parts), kind
-    return None if found is None else found[1]
 
 
 def standing(path: Path, consumer: str, table_arn: str, now: float) -> Standing:

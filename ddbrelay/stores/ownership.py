@@ -1,8 +1,10 @@
 """One live owner for each consumer and stream of a state file.
 
 On one machine the kernel says whether an owner lives: it holds a lock file that is freed when it
-dies, kill -9 included. An owner on another machine, or in another container, is given up when it
-has not been heard of for half a minute. What it would still write is refused by its token.
+dies, kill -9 included. So it does for an owner in another container, or on the host that had this
+volume before, where only one kernel can have the file system mounted. On a network share an owner
+of another host is given up when it has not been heard of for half a minute. What it would still
+write is refused by its token.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ddbrelay.errors import StateUnavailable
-from ddbrelay.lock import Lifetime
+from ddbrelay.lock import Lifetime, is_of_one_kernel
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.streams import Tables
 
@@ -30,7 +32,7 @@ LEASE = 30.0
 class Owner:
     """The last run that claimed a consumer and stream and did not release them; times in seconds.
 
-    `alive` whether it still runs: by its lock file on this machine, elsewhere by its lease.
+    `alive` whether it still runs: by its lock file where one kernel has all locks, else by lease.
     """
 
     host: str
@@ -136,7 +138,7 @@ class Ownership:
     def _lives(self, row: tuple[str, int, float, float], *, locked: bool) -> bool:
         """Whether that owner lives; `locked` when we hold the lock file, which nobody else has."""
         host, _, _, beat_at = row
-        if self._alive is not None and host == self._host:
+        if self._alive is not None and (host == self._host or is_of_one_kernel(self._alive.path)):
             try:
                 return not locked and self._alive.holder() is not None
             except PermissionError:
