@@ -39,8 +39,9 @@ _SINGLE_TABLE_KEYS = frozenset({"key", "separator", "entities"})
 class Outbox:
     """An outbox table: each item that is inserted is an event that somebody wrote down.
 
-    Events of one aggregate follow one another, although they are different items; across the
-    partitions of the table, a stream has no order. The attributes' names are options.
+    Events of one aggregate are sent one after the other, as the stream has them. AWS orders a
+    stream per item only: two items, even of one transaction, may appear in either order. The
+    attributes' names are options.
     """
 
     def __init__(self, defaults: Defaults, options: Mapping[str, Any]) -> None:
