@@ -15,6 +15,7 @@ from ddbrelay.flow.offloading import claim_of
 from ddbrelay.flow.packing import MAX_BYTES, Item
 from ddbrelay.flow.sink import FINAL_CODES, Receipt
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.testing import clock
 from ddbrelay.testing.faults import LOST_AFTER, LOST_BEFORE
 from ddbrelay.testing.world import World, simulate, simulated
 
@@ -392,3 +393,15 @@ async def test_an_offloaded_event_is_sent_with_its_detail_beside_it(world: World
     assert reference.bucket == "claims"
     assert reference.key.startswith("users/")
     assert reference.size > MAX_BYTES
+
+
+@simulated("a")
+async def test_a_backlog_of_large_items_is_read_without_pauses(world: World) -> None:
+    for turn in range(2):
+        for key in "abcdefgh":
+            world.stream.put(key, turn=turn, text="x" * 390_000)
+    began = clock.now()
+    tally = await world.run(until_idle=1.0)
+    assert tally[Fate.PUBLISHED] == 16
+    # A page has one or two of these records: with a pause after each, 3 s would pass.
+    assert world.bus.delivered[-1].at - began < 1.0

@@ -234,6 +234,19 @@ def test_the_pace_is_at_once_after_a_full_page_then_slower_the_longer_nothing_co
     assert pauses == [0.25, 0.5, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("size", [1024 * 1024, 820_000, 410_000, 200_000])
+def test_no_pause_follows_a_page_that_the_limit_of_1_mb_may_have_cut(size: int) -> None:
+    made = at_iterator(reader())
+    made.got_page(replace(page(record("a")), size=size), NOW)
+    assert made.step(NOW) == NeedRecords("next")
+
+
+def test_a_pause_follows_a_page_that_had_room_for_the_largest_record() -> None:
+    made = at_iterator(reader())
+    made.got_page(replace(page(record("a")), size=150_000), NOW)
+    assert made.step(NOW) == Wait(NOW + 0.25)
+
+
 def test_a_trimmed_iterator_is_tried_again_by_its_number_before_anything_is_lost() -> None:
     made = at_iterator(reader())
     made.got_page(page(record("a", 100)), NOW)

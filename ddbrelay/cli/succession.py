@@ -91,9 +91,10 @@ def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None
             with translated("list the streams of the table"):
                 said = aws.client("dynamodbstreams").list_streams(TableName=latest.table, **more)
             found |= {stream["StreamArn"] for stream in said["Streams"]}
-            if "LastEvaluatedStreamArn" not in said:
+            last = said.get("LastEvaluatedStreamArn")
+            if not last or last == more.get("ExclusiveStartStreamArn"):
                 break
-            more = {"ExclusiveStartStreamArn": said["LastEvaluatedStreamArn"]}
+            more = {"ExclusiveStartStreamArn": last}
         if aws.table_arn is not None and latest.arn not in found:
             # ListStreams takes no ARN, and speaks of the tables of one account alone.
             tell("streams that the table had in between are not known: it is another account's")

@@ -76,6 +76,8 @@ def listing(client: Any, method: str, doing: str, key: str, **parameters: Any) -
         yield from page.get(key, ())
         if not page.get("NextToken"):
             return
+        if token.get("NextToken") == page["NextToken"]:
+            raise AwsRefused(f"cannot {doing}: {method} gives the same page again and again")
         token = {"NextToken": page["NextToken"]}
 
 

@@ -26,9 +26,10 @@ from ddbrelay.flow.capture import (
 )
 from ddbrelay.flow.sink import retry_delay
 from ddbrelay.flow.tracking.reconciliation import Books, Finding, Reconciliation, Verdict
-from ddbrelay.relay.listing import Listing
+from ddbrelay.relay.listing import BROKEN, Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
 from ddbrelay.relay.tasks import cancel
+from ddbrelay.words import counted
 
 READERS = 8
 """Shards that are read at the same time."""
@@ -152,6 +153,9 @@ class Audit:
             failures = 0
             shards |= {shard.id: shard for shard in page.shards}
             if complete is not None:
+                if self._listing.broken:
+                    known = counted(len(shards), "shard")
+                    self._watcher.trouble(f"{BROKEN}: only what it lists is verified, {known}")
                 return list(shards.values())
 
     async def _read_each(self, shards: Iterator[Shard], found: dict[str, Reconciliation]) -> None:

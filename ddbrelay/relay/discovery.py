@@ -16,7 +16,6 @@ from ddbrelay.flow.capture import (
     Lineage,
     Position,
     Shard,
-    Start,
     StreamFault,
     StreamSource,
     first_positions,
@@ -26,8 +25,9 @@ from ddbrelay.flow.change import Origin
 from ddbrelay.flow.sink import retry_delay
 from ddbrelay.flow.tracking import Account, Store
 from ddbrelay.logs import fields
-from ddbrelay.relay.listing import Listing
+from ddbrelay.relay.listing import BROKEN, Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
+from ddbrelay.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Discovery:
         self._patience = _FIRST_PATIENCE
         self._failures = 0
         self._look_now = asyncio.Event()
-        self._woken = False
+        self._woken = self._said_broken = False
         self.fresh = False
 
     @property
@@ -94,7 +94,7 @@ class Discovery:
     async def begin(self) -> None:
         """List all shards and find where each starts: its stored position, or the first start."""
         stored = await self._store.load() if self._options.resume else {}
-        if all(map(_untouched, stored.values())):
+        if all(position.untouched for position in stored.values()):
             stored = {}
         self._positions = dict(stored)
         self._met = set(stored)
@@ -295,10 +295,21 @@ class Discovery:
             self._lineage.learn(page.shards)
             self._lineage.disabled = page.disabled
             if listed is not None:
-                self._lineage.listing_complete(listed, atomic=self._listing.pages == 1)
+                if self._listing.broken:
+                    # What is on the other pages is not gone.
+                    self._say_broken()
+                    listed = set(self._lineage.shards)
+                atomic = self._listing.pages == 1 and not self._listing.broken
+                self._lineage.listing_complete(listed, atomic=atomic)
                 if not self._lineage.unsure:
                     self._listed_at = _loop_time()
                     return True
+
+    def _say_broken(self) -> None:
+        if not self._said_broken:
+            self._said_broken = True
+            known = counted(len(self._lineage.shards), "shard")
+            self._observer.trouble(f"{BROKEN}: only what it lists is read, {known}")
 
     def _retry_delay(self) -> float:
         return retry_delay(self._failures, self._rng, base=0.5)
@@ -357,7 +368,7 @@ class Discovery:
 
     def _drop_unlisted(self) -> tuple[list[str], list[Account]]:
         """Drop the positions of shards that AWS no longer lists; what was not read is lost."""
-        listed = self._lineage.shards
+        listed = self._positions if self._listing.broken else self._lineage.shards
         gone = [
             position for position in self._positions.values() if position.shard_id not in listed
         ]
@@ -373,17 +384,6 @@ class Discovery:
         gap = Gap(shard_id, position.sequence, reason, position.seen_at, until)
         self._lost(gap)
         return Account(shard_id, gaps=[gap])
-
-
-def _untouched(position: Position) -> bool:
-    """Whether the very first run ended before anything of this shard was read."""
-    return (
-        position.start is Start.TRIM_HORIZON
-        and position.start_time is not None
-        and position.sequence is None
-        and position.seen_at is None
-        and not position.finished
-    )
 
 
 def _loop_time() -> float:

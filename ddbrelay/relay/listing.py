@@ -6,12 +6,21 @@ import asyncio
 
 from ddbrelay.flow.capture import Fault, ShardPage, StreamFault, StreamSource
 
+BROKEN = "DescribeStream does not say where the list of the shards goes on"
+"""What to tell of a listing that is `broken`."""
+_PATIENCE = 3
+"""Pages in a round that lead nowhere, before the round ends without the rest."""
+
 
 class Listing:
     """Goes through the pages of DescribeStream again and again.
 
     A page that fails is asked for again by the next call; what was listed before stays. Between two
     calls there are at least `pause` seconds: AWS allows ten a second for all who ask.
+
+    A page must say where the next one begins: behind a shard that no page of this round began
+    behind. Where it says nothing of the kind again and again, the round ends, and is `broken`: what
+    it listed is there, and of what it did not list nothing is known.
     """
 
     def __init__(self, source: StreamSource, pause: float) -> None:
@@ -19,7 +28,9 @@ class Listing:
         self._called_at = -pause
         self._after: str | None = None
         self._listed: set[str] = set()
-        self._pages = 0
+        self._starts: set[str | None] = {None, ""}
+        self._pages = self._astray = 0
+        self.broken = False
         self.pages = 1
         """How many pages the last whole listing had."""
 
@@ -43,8 +54,15 @@ class Listing:
             raise StreamFault(Fault.TRANSIENT, "the listing begins anew") from fault
         self._listed.update(shard.id for shard in page.shards)
         self._pages += 1
-        self._after = page.last_id
-        if page.last_id is not None:
+        self.broken = False
+        if page.last_id is not None and page.last_id in self._starts:
+            self._astray += 1
+            if self._astray < _PATIENCE:
+                return page, None
+            self.broken = True
+        elif page.last_id is not None:
+            self._after = page.last_id
+            self._starts.add(page.last_id)
             return page, None
         listed, self.pages = self._listed, self._pages
         self._restart()
@@ -56,6 +74,7 @@ class Listing:
 
     def _restart(self) -> None:
         self._after, self._listed, self._pages = None, set(), 0
+        self._starts, self._astray = {None, ""}, 0
 
     async def _call(self, after: str | None, children_of: str | None = None) -> ShardPage:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from ddbrelay.flow.capture import (
     StreamFault,
     StreamSource,
 )
+from ddbrelay.relay.listing import Listing
 
 
 class Subtree:
@@ -23,20 +24,20 @@ class Subtree:
 
     async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
         """The whole part in one page: a child may be listed before its parent."""
-        page = await self._source.shards(None, children_of)
-        listed = list(page.shards)
-        while page.last_id is not None:
-            page = await self._source.shards(page.last_id, children_of)
-            listed += page.shards
         if children_of is not None:
-            return ShardPage(listed, None, page.disabled)
+            return await self._source.shards(None, children_of)
+        listing, listed = Listing(self._source, 0.0), list[Shard]()
+        everything = None
+        while everything is None:
+            page, everything = await listing.next()
+            listed += page.shards
         kept = {s.id: replace(s, parent_id=None) for s in listed if s.id == self._root}
         found = True
         while found:
             new = [s for s in listed if s.parent_id in kept and s.id not in kept]
             kept |= {shard.id: shard for shard in new}
             found = bool(new)
-        return ShardPage(list(kept.values()), None, page.disabled)
+        return ShardPage(list(kept.values()), "" if listing.broken else None, page.disabled)
 
     async def iterator(
         self,

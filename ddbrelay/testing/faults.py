@@ -39,7 +39,8 @@ class Rates:
     """How often something goes wrong by chance, each from 0 to 1.
 
     The first four, `slow` and `empty_answer` are per call; `empty_page` and `no_next` (a page of
-    an open shard without its next iterator) per page; the `entry_` ones per entry of PutEvents.
+    an open shard without its next iterator) per page of records, `astray` (it does not say where
+    the next one begins) per page of the listing; the `entry_` ones per entry of PutEvents.
     """
 
     throttled: float = 0.0
@@ -52,6 +53,7 @@ class Rates:
     slow: float = 0.0
     empty_answer: float = 0.0
     no_next: float = 0.0
+    astray: float = 0.0
 
     def fault(self, rng: random.Random) -> str | None:
         """What goes wrong with the next call, if anything."""

@@ -50,12 +50,13 @@ class SimulatedSource:
             after=after,
             children_of=children_of,
         )
+        astray = self.faults.happens(self.faults.rates.astray)
         return ShardPage(
             [
                 Shard(shard.id, shard.parent_id, shard.listed_as_closed, str(shard.starting))
                 for shard in said.shards
             ],
-            said.last_id,
+            (after or "") if astray else said.last_id,
             said.status == "DISABLED",
         )
 

@@ -11,6 +11,7 @@ a parent is settled before its child is read (row 3): test_a_parent_is_published
 a parent that is not on this page may be on another one (row 3): test_an_unlisted_parent_may_stand_on_another_page_until_all_pages_were_seen
 a parent missing in one listing of several pages is looked for again (row 3): test_a_parent_that_a_listing_of_several_pages_missed_is_waited_for
 every page of the listing is read (row 4): test_all_pages_of_the_listing_are_read
+what a listing without an end leaves out is not gone (row 4): test_what_a_listing_in_circles_leaves_out_is_not_lost[nowhere]
 a page of the listing that fails does not start it anew (row 4): test_a_page_of_the_listing_that_fails_is_asked_for_again_and_the_others_are_kept
 shards of pages that were listed start although a later page fails (row 4): test_new_shards_that_were_listed_are_read_although_a_later_page_keeps_failing
 a shard behind which the listing goes on may have been trimmed (row 4): test_a_listing_whose_next_page_begins_behind_a_shard_that_is_gone_begins_anew

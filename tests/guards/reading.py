@@ -83,9 +83,17 @@ READING = [
     Guard(
         "every page of the listing is read",
         LISTING,
-        "        if page.last_id is not None:\n            return page, None\n",
-        "",
+        "            self._starts.add(page.last_id)\n            return page, None\n",
+        "            self._starts.add(page.last_id)\n",
         "tests/test_engine_lineage.py",
+        4,
+    ),
+    Guard(
+        "what a listing without an end leaves out is not gone",
+        DISCOVERY,
+        "listed = self._positions if self._listing.broken else self._lineage.shards\n",
+        "listed = self._lineage.shards\n",
+        "tests/test_listing.py",
         4,
     ),
     Guard(
@@ -359,7 +367,8 @@ READING = [
     Guard(
         "a first run that read nothing may start again whenever it likes",
         DISCOVERY,
-        "        if all(map(_untouched, stored.values())):\n            stored = {}\n",
+        "        if all(position.untouched for position in stored.values()):\n"
+        "            stored = {}\n",
         "",
         "tests/test_engine_gaps.py",
     ),

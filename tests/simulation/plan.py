@@ -204,10 +204,11 @@ def _with_odd_answers(seed: int, weathers: list[Weather]) -> list[Weather]:
     rng = random.Random(f"odd answers {seed}")
     empty = rng.choice([0.0, 0.0, 0.02, 0.1])
     no_next = rng.choice([0.0, 0.0, 0.02, 0.1, 0.5])
+    astray = rng.choice([0.0, 0.0, 0.1, 0.7])
     return [
         replace(
             weather,
-            stream=replace(weather.stream, empty_answer=empty, no_next=no_next),
+            stream=replace(weather.stream, empty_answer=empty, no_next=no_next, astray=astray),
             bus=replace(weather.bus, empty_answer=empty),
         )
         for weather in weathers

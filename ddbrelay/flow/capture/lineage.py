@@ -49,6 +49,17 @@ class Position:
     starting: str | None = None
     finished: bool = False
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the very first run ended before anything of this shard was read."""
+        return (
+            self.start is Start.TRIM_HORIZON
+            and self.start_time is not None
+            and self.sequence is None
+            and self.seen_at is None
+            and not self.finished
+        )
+
 
 def first_positions(
     shards: Iterable[Shard],

@@ -20,6 +20,8 @@ RETENTION = 24 * 3600.0
 """Seconds for which the stream keeps a record."""
 PAGE_RECORDS = 1000
 PAGE_BYTES = 1024 * 1024
+SHORT_BYTES = 160 * 1024
+"""A page with less had room for one more record, were it of two images of 400 KB."""
 CREATED_AT = "ApproximateCreationDateTime"
 # Anything else is refused by the decoder, and read again with care: so a check costs nothing here.
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
@@ -80,8 +82,8 @@ class Page:
 
     @property
     def full(self) -> bool:
-        """Whether more records probably wait behind it."""
-        return len(self.records) >= PAGE_RECORDS or self.size >= PAGE_BYTES * 9 // 10
+        """Whether more records may wait behind it: one of AWS's limits may have cut it."""
+        return len(self.records) >= PAGE_RECORDS or self.size >= SHORT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

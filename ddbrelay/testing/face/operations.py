@@ -72,7 +72,9 @@ def describe_stream(account: SimulatedAccount, asked: requests.DescribeStream) -
         children_of = asked.shard_filter.shard_id
         if asked.shard_filter.type != "CHILD_SHARDS" or children_of is None:
             raise invalid("a ShardFilter has the Type CHILD_SHARDS and a ShardId")
-    said = stream.describe_stream(asked.exclusive_start_shard_id, children_of, asked.limit)
+    after, faults = asked.exclusive_start_shard_id, account.faults["dynamodbstreams"]
+    said = stream.describe_stream(after, children_of, asked.limit)
+    last_id = (after or "") if faults.happens(faults.rates.astray) else said.last_id
     shards = [
         {
             "ShardId": shard.id,
@@ -94,7 +96,7 @@ def describe_stream(account: SimulatedAccount, asked: requests.DescribeStream) -
             "TableName": stream.table,
             "KeySchema": _key_schema(stream.key_names),
             "Shards": shards,
-            **_given(LastEvaluatedShardId=said.last_id),
+            **_given(LastEvaluatedShardId=last_id),
         }
     }
 

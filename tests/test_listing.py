@@ -1,0 +1,119 @@
+"""A listing of the shards whose pages do not say where the next one begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from scenes import MINUTE, delivered, during_a_run
+
+from ddbrelay.errors import AwsRefused
+from ddbrelay.flow.capture import ShardPage
+from ddbrelay.flow.tracking import Fate
+from ddbrelay.infra import calls
+from ddbrelay.relay.listing import BROKEN
+from ddbrelay.relay.subset import Subtree
+from ddbrelay.testing import clock
+from ddbrelay.testing.builders import stream
+from ddbrelay.testing.faults import Faults
+from ddbrelay.testing.simulator import SimulatedSource
+from ddbrelay.testing.world import World, simulated
+
+LEADS_NOWHERE: dict[str, Callable[[str | None, ShardPage], str]] = {
+    "nowhere": lambda after, page: "",
+    "to itself": lambda after, page: after or page.shards[-1].id,
+}
+
+
+class Astray(SimulatedSource):
+    """A source whose listing never ends."""
+
+    leads: Callable[[str | None, ShardPage], str]
+
+    @classmethod
+    def of(cls, source: SimulatedSource, where: str) -> Astray:
+        made = cls(source.stream, source.faults)
+        made.leads = LEADS_NOWHERE[where]
+        return made
+
+    async def shards(self, after: str | None = None, children_of: str | None = None) -> ShardPage:
+        page = await super().shards(after, children_of)
+        return page if children_of else replace(page, last_id=self.leads(after, page))
+
+
+@pytest.mark.parametrize("where", LEADS_NOWHERE)
+def test_a_listing_that_goes_in_circles_is_told_once_and_what_it_found_is_read(where: str) -> None:
+    @simulated("a b -> c")
+    async def scene(world: World) -> None:
+        world.source = source = Astray.of(world.source, where)
+        numbers = world.fill("xyz", 2, "a") + world.fill("uvw", 2, "c")
+        task, stop = await during_a_run(world)
+        await asyncio.sleep(2 * MINUTE)
+        assert sorted(delivered(world), key=int) == numbers
+        assert [word.partition(":")[0] for word in world.log.troubles] == [BROKEN]
+        # A few each time that it is looked at.
+        assert len(source.faults.calls_of("DescribeStream")) < 60
+        stop.set()
+        await task
+
+    scene()
+
+
+@pytest.mark.parametrize("where", LEADS_NOWHERE)
+def test_what_a_listing_in_circles_leaves_out_is_not_lost(where: str) -> None:
+    @simulated("a b")
+    async def scene(world: World) -> None:
+        world.fill("xyz", 2, "a")
+        world.fill("uvw", 2, "b")
+        whole = world.source
+        await world.run()
+
+        class Half(Astray):
+            async def shards(
+                self, after: str | None = None, children_of: str | None = None
+            ) -> ShardPage:
+                page = await super().shards(after, children_of)
+                return replace(page, shards=page.shards[:1])
+
+        world.source = Half.of(whole, where)
+        tally = await world.run()
+        assert (tally.gaps, set(await world.positions())) == ([], {"a", "b"})
+        world.source = whole
+        world.fill("rst", 2, "b")
+        assert (await world.run())[Fate.PUBLISHED] == 6
+
+    scene()
+
+
+@pytest.mark.parametrize("where", LEADS_NOWHERE)
+def test_an_orphan_in_a_listing_in_circles_is_read(where: str) -> None:
+    @simulated("a -> b")
+    async def scene(world: World) -> None:
+        world.fill("xyz", 2, "b")
+        world.stream.remove("a")
+        world.source = Astray.of(world.source, where)
+        tally = await world.run()
+        assert tally[Fate.PUBLISHED] == 6
+
+    scene()
+
+
+@pytest.mark.parametrize("where", LEADS_NOWHERE)
+def test_a_part_of_a_stream_whose_listing_goes_in_circles_can_be_read(where: str) -> None:
+    async def scene(_: object) -> None:
+        source = Astray.of(SimulatedSource(stream("a -> b"), Faults(clock.now)), where)
+        page = await Subtree(source, "a").shards()
+        assert ([shard.id for shard in page.shards], page.last_id) == (["a", "b"], "")
+
+    clock.run(scene)
+
+
+def test_a_list_of_boto3_that_gives_the_same_page_again_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = {"Rules": [1], "NextToken": "again"}
+    monkeypatch.setattr(calls, "attempt", lambda *_, **__: page)
+    with pytest.raises(AwsRefused, match="cannot list: list_rules gives the same page again"):
+        list(calls.listing(None, "list_rules", "list", "Rules"))
