@@ -240,7 +240,7 @@ READING = [
         "a deleted shard is ended and not tried for ever",
         READER,
         "        if fault is Fault.NOT_FOUND:\n            self.ended = self.closed = True\n"
-        "            return None if self._last_page else self._gap(fault.value, now)\n",
+        "            return self._gap(fault.value, now)\n",
         "",
         "tests/test_engine_gaps.py",
         7,

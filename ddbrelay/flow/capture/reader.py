@@ -116,7 +116,6 @@ class ShardReader:
     _until: float = 0.0
     _failures: int = 0
     _empty_pages: int = 0
-    _last_page: bool = False
     _iterator_is_fresh: bool = False
     _seen_at: float | None = None
     _written_at: float | None = None
@@ -254,7 +253,7 @@ class ShardReader:
             self._empty_pages += 1
             if self._empty_pages >= _EMPTY_PAGES_AT_THE_TIP and not self.closed:
                 self._saw_everything_before(now - _TIP_MARGIN)
-        self.ended = self._last_page = page.next_iterator is None
+        self.ended = page.next_iterator is None
         if page.full:
             self._pause = 0.0
         elif page.records:
@@ -325,7 +324,7 @@ class ShardReader:
             return self._trimmed(now)
         if fault is Fault.NOT_FOUND:
             self.ended = self.closed = True
-            return None if self._last_page else self._gap(fault.value, now)
+            return self._gap(fault.value, now)
         if fault is Fault.NO_ANSWER and self._asks_behind_number:
             self._iterator = None
         self._failures += 1
