@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
@@ -90,13 +91,10 @@ def followed(aws: Aws, received: Received, buckets: Collection[str] | None) -> R
 
 
 def followed_buckets(address: str | None, others: Sequence[str]) -> frozenset[str]:
-    """The bucket of the configured `claim_check`, and others that were named."""
-    try:
-        own = [] if address is None else [place_of(address)[0]]
-    except ValueError:
-        # Whoever sends with it is told.
-        own = []
-    return frozenset([*own, *others])
+    """The bucket of the configured `claim_check`, where it is an address, and others."""
+    with suppress(ValueError):
+        return frozenset([place_of(address or "")[0], *others])
+    return frozenset(others)
 
 
 def find_queue(aws: Aws, queue: str) -> str | None:
