@@ -39,13 +39,10 @@ ENVELOPES = ("none", "metadata", "cloudevents")
 
 
 def _state_dir() -> Path:
-    import platformdirs
+    from ddbrelay.private import users_folder
 
-    try:
-        found = Path(platformdirs.user_state_dir("ddbrelay", appauthor=False))
-    except RuntimeError:
-        found = Path()
-    if not found.is_absolute():
+    found = users_folder()
+    if found is None:
         raise ConfigError(
             "there is no place for state: HOME is not set, and this user has no home directory",
             "set DDBRELAY_STATE_DIR (or --state for the state file alone), or HOME",

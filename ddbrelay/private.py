@@ -39,3 +39,15 @@ def _close(path: Path) -> bool:
         return False
     path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
     return True
+
+
+def users_folder() -> Path | None:
+    """The directory for state that the user has by convention; None for a user without a home."""
+    import platformdirs
+
+    try:
+        found = platformdirs.user_state_path("ddbrelay", appauthor=False)
+    except RuntimeError:
+        return None
+    # Older versions leave the tilde as it is.
+    return found if found.is_absolute() else None

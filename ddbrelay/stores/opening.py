@@ -14,10 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-import platformdirs
-
 from ddbrelay.errors import NO_ROOM, StateError
-from ddbrelay.private import close_to_others, make_folder
+from ddbrelay.private import close_to_others, make_folder, users_folder
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"SQLite format 3\0"
@@ -75,7 +73,7 @@ def make_private(path: Path) -> None:
         # SQLite takes a file of a few bytes for an empty one, and would write over it.
         raise sqlite3.DatabaseError("file is not a database")
     ours = [path, *(_beside(path, end) for end in (_WAL, _SHM, _OWNERS))]
-    if path.parent == platformdirs.user_state_path("ddbrelay", appauthor=False):
+    if path.parent == users_folder():
         # Any other folder may be there for more than this file.
         ours.append(path.parent)
     close_to_others(ours)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ddbrelay.flow.change import Change, UndecodableError, fits, values_at
 from ddbrelay.flow.mapping.making import MappingError
+from ddbrelay.flow.mapping.nearest import meant
 from ddbrelay.flow.mapping.readings import readings
 
 Path = tuple[str, ...]
@@ -111,8 +111,8 @@ class Sightings:
         return [self._complaint(name) for name in self._unseen] if self._changes else []
 
     def _complaint(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._names, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near and "*" not in name else ""
+        close = None if "*" in name else meant(name, self._names)
+        hint = "" if close is None else f"; {close}"
         return f'redact: no change has "{name}"{hint}'
 
 
