@@ -443,6 +443,26 @@ async def resolve(database: Database, *numbers: str, how: How = How.REDRIVEN) ->
     assert letters.resolve(chosen, how) == 0
 
 
+def test_a_letter_that_was_sent_again_no_longer_counts_as_parked_only(bare_cli: Cli) -> None:
+    async def keep_three(database: Database) -> None:
+        store = SqliteStore(database, "default", USERS, lambda: AT)
+        await store.park([short("1"), short("2"), short("3")])
+        await store.save([Position("s", sequence="3")], parked(3))
+        await resolve(database, "1", "2")
+        await resolve(database, "3", how=How.DROPPED)
+
+    state_file(bare_cli).parent.mkdir(parents=True)
+    with closing(Database(state_file(bare_cli))) as database:
+        asyncio.run(keep_three(database))
+    *_, summary = bare_cli.json("ledger")
+    assert summary["parked"]["count"] == 3
+    assert summary["resolved"] == {"redriven": 2, "skipped": 0, "dropped": 1}
+    told = bare_cli.ok("ledger").stdout
+    assert "3 records, of which 2 redriven, 1 dropped since" in told
+    *_, summary = bare_cli.json("report")
+    assert summary["allTime"]["resolved"] == {"redriven": 2, "skipped": 0, "dropped": 1}
+
+
 def differing(database: Database) -> dict[str, tuple[int, int]]:
     return snapshot(database, "default", USERS).parked_and_kept()
 

@@ -32,6 +32,7 @@ from ddbrelay.relay.backlog import Unread
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ownership import LEASE, Owner, owner_of
+from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
 from ddbrelay.stores.usage import add as add_usage
@@ -316,6 +317,7 @@ def standing(*shards: ShardBacklog, host: str = "web-1", **changed: Any) -> Stan
         "counts": {Fate.PUBLISHED: 48112, Fate.SKIPPED: 301, Fate.PARKED: 2},
         "gaps": 1,
         "dead_letters": 2,
+        "resolved": dict.fromkeys(How, 0),
         "unfinished": [],
         "bills": Bills.of([], PRICES),
         "at": NOW,
@@ -429,6 +431,7 @@ def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) 
         "parked": 2,
         "lost": 1,
         "deadLetters": 2,
+        "resolved": {"redriven": 0, "skipped": 0, "dropped": 0},
         "unfinishedStreams": [],
         "usage": {
             "run": {
@@ -491,6 +494,17 @@ def test_the_lock_file_says_whether_an_owner_on_this_machine_lives(tmp_path: Pat
         assert owner_of(database, "other", ARN) is None
         asyncio.run(store.release())
         assert owner_of(database, "default", ARN) is None
+
+
+def test_what_was_redriven_is_told_beside_what_was_parked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resolved = {How.REDRIVEN: 2, How.SKIPPED: 0, How.DROPPED: 1}
+    print_rows(Console("lines"), standing(dead_letters=0, resolved=resolved))
+    assert "resolved  2 redriven, 1 dropped, of those that were parked" in capsys.readouterr().out
+    print_objects(Console("json"), standing(dead_letters=0, resolved=resolved))
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["resolved"] == {"redriven": 2, "skipped": 0, "dropped": 1}
 
 
 def test_the_lease_says_whether_an_owner_on_another_machine_lives(

@@ -14,6 +14,7 @@ import click
 from ddbrelay.flow.tracking import Fate, Line
 from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
+from ddbrelay.stores.parking import How
 from ddbrelay.values import iso_or_none
 from ddbrelay.words import counted, printable
 from ddbrelay.words.changes import gap_text
@@ -83,9 +84,11 @@ def show(
     of: Of,
     ledgers: Sequence[ShardLedger],
     earlier: Mapping[str, Sequence[ShardLedger]],
+    resolved: Mapping[How, int],
 ) -> None:
     """The ledger of a consumer on a stream, the oldest shard first.
 
+    Of the parked records so many were `resolved` since, on this stream.
     `earlier` has those of the earlier streams of the table by their ARN, of which only what they
     come to is shown, and what they lost.
     """
@@ -98,6 +101,7 @@ def show(
                 **of.object(),
                 "shards": sum(ledger.shard_id != EARLIER for ledger in ledgers),
                 **_counts_of(ledgers),
+                "resolved": resolved_object(resolved),
                 "earlierStreams": [
                     {"streamArn": arn, **_counts_of(found)} for arn, found in earlier.items()
                 ],
@@ -107,6 +111,9 @@ def show(
     head(console, of)
     if ledgers:
         _show_table(console, ledgers)
+        if words := resolved_words(resolved):
+            parked = _Counts.of(_lines(ledgers, Fate.PARKED)).count
+            item(console, "parked", f"{counted(parked, 'record')}, of which {words} since")
         _show_details(console, ledgers)
     else:
         console.words("nothing is in the ledger yet")
@@ -156,6 +163,16 @@ def _counts_of(ledgers: Iterable[ShardLedger]) -> dict[str, Any]:
         "parked": _Counts.of(_lines(ledgers, Fate.PARKED)).object(),
         "lost": [gap_object(gap) for ledger in ledgers for gap in ledger.gaps],
     }
+
+
+def resolved_object(resolved: Mapping[How, int]) -> dict[str, int]:
+    """How many parked records were redriven, skipped and dropped since."""
+    return {how.value: resolved[how] for how in How}
+
+
+def resolved_words(resolved: Mapping[How, int]) -> str:
+    """The same in words; empty where none was."""
+    return ", ".join(f"{count:,} {how.value}" for how, count in resolved.items() if count)
 
 
 def head(console: Console, of: Of) -> None:

@@ -42,13 +42,14 @@ def command(run: Run, verify: bool) -> None:
     from ddbrelay.cli.verification import show_report
     from ddbrelay.objects import Of
     from ddbrelay.stores.database import Database
-    from ddbrelay.stores.ledger import of_consumer, snapshot
+    from ddbrelay.stores.ledger import of_consumer, resolved_of, snapshot
     from ddbrelay.stores.streams import Tables
 
     with closing(Database(run.settings.state_file, reading=True)) as database:
         tables = Tables(database)
         latest, earlier = _streams(run, database, tables)
         kept = snapshot(database, latest.name, latest.stream_arn)
+        resolved = resolved_of(database, latest.name, latest.stream_arn)
         before = {
             one.stream_arn: list(of_consumer(database, one.name, one.stream_arn).values())
             for one in earlier
@@ -59,7 +60,7 @@ def command(run: Run, verify: bool) -> None:
         show_report(run.console, of, report, kept.parked_and_kept())
         _judge(run, of, report)
         return
-    show(run.console, of, list(kept.ledgers.values()), before)
+    show(run.console, of, list(kept.ledgers.values()), before, resolved)
     run.next_step("ledger --verify" if kept.ledgers else "tail --forward")
 
 

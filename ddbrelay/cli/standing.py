@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ddbrelay.aws.table import TableStream
+from ddbrelay.cli.accounts import resolved_object, resolved_words
 from ddbrelay.cli.console import Console
 from ddbrelay.cost import Bills, money
 from ddbrelay.flow.calendar import iso
@@ -17,6 +18,7 @@ from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
+from ddbrelay.stores.parking import How
 from ddbrelay.values import iso_or_none
 from ddbrelay.words import counted, printable
 from ddbrelay.words.times import alarm, short_shard, whole
@@ -30,8 +32,9 @@ class Standing:
     """A consumer on the latest stream of its table, at the epoch second `at`.
 
     `owner` is the run that relays now, `heard_at` the last sign of life of any. `counts` and `gaps`
-    are those of the ledger, `unfinished` are older streams on which it has a checkpoint, `bills` is
-    what AWS bills for the runs on this stream.
+    are those of the ledger; of the parked records so many are `resolved`, by how. `unfinished` are
+    older streams on which it has a checkpoint, `bills` is what AWS bills for the runs on this
+    stream.
     """
 
     consumer: str
@@ -43,6 +46,7 @@ class Standing:
     counts: Mapping[Fate, int]
     gaps: int
     dead_letters: int
+    resolved: Mapping[How, int]
     unfinished: Sequence[str]
     bills: Bills
     at: float
@@ -105,6 +109,7 @@ def _summary_object(found: Standing) -> dict[str, Any]:
         "parked": found.counts[Fate.PARKED],
         "lost": found.gaps,
         "deadLetters": found.dead_letters,
+        "resolved": resolved_object(found.resolved),
         "unfinishedStreams": list(found.unfinished),
         "usage": {
             "run": None if found.bills.run is None else found.bills.run.as_object(),
@@ -223,6 +228,8 @@ def _print_totals(console: Console, found: Standing) -> None:
     _line(console, "shards", ", ".join(shards))
     counts = "   ".join(f"{fate.value} {found.counts[fate]:,}" for fate in Fate)
     _line(console, "so far", f"{counts}   lost {counted(found.gaps, 'gap')}")
+    if words := resolved_words(found.resolved):
+        _line(console, "resolved", f"{words}, of those that were parked")
     if found.dead_letters:
         waits = "waits" if found.dead_letters == 1 else "wait"
         _line(console, "parked", f"{counted(found.dead_letters, 'dead letter')} {waits}", "red")

@@ -128,6 +128,7 @@ def _standing(
         counts={fate: sum(shard.count(fate) for shard in kept) for fate in Fate},
         gaps=sum(len(shard.gaps) for shard in kept),
         dead_letters=waiting(database, consumer, stream.arn),
+        resolved=ledger.resolved_of(database, consumer, stream.arn),
         unfinished=[
             arn.rpartition("/")[2]
             for arn in older

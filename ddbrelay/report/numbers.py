@@ -15,6 +15,7 @@ from ddbrelay.stores import ledger, letters, timeline, usage
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.letters import Reason
 from ddbrelay.stores.ownership import owner_of
+from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import positions_of
 from ddbrelay.stores.usage import EARLIER_RUNS
 from ddbrelay.words import counted
@@ -58,8 +59,9 @@ class Report:
     """A consumer on all streams of a table, at the epoch second `at`.
 
     `stream_arns` has the latest stream first. `ever` counts records since the first checkpoint,
-    `buckets` and `names` what was settled in the period; `kept` whether anything is known by the
-    minute at all, which files of earlier versions lack.
+    `resolved` those of the parked ones that left the store, `buckets` and `names` what was settled
+    in the period; `kept` whether anything is known by the minute at all, which files of earlier
+    versions lack.
     """
 
     consumer: str
@@ -72,6 +74,7 @@ class Report:
     names: Sequence[Name]
     kept: bool
     ever: dict[Fate, int]
+    resolved: dict[How, int]
     reasons: Sequence[Reason]
     lost: Sequence[Lost]
     shards: Sequence[ShardRow]
@@ -133,11 +136,13 @@ def gather(
     first = timeline.first_of(database, consumer, stream_arns)
     period = Period.of(since, at, first)
     rows = timeline.of_consumer(database, consumer, stream_arns, period.start)
-    ever = dict.fromkeys(Fate, 0)
+    ever, resolved = dict.fromkeys(Fate, 0), dict.fromkeys(How, 0)
     for arn in stream_arns:
         for shard in ledger.of_consumer(database, consumer, arn).values():
             for fate in Fate:
                 ever[fate] += shard.count(fate)
+        for how, number in ledger.resolved_of(database, consumer, arn).items():
+            resolved[how] += number
     positions = [(arn, one) for arn in stream_arns for one in positions_of(database, consumer, arn)]
     owner = owner_of(database, consumer, stream_arns[0], now)
     runs, bill = _runs(database, consumer, stream_arns, prices)
@@ -152,6 +157,7 @@ def gather(
         names=names_of(period, rows),
         kept=first is not None,
         ever=ever,
+        resolved=resolved,
         reasons=grouped(letters.reasons(database, consumer, stream_arns)),
         lost=[
             Lost(gap, arn, found_at, period.start <= found_at)

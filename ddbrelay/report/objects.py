@@ -104,6 +104,7 @@ def _summary(report: Report) -> dict[str, Any]:
         "heardAt": iso_or_none(report.heard_at),
         "allTime": {
             **{fate.value: report.ever[fate] for fate in Fate},
+            "resolved": {how.value: number for how, number in report.resolved.items()},
             "lost": len(report.lost),
         },
         "usage": report.total.as_object(),

@@ -164,8 +164,10 @@ def _name(name: Name, style: str, most: int) -> Element:
 
 def parked(report: Report) -> Element:
     """The dead letters that are there now, by reason."""
+    gone = ", ".join(f"{number:,} {how.value}" for how, number in report.resolved.items() if number)
+    gone = f" Of those that were parked, {gone}." if gone else ""
     if not report.waiting:
-        return _section("Parked", "No dead letter waits.")
+        return _section("Parked", f"No dead letter waits.{gone}")
     oldest = min(one.oldest for one in report.reasons)
     rows: list[_Row] = [
         [
@@ -180,7 +182,8 @@ def parked(report: Report) -> Element:
     return _section(
         "Parked",
         f"{counted(report.waiting, 'dead letter')} {waits}, the oldest for "
-        f"{whole(max(report.at - oldest, 0.0))}; ddbrelay dead-letters redrive sends them again.",
+        f"{whole(max(report.at - oldest, 0.0))}; ddbrelay dead-letters redrive sends them again."
+        f"{gone}",
         _table(("Reason", "Letters", "Oldest", "Latest"), rows, frozenset({1})),
         _left_out(len(report.reasons) - _MOST_ROWS, "reason"),
     )

@@ -226,6 +226,12 @@ def of_consumer(database: Database, consumer: str, stream_arn: str) -> dict[str,
         return _ledgers(cursor, (consumer, stream_arn))
 
 
+def resolved_of(database: Database, consumer: str, stream_arn: str) -> dict[parking.How, int]:
+    """How many of the records that are counted as parked were sent since, skipped or dropped."""
+    with database.reading() as cursor:
+        return parking.resolved_by(cursor, (consumer, stream_arn))
+
+
 def gaps_of(database: Database, consumer: str, stream_arn: str) -> list[tuple[Gap, float]]:
     """The losses of a consumer on a stream, the latest found first, and when each was found."""
     with database.reading() as cursor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Protocol
 
@@ -164,14 +165,27 @@ def resolve(cursor: sqlite3.Cursor, of: _Of, one: Placed, how: How, now: float) 
 
 def resolved(cursor: sqlite3.Cursor, of: _Of) -> dict[str, int]:
     """By shard, records that were counted as parked and of which the letter left the store."""
-    found: dict[str, int] = {}
-    rows = cursor.execute(
-        f"SELECT shard_id, sequence, count, saved_at FROM resolved WHERE {_OF}", of
-    )
-    for shard_id, sequence, count, at in rows.fetchall():
-        if not sequence or passed(position_of(cursor, of, shard_id), sequence, at):
-            found[shard_id] = found.get(shard_id, 0) + count
+    found: Counter[str] = Counter()
+    for shard_id, _, count in _resolved(cursor, of):
+        found[shard_id] += count
     return found
+
+
+def resolved_by(cursor: sqlite3.Cursor, of: _Of) -> dict[How, int]:
+    """The same by how they left the store."""
+    found = dict.fromkeys(How, 0)
+    for _, how, count in _resolved(cursor, of):
+        found[How(how)] += count
+    return found
+
+
+def _resolved(cursor: sqlite3.Cursor, of: _Of) -> Iterator[tuple[str, str, int]]:
+    rows = cursor.execute(
+        f"SELECT shard_id, sequence, how, count, saved_at FROM resolved WHERE {_OF}", of
+    )
+    for shard_id, sequence, how, count, at in rows.fetchall():
+        if not sequence or passed(position_of(cursor, of, shard_id), sequence, at):
+            yield shard_id, how, count
 
 
 def settle(cursor: sqlite3.Cursor, of: _Of, now: float) -> None:
