@@ -39,7 +39,7 @@ class Emulator(SimulatedSource):
             raise StreamFault(Fault.NO_ANSWER)
         reconnected, self.reconnects = self.reconnects, False
         if iterator not in self._given:
-            return Page([], iterator, 2, reconnected)
+            return Page([], iterator, 2, reconnected=reconnected)
         page = await super().records(iterator)
         self._given.add(page.next_iterator or "")
         return replace(page, reconnected=reconnected)
