@@ -7,7 +7,6 @@ one of the value at hand: https://jmespath.org/specification.html knows no way b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import jmespath.lexer
@@ -61,9 +60,10 @@ def _fields(node: Any, *, inner: bool, behind: bool) -> _Fields:
 
 def _places(text: str) -> list[int]:
     """Where the fields stand in the text: names that are no function and no key of an object."""
-    tokens = list(jmespath.lexer.Lexer().tokenize(text))
-    return [
-        token["start"]
-        for token, after in pairwise(tokens)
-        if token["type"] in _NAMES and after["type"] not in {"lparen", "colon"}
-    ]
+    found: list[int] = []
+    name: int | None = None
+    for token in jmespath.lexer.Lexer().tokenize(text):
+        if name is not None and token["type"] not in {"lparen", "colon"}:
+            found.append(name)
+        name = token["start"] if token["type"] in _NAMES else None
+    return found
