@@ -57,8 +57,12 @@ def decode_lambda_event(body: bytes, note: Note = unheard) -> Sequence[Record]:
     return _decoded(_lambda_decoder, body, note).records
 
 
-def decode_record(body: bytes) -> Record:
-    """A record that was stored; msgspec.DecodeError when the body is none."""
+def decode_record(body: bytes | str) -> Record:
+    """A record that was stored; msgspec.DecodeError when the body is none.
+
+    SQLite returns a string where somebody edited the state file.
+    """
+    body = body.encode() if isinstance(body, str) else body
     return _decoded(_record_decoder, body, unheard)
 
 
