@@ -273,10 +273,10 @@ def test_changes_that_become_no_events() -> None:
 
 def test_a_redacted_name_that_no_sampled_change_has() -> None:
     read = sample.Read([builders.change("a", new={"id": "a", "ssn": "5"})])
-    mapped = sample.mapped(read, CrudMapper("users"), Sightings(("ssn", "snn")))
+    mapped = sample.mapped(read, CrudMapper("users"), Sightings(("ssn", "sssn")))
     found = [one for one in sizes.judge(plain(), read, mapped) if one.check == "redaction"]
     assert bad(found) == [("redaction", "note")]
-    assert found[0].what == 'redact: no change has "snn"; did you mean "ssn"?'
+    assert found[0].what == 'redact: no change has "sssn"; did you mean "ssn"?'
 
 
 def test_an_event_as_a_rule_sees_it() -> None:

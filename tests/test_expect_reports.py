@@ -140,6 +140,15 @@ def event(kind: str, **detail: Any) -> dict[str, Any]:
     return {"id": f"{kind}{detail}", "detail-type": kind, "source": "s", "detail": detail}
 
 
+class Place:
+    """An `Aws` of which nothing is asked but where it is."""
+
+    region, endpoint_url, local = "us-east-1", "http://127.0.0.1:1", True
+
+    def address_of(self, table: str) -> str:
+        return table
+
+
 Run = Callable[..., Outcome]
 
 
@@ -154,7 +163,7 @@ def run(tmp_path: Path) -> Run:
         environ: Mapping[str, str] = os.environ
         runner = Runner(
             Queue(*batches),  # type: ignore[arg-type]
-            Writer(None, "users", TABLE),  # type: ignore[arg-type]
+            Writer(Place(), "users", TABLE),  # type: ignore[arg-type]
             Quiet(),
             Stop(),
             environ=lambda _: environ,
@@ -272,9 +281,6 @@ def test_a_command_is_ended_when_its_time_is_over_and_when_it_is_time_to_stop(
 
 
 def test_a_command_finds_the_aws_that_expect_works_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Place:
-        region, endpoint_url, local = "us-east-1", "http://127.0.0.1:1", True
-
     monkeypatch.setenv("AWS_PROFILE", "prod")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "https://prod.example.com")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "secret")

@@ -128,11 +128,11 @@ def typed(image: dict[str, Any]) -> Record:
 def test_a_redacted_name_that_no_record_has_is_reported(mapping: Mapping) -> None:
     done = mapping("changes.json")
     assert "redact" not in done.err
-    mapping.write("ddbrelay.toml", RULES.replace('"ssn"', '"snn", "*.street"'))
+    mapping.write("ddbrelay.toml", RULES.replace('"ssn"', '"sssn", "*.street"'))
     done = mapping("changes.json", "--output", "json")
     assert done.error is None
     assert done.err.splitlines() == [
-        'redact: no change has "snn"; did you mean "ssn"?',
+        'redact: no change has "sssn"; did you mean "ssn"?',
         'redact: no change has "*.street"',
     ]
 

@@ -186,6 +186,9 @@ def test_a_key_that_is_not_the_table_s_is_told_before_the_first_write(
         def client(self, service: str) -> None:
             raise AssertionError("nothing may be written")
 
+        def address_of(self, table: str) -> str:
+            return table
+
     scenario = loaded(file, f"[[step]]\n{step}\n{EXPECT}")
     with pytest.raises(ConfigError) as caught:
         Writer(Unused(), "users", TABLE).check(scenario)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ class Wrapped:
     """An `Aws` whose DynamoDB client has some of its calls replaced."""
 
     def __init__(self, aws: Aws, **replaced: Callable[..., Any]) -> None:
-        self.region = aws.region
+        self.region, self.address_of = aws.region, aws.address_of
         self._client = aws.client("dynamodb")
         self._replaced = replaced
 

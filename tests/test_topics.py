@@ -30,7 +30,7 @@ CLAIMS = [
     ),
     (
         "delivery",
-        "denies access at any time, ends the run with code 5, and parks nothing",
+        "at the start, or denies access, ends the run with code 5",
         "test_bus.py::test_a_bus_that_takes_nothing_from_us_ends_the_run_instead_of_parking_everything",
     ),
     (

@@ -535,7 +535,7 @@ def test_an_answer_that_lacks_what_its_operation_always_returns_is_tried_again(
             for ask in asked:
                 with pytest.raises(StreamFault) as raised:
                     await ask()
-                assert raised.value.fault is Fault.NO_ANSWER
+                assert raised.value.fault is Fault.TRANSIENT
             receipt = await (await AwsBus.open(transport, "b")).send([item()])
             ((_, reason),) = receipt.unknown
             assert reason.startswith("HTTP 200")

@@ -202,7 +202,7 @@ def test_an_earlier_stream_has_its_own_view_type_and_one_that_is_gone_none() -> 
     with closing(Database(":memory:")) as database:
         store = SqliteStore(database, "default", first)
         asyncio.run(store.begin([Position("s1")]))
-        aws: Any = SimpleNamespace(client=lambda service: Streams())
+        aws: Any = SimpleNamespace(client=lambda service: Streams(), table_arn=None)
         legs = succession.older(aws, database, "default", latest, pytest.fail)
     assert [leg.stream.view_type for leg in legs] == ["KEYS_ONLY", "unknown"]
 

@@ -97,15 +97,19 @@ def terminal(*, stderr: bool = False, **options: Any) -> RichConsole:
     from rich.console import Console as RichConsole
 
     console = RichConsole(stderr=stderr, highlight=False, **options)
-    console.file = cast("IO[str]", _Hiding(console.file))
+    console.file = cast("IO[str]", _Hiding(stderr))
     return console
 
 
 class _Hiding(io.TextIOBase):
-    """A stream whose texts have no credential in them."""
+    """Stdout or stderr, whatever that is at the time, without the credentials in its texts."""
 
-    def __init__(self, below: IO[str]) -> None:
-        self._below = below
+    def __init__(self, stderr: bool) -> None:
+        self._is_stderr = stderr
+
+    @property
+    def _below(self) -> TextIO:
+        return sys.stderr if self._is_stderr else sys.stdout
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
