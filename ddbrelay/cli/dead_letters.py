@@ -251,7 +251,7 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
     """Remove dead letters for good: their events are never sent.
 
     Where the head of an item is dropped, the next one takes its place and is sent with the next
-    redrive. The ledger goes on counting them as parked.
+    redrive. The ledger goes on counting them as parked, and says how many were dropped.
 
     \b
     Examples:
