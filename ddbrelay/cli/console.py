@@ -109,7 +109,9 @@ class _Hiding(io.TextIOBase):
 
     @property
     def _below(self) -> TextIO:
-        return sys.stderr if self._is_stderr else sys.stdout
+        stream = sys.stderr if self._is_stderr else sys.stdout
+        # While something is drawn, rich puts a proxy there, which would come back here.
+        return getattr(stream, "rich_proxied_file", stream)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
