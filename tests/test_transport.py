@@ -178,7 +178,11 @@ def test_error_codes_are_read_as_botocore_reads_them(code: str, message: str, ke
     theirs = JSONParser().parse({"status_code": 400, "headers": {}, "body": body}, None)["Error"]
     ours = refusal_of(400, body)
     assert (ours.status, ours.code or "") == (400, theirs["Code"] or "HTTP 400")
-    assert ours.message == theirs["Message"]
+    if theirs["Code"]:
+        assert ours.message == theirs["Message"]
+    else:
+        # Without a code it is not AWS that answers, and all of the answer is shown.
+        assert isinstance(ours, ForeignError)
 
 
 @pytest.mark.slow

@@ -144,7 +144,7 @@ def _read(text: str) -> Any:
     for read in (str, _from_base64):
         try:
             return _json.decode(read(text))
-        except (ValueError, RecursionError):
+        except (ValueError, *NO_JSON):
             continue
     return None
 
