@@ -266,11 +266,17 @@ def toml_key(name: str) -> str:
 def find_file(directory: Path) -> Path | None:
     """`ddbrelay.toml` in the directory or the nearest one above it.
 
-    ConfigError where that file belongs to another user.
+    ConfigError where that file belongs to another user, or is no file: a link that leads nowhere
+    may stand for rules that must not be left out.
     """
     for folder in (directory, *directory.parents):
         candidate = folder / FILE_NAME
-        if os.path.isfile(candidate):
+        if os.path.lexists(candidate):
+            if not os.path.isfile(candidate):
+                raise ConfigError(
+                    f"{candidate} is not a file that can be read",
+                    f"restore it, or remove it; --config {os.devnull} goes without",
+                )
             check_owner(candidate)
             return candidate
     return None

@@ -125,7 +125,12 @@ class OwnMapper:
         return min(self._limit, max(left, _SHORTEST))
 
     def _mapped(self, change: Change) -> Mapped:
-        result = self._function(OwnChange(change))
+        stdout, sys.stdout = sys.stdout, sys.stderr
+        try:
+            result = self._function(OwnChange(change))
+        finally:
+            # What a function prints must not stand among the data.
+            sys.stdout = stdout
         try:
             return self._checked(result, change)
         except Exception as error:

@@ -275,7 +275,7 @@ def test_a_redacted_name_that_no_sampled_change_has() -> None:
     read = sample.Read([builders.change("a", new={"id": "a", "ssn": "5"})])
     mapped = sample.mapped(read, CrudMapper("users"), Sightings(("ssn", "sssn")))
     found = [one for one in sizes.judge(plain(), read, mapped) if one.check == "redaction"]
-    assert bad(found) == [("redaction", "note")]
+    assert bad(found) == [("redaction", "warning")]
     assert found[0].what == 'redact: no change has "sssn"; did you mean "ssn"?'
 
 

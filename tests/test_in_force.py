@@ -13,7 +13,9 @@ from pipeline import ON_MOTO, Pipeline
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws_lambda import configuration
-from ddbrelay.config import Config, find_file, load
+from ddbrelay.checkup import settings
+from ddbrelay.checkup.findings import Level
+from ddbrelay.config import FILE_NAME, Config, find_file, load
 from ddbrelay.errors import ConfigError
 from ddbrelay.mappings import check_mapping, in_force
 
@@ -301,3 +303,30 @@ def test_the_first_line_of_a_run_says_which_mapping_is_in_force(
     assert cli.run("tail", "--forward", *once).returncode == 3
     redrive = cli.run("dead-letters", "redrive", "--all", "--remap")
     assert redrive.stderr.splitlines()[0] == ruled.replace("skipped", "parked")
+
+
+@pytest.mark.parametrize("kind", ["a link that leads nowhere", "a folder", "a FIFO"])
+def test_a_configuration_that_is_there_and_is_no_file_is_not_left_out(
+    tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / FILE_NAME
+    if kind == "a folder":
+        file.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(ConfigError, match="not a file that can be read") as refused:
+        load({}, {}, tmp_path / "work")
+    assert "--config" in str(refused.value.hint)
+
+
+def test_the_doctor_says_that_a_found_file_is_about_another_table(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text('source.table = "orders"\n')
+    found = load({"table": "users"}, {}, tmp_path)
+    (finding,) = settings.judge_table(found)
+    assert finding.level is Level.ERROR
+    assert 'about the table "orders"' in finding.what
+    named = load({"table": "users", "config": tmp_path / FILE_NAME}, {}, tmp_path)
+    assert settings.judge_table(named) == []

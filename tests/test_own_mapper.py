@@ -17,6 +17,7 @@ import ddbrelay.own
 from ddbrelay.config import load
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
+from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.mappings import mapper_of
 from ddbrelay.own import OwnMapper
 from ddbrelay.testing.builders import ORIGIN, change
@@ -356,3 +357,13 @@ def test_a_mapper_leaves_half_of_the_time_that_lambda_gives(own: Any) -> None:
     late = mapper(change("python"))
     assert isinstance(late, Reject)
     assert "took longer than 0.2 s" in late.reason or "0.1" in late.reason
+
+
+def test_what_a_mapper_prints_does_not_stand_among_the_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def printing(_: Any) -> None:
+        print("seen")
+
+    assert isinstance(OwnMapper(printing, Defaults("users"))(change()), Skip)
+    assert capsys.readouterr() == ("", "seen\n")

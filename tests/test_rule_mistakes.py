@@ -126,7 +126,7 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
         (
             '[[rule]]\nname = "a"\nwhen = { eventName = ["INSERT"] }\n'
             '[[rule]]\nname = "b"\nwhen = { eventName = ["INSERT"], new = { n = [1] } }\n',
-            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (number 1) matches all',
             "move it up, or give the earlier one continue = true",
         ),
         (
@@ -252,19 +252,19 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
         (
             '[[rule]]\nname = "a"\nwhen = { eventName = ["REMOVE"] }\n'
             '[[rule]]\nname = "b"\nwhen = { ttl = [true] }\n',
-            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (number 1) matches all',
             None,
         ),
         (
             '[[rule]]\nname = "a"\nwhen = { eventName = ["MODIFY", "INSERT"] }\n'
             '[[rule]]\nname = "b"\nwhen = { new = { a = [1] } }\n',
-            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (number 1) matches all',
             None,
         ),
         (
             '[[rule]]\nname = "a"\nwhen = { eventName = ["REMOVE", "MODIFY", "INSERT"] }\n'
             '[[rule]]\nname = "b"\ndetail_type = "B"\n',
-            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (the 1. one) matches all',
+            'ddbrelay.toml:4:1: rule "b" is never reached: rule "a" (number 1) matches all',
             None,
         ),
         (
@@ -300,7 +300,7 @@ def test_what_may_match_somewhere_is_not_refused(tmp_path: Path, when: str) -> N
         (
             '[[rule]]\ndetail_type = "A\\nB"\n[[rule]]\ndetail_type = "C\\nD"\n',
             'ddbrelay.toml:3:1: rule "C\N{REPLACEMENT CHARACTER}D" is never reached: '
-            'rule "A\N{REPLACEMENT CHARACTER}B" (the 1. one) matches',
+            'rule "A\N{REPLACEMENT CHARACTER}B" (number 1) matches',
             None,
         ),
         (

@@ -57,7 +57,7 @@ def servers() -> Iterator[list[Received]]:
                 self.send_header("Content-Type", "application/x-amz-json-1.0")
                 self.send_header("Content-Length", "2")
                 self.end_headers()
-                self.wfile.write(b"{}")
+                self.wfile.write(b'{"TableNames": []}')
 
             def log_message(self, format: str, *args: object) -> None:
                 return

@@ -606,3 +606,29 @@ def test_a_good_answer_that_is_none_of_aws_is_told_as_such(
         )
         done = bare_cli.run(*words, "--table", "users", "--endpoint-url", server.url)
     clear_error(done, 5, "does not speak as AWS does", "--endpoint-url")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"message": "no upstream"}', b'{"Table": {"Tab'])
+@pytest.mark.parametrize(
+    ("service", "call", "parameters"),
+    [
+        ("dynamodb", "describe_table", {"TableName": "users"}),
+        ("dynamodbstreams", "list_streams", {}),
+        ("events", "describe_event_bus", {"Name": "users-bus"}),
+        ("sqs", "get_queue_url", {"QueueName": "letters"}),
+    ],
+)
+def test_a_success_without_what_boto3s_call_always_returns_is_a_refusal_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    service: str,
+    call: str,
+    parameters: dict[str, str],
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with serving() as server:
+        server.answer = http(200, body, "Content-Type: application/x-amz-json-1.0")
+        with pytest.raises(AwsRefused, match="it is not AWS's") as refused:
+            getattr(remote(server.url).client(service), call)(**parameters)
+    assert "proxy" in str(refused.value.hint)

@@ -16,7 +16,12 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 
 from ddbrelay import __version__
-from ddbrelay.aws.errors import CERTIFICATE_HINT, NO_CREDENTIALS_HINT, credentials_refused
+from ddbrelay.aws.errors import (
+    CERTIFICATE_HINT,
+    FOREIGN_HINT,
+    NO_CREDENTIALS_HINT,
+    credentials_refused,
+)
 from ddbrelay.errors import AwsRefused, ConfigError
 from ddbrelay.logs import fields
 from ddbrelay.secrecy import hide_address, watch, without_password
@@ -38,6 +43,33 @@ _DUMMY = "ddbrelay-local"
 def is_loopback(url: str) -> bool:
     """Whether the address is on this machine."""
     return urlsplit(url).hostname in _LOOPBACK
+
+
+_ALWAYS = {
+    "CreateEventBus": "EventBusArn",
+    "CreateQueue": "QueueUrl",
+    "CreateTable": "TableDescription",
+    "DescribeEventBus": "Name",
+    "DescribeStream": "StreamDescription",
+    "DescribeTable": "Table",
+    "GetQueueUrl": "QueueUrl",
+    "ListStreams": "Streams",
+    "ListTables": "TableNames",
+    "PutRule": "RuleArn",
+    "UpdateTable": "TableDescription",
+}
+"""Operation -> a member that its answer always has, by AWS's API references."""
+
+
+def _check_answer(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+    """AwsRefused for a success that is not AWS's: a proxy or a firewall may have answered."""
+    member = _ALWAYS.get(model.name)
+    if member is None or http_response.status_code != 200 or PREPARED in http_response.headers:
+        return
+    if member not in parsed:
+        raise AwsRefused(
+            f"the answer to {model.name} has no {member}: it is not AWS's", FOREIGN_HINT
+        )
 
 
 class Aws:
@@ -130,6 +162,7 @@ class Aws:
             words = " ".join(without_password(word) for word in str(error).split(" "))
             raise ConfigError(words, "check --region and AWS_ENDPOINT_URL") from error
         hide_address(made.meta.endpoint_url)
+        made.meta.events.register("after-call", _check_answer)
         return made
 
     def _log_client(self, service: str) -> None:

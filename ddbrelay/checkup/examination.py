@@ -100,7 +100,7 @@ def _not_seen(found: Sequence[Finding]) -> str:
 
 def _offline(subject: Subject, standing: state.Standing | None) -> list[Finding]:
     """What can be looked at without AWS."""
-    found = [settings.judge_mapping(subject.config)]
+    found = [settings.judge_mapping(subject.config), *settings.judge_table(subject.config)]
     try:
         seen = state.look(subject.settings.state_file)
     except StateError as error:

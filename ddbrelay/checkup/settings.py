@@ -52,6 +52,16 @@ def judge_mapping(config: Config) -> Finding:
     return AREA.ok("mapping", words)
 
 
+def judge_table(config: Config) -> list[Finding]:
+    """Whether the file is about this table: whatever sends refuses one that was only found."""
+    table, theirs = config.settings.table, config.table_in_file
+    if config.named or theirs in {None, table}:
+        return []
+    words = f'{config.file} was found and is about the table "{theirs}"'
+    why = "whatever sends or makes something refuses it, unless --config names it on purpose"
+    return [AREA.error("table", words, why)]
+
+
 def look_at_queue(aws: Aws, queue: str, consumer: str, table: str) -> Answer[bool]:
     """Whether the queue for copies of dead letters is there, as the relay itself looks at it."""
 

@@ -74,7 +74,7 @@ def _unhidden(seen: Mapped) -> list[Finding]:
     why = (
         f"it hides nothing of the {seen.count:,} sampled {seen.source}; a misspelt name never does"
     )
-    return [AREA.note("redaction", line, why) for line in seen.unhidden]
+    return [AREA.warning("redaction", line, why) for line in seen.unhidden]
 
 
 def _sizes(subject: Subject, seen: Mapped) -> list[Finding]:

@@ -67,10 +67,8 @@ def command(run: Run, strict: bool, sample: int) -> None:
     from ddbrelay.checkup.asking import QuickAws
     from ddbrelay.checkup.examination import examine
     from ddbrelay.checkup.findings import counts
-    from ddbrelay.cli.in_force import check_table
 
     table = run.require("table")
-    check_table(run, writes=False)
     started = time.monotonic()
     with _waiting(run.console, table) as tell:
         found = examine(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ddbrelay.cli.console import is_terminal, terminal
 from ddbrelay.cli.letters import ALL_GONE, result_line
 from ddbrelay.cli.signals import run_until_signal
-from ddbrelay.errors import RecordsParked
+from ddbrelay.errors import ExpectationNotMet, RecordsParked
 from ddbrelay.objects.letters import result_object, result_state
 from ddbrelay.relay.letters import Preparation, Result, preview
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
@@ -119,14 +119,19 @@ def show_preview(
         run.console.object(
             {"type": "summary", "wouldSend": send, "wouldSkip": skip, "wouldStay": stay}
         )
-        return
-    skipped = f"skip {skip:,}, " if skip else ""
-    run.console.words(
-        f"It would send {counted(send, 'dead letter')}, {skipped}and leave {stay:,}. "
-        "Nothing was sent."
-    )
-    if send or skip:
-        run.console.words("next: the same without --dry-run")
+    else:
+        skipped = f"skip {skip:,}, " if skip else ""
+        run.console.words(
+            f"It would send {counted(send, 'dead letter')}, {skipped}and leave {stay:,}. "
+            "Nothing was sent."
+        )
+        if send or skip:
+            run.console.words("next: the same without --dry-run")
+    if stay:
+        raise RecordsParked(
+            f"{counted(stay, 'dead letter')} would stay parked",
+            f"{run.again('dead-letters list')} shows why",
+        )
 
 
 def show_end(run: Run, of: Of, summary: Summary, seconds: float, left: int, remap: bool) -> None:
@@ -153,9 +158,14 @@ def show_end(run: Run, of: Of, summary: Summary, seconds: float, left: int, rema
         begun = {"stopped": "Stopped. ", "timeout": "The time is up. "}.get(summary.end, "")
         sent = counted(summary.redriven, "dead letter")
         console.words(f"{begun}Sent {sent} in {seconds:.1f} s{skipped}; {left:,} left.")
+    if left and summary.end == "timeout":
+        raise ExpectationNotMet(
+            f"the time-out came first: {counted(left, 'dead letter')} not sent yet",
+            f"{run.again('dead-letters redrive')} goes on with them",
+        )
     if left and summary.end != "stopped":
         one, many = "dead letter stays parked", "dead letters stay parked"
-        hint = "ddbrelay dead-letters list shows why"
+        hint = f"{run.again('dead-letters list')} shows why"
         if not remap:
             hint += "; --remap maps the records again, which needs no stored event"
         raise RecordsParked(f"{left:,} {one if left == 1 else many}", hint)

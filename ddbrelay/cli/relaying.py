@@ -7,7 +7,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,9 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
     }
 
 
-def judge(ended: Ended, *, timeout_is_a_failure: bool, forward: bool = True) -> None:
+def judge(
+    ended: Ended, again: Callable[[str], str], *, timeout_is_a_failure: bool, forward: bool = True
+) -> None:
     """Raise what the exit code must say; lost records weigh more than parked ones.
 
     Without `forward` nothing was sent, and nothing parked either.
@@ -149,7 +151,7 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool, forward: bool = True) -> 
         raise DataLost(
             f"records of {counted(len({gap.shard_id for gap in tally.gaps}), 'shard')} were lost "
             "before they could be read",
-            "ddbrelay ledger lists them; compare the table with what its consumers have",
+            f"{again('ledger')} lists them; compare the table with what its consumers have",
         )
     if ended.reader_left and forward:
         raise TemporaryFailure(
@@ -170,7 +172,7 @@ def judge(ended: Ended, *, timeout_is_a_failure: bool, forward: bool = True) -> 
         one, many = "record is parked as a dead letter", "records are parked as dead letters"
         raise RecordsParked(
             f"finished, but {parked:,} {one if parked == 1 else many}",
-            "ddbrelay dead-letters list shows them, redrive sends them again, in order",
+            f"{again('dead-letters list')} shows them, redrive sends them again, in order",
         )
     if ended.reason == "timeout" and timeout_is_a_failure:
         raise ExpectationNotMet("the time-out came before the end that was asked for")

@@ -134,7 +134,7 @@ def command(
     assert ended is not None
     _summary(run, ended, forward, positions)
     bounded = max_records is not None or until_idle is not None
-    relaying.judge(ended, timeout_is_a_failure=bounded, forward=forward)
+    relaying.judge(ended, run.again, timeout_is_a_failure=bounded, forward=forward)
 
 
 def _older(

@@ -306,7 +306,7 @@ def _check_reached(index: int, rule: Rule, earlier: Iterable[Rule]) -> None:
         hidden = one.when is None or (same_form and covers(one.when, asked))
         if hidden:
             raise MappingError(
-                f'rule "{rule.name}" is never reached: rule "{one.name}" (the {number}. one) '
+                f'rule "{rule.name}" is never reached: rule "{one.name}" (number {number}) '
                 "matches all that it matches",
                 ("rule", index),
                 hint="move it up, or give the earlier one continue = true",
