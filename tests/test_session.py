@@ -55,7 +55,7 @@ def servers() -> Iterator[list[Received]]:
                 log[index].targets.append(self.headers.get("X-Amz-Target"))
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-amz-json-1.0")
-                self.send_header("Content-Length", "2")
+                self.send_header("Content-Length", "18")
                 self.end_headers()
                 self.wfile.write(b'{"TableNames": []}')
 
