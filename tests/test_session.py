@@ -40,7 +40,7 @@ class Received:
 
 @pytest.fixture
 def servers() -> Iterator[list[Received]]:
-    """Three servers that answer every request with an empty JSON object."""
+    """Three servers that answer every request with empty lists."""
     received: list[Received] = []
     running: list[ThreadingHTTPServer] = []
     threads: list[threading.Thread] = []
@@ -55,9 +55,10 @@ def servers() -> Iterator[list[Received]]:
                 log[index].targets.append(self.headers.get("X-Amz-Target"))
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-amz-json-1.0")
-                self.send_header("Content-Length", "18")
+                body = b'{"TableNames": [], "Streams": []}'
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(b'{"TableNames": []}')
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 return
