@@ -121,7 +121,7 @@ def lambda_form(record: dict[str, Any], arn: str) -> dict[str, Any]:
 @pytest.mark.parametrize("after", ["delete", "expire"])
 def test_relayed_items_of_an_outbox_are_tidied(cli: Cli, aws: Aws, name: str, after: str) -> None:
     text = (EXAMPLES / "outbox" / "ddbrelay.toml").read_text() + f'after = "{after}"\n'
-    (cli.directory / "ddbrelay.toml").write_text(text)
+    (cli.directory / "ddbrelay.toml").write_text(text.replace("shop-outbox", name))
     cli.ok("provision")
     for record in changes("outbox"):
         if record["eventName"] == "INSERT":

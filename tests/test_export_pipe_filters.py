@@ -11,8 +11,10 @@ from test_export_filters import change
 
 from ddbrelay.export.expressible import PipeRule, pipe_rules
 from ddbrelay.flow.change import Change
+from ddbrelay.flow.mapping.checks import pattern_of
 from ddbrelay.flow.mapping.document import Document, TypedDocument
-from ddbrelay.flow.mapping.patterns import PatternError, compile_pattern
+from ddbrelay.flow.mapping.making import MappingError
+from ddbrelay.flow.mapping.patterns import compile_pattern
 from ddbrelay.flow.mapping.rules import Rule
 
 TYPES = {("kind",): "S", ("age",): "N", ("on",): "BOOL", ("gone",): "NULL", ("raw",): "B"} | {
@@ -202,8 +204,8 @@ def check(whens: list[dict[str, Any]], many: list[Change]) -> None:
     sound = []
     for when in whens:
         try:
-            compile_pattern(when)
-        except PatternError:
+            pattern_of(when, ())
+        except MappingError:
             continue
         sound.append(when)
     rules, pipes = exported(*sound)

@@ -108,7 +108,7 @@ def test_what_a_stream_still_holds_is_read_when_it_is_disabled_and_the_run_ends_
             table.disable()
             write(table, 4)
         code, words = tail.wait()
-    assert (code, words) == (0, "")
+    assert (code, words) == (0, "mapping: default mapping\n")
     summary = objects("".join(tail.lines))[-1]
     assert (summary["end"], summary["published"], summary["lost"]) == ("ended", 9, [])
     assert by_item(table.arrived()) == by_item(written)
@@ -237,7 +237,7 @@ def test_what_a_deleted_table_left_in_its_stream_is_read_and_the_run_ends_well(
             written += write(table, 2)
             table.delete()
         code, words = tail.wait()
-    assert (code, words) == (0, "")
+    assert (code, words) == (0, "mapping: default mapping\n")
     assert objects("".join(tail.lines))[-1]["end"] == "ended"
     assert by_item(table.arrived()) == by_item(written)
     clear_error(bare_cli.run(*ONCE), REFUSED, "does not exist")

@@ -48,7 +48,7 @@ ddbrelay seed --count 20 --updates 0.5 --deletes 0.25 --random-seed 7 --output j
 written=$(($(field seed.json inserted) + $(field seed.json updated) + $(field seed.json deleted)))
 
 step="relay"
-ddbrelay tail --forward --until-idle 2s --timeout 60s --output json >relay.json
+ddbrelay tail --quiet --forward --until-idle 2s --timeout 60s --output json >relay.json
 check relay.json published "$written"
 check relay.json skipped 0
 
