@@ -33,7 +33,7 @@ from ddbrelay.errors import ConfigError, StateError
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.relay.backlog import Backlog, worst
-from ddbrelay.relay.dispatch import HELD_FOR, Refusing
+from ddbrelay.relay.dispatch import Refusing
 from ddbrelay.relay.outcome import Progress
 from ddbrelay.secrecy import scrubbed
 
@@ -81,12 +81,8 @@ class Requests(Protocol):
         """Requests that may be in flight now."""
 
     @property
-    def held(self) -> str | None:
-        """Why the bus takes nothing now."""
-
-    @property
     def refusing(self) -> Refusing | None:
-        """Since when no event was taken although some were sent."""
+        """Since when a bus has taken no event although some were sent, and why."""
 
 
 class Engine(Protocol):
@@ -189,7 +185,7 @@ class Metrics(Collector):
             return True, {"status": "ok", "shards": 0, "stalled": []}
         stalled = self._stalled(engine)
         refusing = None if engine.dispatch is None else engine.dispatch.refusing
-        held = refusing is not None and refusing.seconds >= HELD_FOR
+        held = refusing is not None and refusing.lasts
         words: dict[str, object] = {
             "status": "held" if held else "stalled" if stalled else "ok",
             "shards": engine.shards,
@@ -197,11 +193,10 @@ class Metrics(Collector):
                 {"shardId": one.shard_id, "quietSeconds": round(one.quiet, 1)} for one in stalled
             ],
         }
-        if held and refusing is not None:
+        if refusing is not None and refusing.held:
             words["held"] = scrubbed(refusing.reason)
-            words["heldSince"] = iso(round(self._now() - refusing.seconds))
-        elif engine.dispatch is not None and engine.dispatch.held is not None:
-            words["held"] = engine.dispatch.held
+            if refusing.lasts:
+                words["heldSince"] = iso(round(self._now() - refusing.seconds))
         return not stalled and not held, words
 
     def _stalled(self, engine: Engine) -> list[Progress]:
@@ -277,8 +272,8 @@ def _sending(dispatch: Requests) -> Iterator[Metric]:
         "ddbrelay_request_window", "PutEvents requests that may be in flight now.", dispatch.window
     )
     refusing = dispatch.refusing
-    held = dispatch.held is not None or (refusing is not None and refusing.seconds >= HELD_FOR)
-    yield _gauge("ddbrelay_bus_held", "1 while the bus takes nothing and events wait.", held)
+    held = refusing is not None and refusing.held
+    yield _gauge("ddbrelay_bus_held", "1 while a bus takes nothing and events wait.", held)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -266,6 +266,65 @@ def test_a_bus_that_takes_some_events_now_and_then_is_not_held(
     simulate(scene)
 
 
+def test_a_bus_that_knows_only_an_unknown_code_is_held_until_the_event_parks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(world: World) -> None:
+        world.fill(["a"])
+        world.bus.fail_entries("FromTheFuture")
+        relay = world.relay(until_idle=None, refusal_timeout=100.0)
+        stop = asyncio.Event()
+        run = asyncio.create_task(relay.run(stop))
+        dispatch = relay.dispatch
+        assert dispatch is not None
+        await asyncio.sleep(90.0)
+        assert errors(caplog) == [
+            "the bus has taken no event for 1 m 0 s: FromTheFuture: simulated"
+        ]
+        assert dispatch.refusing is not None
+        assert dispatch.refusing.lasts
+        await asyncio.sleep(1500.0)
+        assert dispatch.refusing is None
+        assert len(errors(caplog)) == 1
+        stop.set()
+        assert (await run)[Fate.PARKED] == 1
+
+    simulate(scene)
+
+
+@pytest.mark.parametrize("code", ["FromTheFuture", "InternalFailure"])
+def test_a_bus_that_only_a_rule_names_is_held_although_the_bus_of_the_run_takes_events(
+    code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(world: World) -> None:
+        def mapper(change: Change) -> Event:
+            bus = "audit" if change.keys["id"] == "audited" else None
+            return Event("s", "T", b"{}", (change.event_id,), bus=bus)
+
+        world.mapper = mapper
+        world.bus.fail_entries(code, lambda item: item.event.bus == "audit")
+        relay = world.relay(until_idle=None, refusal_timeout=10_000.0)
+        stop = asyncio.Event()
+        run = asyncio.create_task(relay.run(stop))
+        dispatch = relay.dispatch
+        assert dispatch is not None
+        world.fill(["audited"])
+        for turn in range(9):
+            world.fill([f"k{turn}"])
+            await asyncio.sleep(10.0)
+        (error,) = errors(caplog)
+        assert error.startswith('bus "audit" has taken no event for 1 m 0 s: ')
+        assert dispatch.refusing is not None
+        assert dispatch.refusing.lasts
+        world.bus.recover()
+        await asyncio.sleep(60.0)
+        assert dispatch.refusing is None
+        stop.set()
+        assert (await run)[Fate.PUBLISHED] == 10
+
+    simulate(scene)
+
+
 @simulated()
 async def test_what_another_bus_takes_says_nothing_of_the_one_that_is_gone(world: World) -> None:
     def mapper(change: Change) -> Event:

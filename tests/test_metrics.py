@@ -47,7 +47,6 @@ class FakeRequests:
     pending: int = 0
     requests: int = 0
     window: int = 8
-    held: str | None = None
     refusing: Refusing | None = None
     on_answer: Callable[[float], None] = nothing
 
@@ -229,7 +228,8 @@ def test_a_scrape_reads_the_engine_as_it_is_then() -> None:
         engine = FakeEngine(read=1)
         async with served(engine, metrics()) as (_, fetch):
             assert (await scraped(fetch))["ddbrelay_records_read_total", ()] == 1
-            engine.read, engine.sending.held = 5, "the bus was deleted"
+            engine.read = 5
+            engine.sending.refusing = Refusing(1.0, "the bus was deleted", paused=True)
             found = await scraped(fetch)
             assert found["ddbrelay_records_read_total", ()] == 5
             assert found["ddbrelay_bus_held", ()] == 1
@@ -310,7 +310,8 @@ def test_a_reader_that_pauses_long_may_be_quiet_three_times_as_long() -> None:
 
 def test_health_says_why_the_bus_takes_nothing() -> None:
     async def test() -> None:
-        engine = FakeEngine(sending=FakeRequests(held='bus "users-bus" does not exist'))
+        gone = Refusing(1.0, 'bus "users-bus" does not exist', paused=True)
+        engine = FakeEngine(sending=FakeRequests(refusing=gone))
         async with served(engine, metrics()) as (_, fetch):
             status, _, text = await fetch("/healthz")
             assert status == 200

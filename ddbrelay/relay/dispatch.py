@@ -49,10 +49,31 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusing:
-    """The bus takes no event: for so many seconds, and for what reason the last time."""
+    """A bus takes no event: for so many seconds, and for what reason the last time."""
 
     seconds: float
     reason: str
+    paused: bool = False
+    """Whether nothing is sent meanwhile, but for a look now and then."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it has lasted long enough to be an error."""
+        return self.seconds >= HELD_FOR
+
+    @property
+    def held(self) -> bool:
+        """Whether it is more than a bus that is busy for a moment."""
+        return self.paused or self.lasts
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """Since when a bus has taken nothing, why the last time, and when that is logged next."""
+
+    since: float
+    reason: str
+    error_at: float
 
 
 class Dispatch:
@@ -83,8 +104,7 @@ class Dispatch:
         self._closed = False
         self._quiet = asyncio.Event()
         self._said: dict[str, float] = {}
-        self._refused_since: float | None = None
-        self._refused_for = ""
+        self._refusals: dict[str | None, _Refusal] = {}
         self._is_watched = False
         self.held: str | None = None
         self.in_flight = 0
@@ -108,11 +128,12 @@ class Dispatch:
 
     @property
     def refusing(self) -> Refusing | None:
-        """Since when the bus takes nothing, although it is tried; None while it takes events."""
-        if self._refused_since is None:
+        """The bus that has taken nothing for longest, although it is tried; None for no bus."""
+        if not self._refusals:
             return None
-        seconds = asyncio.get_running_loop().time() - self._refused_since
-        return Refusing(seconds, self._refused_for)
+        refusal = min(self._refusals.values(), key=lambda refusal: refusal.since)
+        seconds = asyncio.get_running_loop().time() - refusal.since
+        return Refusing(seconds, refusal.reason, self.held is not None)
 
     def add(self, item: Item) -> None:
         """Send it, behind all earlier ones of its key; `pump` must follow."""
@@ -195,10 +216,11 @@ class Dispatch:
         await self._receiver.answered()
 
     def _apply(self, receipt: Receipt) -> None:
-        if receipt.accepted or receipt.rejected:
-            self._refused_since = None
-        elif receipt.retry or receipt.crowded:
-            self._note_refusal(receipt)
+        rejected = receipt.rejected
+        if receipt.unknown:
+            rejected = rejected + self._doubt(receipt.unknown)
+        if self._refusals or receipt.retry or receipt.unknown:
+            self._note_refusals(receipt, rejected)
         if receipt.held is not None:
             self._hold(receipt.held, [item for item, _ in receipt.retry])
             return
@@ -217,9 +239,6 @@ class Dispatch:
                     self._packer.release(item)
         if receipt.retry:
             self._retry(receipt.retry)
-        rejected = receipt.rejected
-        if receipt.unknown:
-            rejected = rejected + self._doubt(receipt.unknown)
         for item, reason in rejected:
             self._receiver.rejected(item, reason, self._packer.withdraw(item))
             self._packer.release(item)
@@ -274,31 +293,45 @@ class Dispatch:
 
     # A bus that takes nothing
 
-    def _note_refusal(self, receipt: Receipt) -> None:
-        """Remember since when no event was taken, and watch how long it lasts."""
-        (_, self._refused_for), *_ = (*receipt.retry, *receipt.unknown)
-        if self._refused_since is None:
-            self._refused_since = asyncio.get_running_loop().time()
-        if not self._is_watched:
+    def _note_refusals(self, receipt: Receipt, rejected: Sequence[tuple[Item, str]]) -> None:
+        """Remember since when a bus has settled no event, and watch how long it lasts."""
+        settled = {item.event.bus for item, _ in (*receipt.accepted, *rejected)}
+        for bus in settled:
+            self._refusals.pop(bus, None)
+        now = asyncio.get_running_loop().time()
+        for item, reason in (*receipt.retry, *receipt.unknown):
+            bus = item.event.bus
+            if bus in settled:
+                continue
+            refusal = self._refusals.get(bus)
+            if refusal is None:
+                self._refusals[bus] = _Refusal(now, reason, now + HELD_FOR)
+            else:
+                refusal.reason = reason
+        if self._refusals and not self._is_watched:
             self._is_watched = True
             self._timers.later(HELD_FOR, self._watch)
 
     def _watch(self) -> None:
-        """Log an error when the bus has taken nothing for long; look again while it does."""
-        refusing = self.refusing
-        self._is_watched = refusing is not None
-        if refusing is None:
-            return
-        if refusing.seconds < HELD_FOR:
-            self._timers.later(HELD_FOR - refusing.seconds, self._watch)
-            return
-        _log.error(
-            "the bus has taken no event for %s: %s",
-            whole(refusing.seconds),
-            refusing.reason,
-            extra=fields(seconds=round(refusing.seconds), reason=refusing.reason),
-        )
-        self._timers.later(_SAME_ERROR, self._watch)
+        """Log an error for each bus that has taken nothing for long; look again while one does."""
+        now = asyncio.get_running_loop().time()
+        for bus, refusal in self._refusals.items():
+            if now < refusal.error_at:
+                continue
+            refusal.error_at = now + _SAME_ERROR
+            seconds = now - refusal.since
+            _log.error(
+                "%s has taken no event for %s: %s",
+                "the bus" if bus is None else f'bus "{bus}"',
+                whole(seconds),
+                refusal.reason,
+                extra=fields(seconds=round(seconds), reason=refusal.reason),
+            )
+        self._is_watched = bool(self._refusals)
+        if self._is_watched:
+            # Another bus may begin to refuse before the same error is due again.
+            due = min(refusal.error_at for refusal in self._refusals.values())
+            self._timers.later(min(HELD_FOR, due - now), self._watch)
 
     def _hold(self, reason: str, items: Sequence[Item]) -> None:
         for item in reversed(items):
