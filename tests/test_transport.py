@@ -249,16 +249,20 @@ def test_what_is_not_aws_may_answer_for_a_minute_and_then_ends_the_run_with_its_
             await service.resolve(operation, **parameters)
             with pytest.raises(ForeignError, match=f"HTTP {status}"):
                 await service.call(operation, b"{}", bytes)
-            clock += 59.0
-            with pytest.raises(ForeignError):
-                await service.call(operation, b"{}", bytes)
+            for pause in (40.0, 19.0):
+                clock += pause
+                with pytest.raises(ForeignError):
+                    await service.call(operation, b"{}", bytes)
             answer, server.answer = server.answer, http(200, b"{}")
             await service.call(operation, b"{}", bytes)
             server.answer = answer
             clock += 2.0
             with pytest.raises(ForeignError):
                 await service.call(operation, b"{}", bytes)
-            clock += 60.0
+            clock += 30.0
+            with pytest.raises(ForeignError):
+                await service.call(operation, b"{}", bytes)
+            clock += 30.0
             with pytest.raises(AwsRefused) as refused:
                 await service.call(operation, b"{}", bytes)
         said = ", ".join(part for part in (media_type.partition(";")[0], words) if part)
@@ -267,6 +271,57 @@ def test_what_is_not_aws_may_answer_for_a_minute_and_then_ends_the_run_with_its_
         )
         assert "HTTPS_PROXY" in str(refused.value.hint)
         assert refused.value.exit_code == 5
+
+    asyncio.run(main())
+
+
+BLOCKED = http(403, b"<h1>Blocked</h1>", "Content-Type: text/html")
+BUSY = http(502, b"<h1>Bad gateway</h1>", "Content-Type: text/html")
+DENIED = http(400, b'{"__type": "AccessDeniedException"}')
+
+
+@pytest.mark.parametrize("between", [b"", BUSY, None], ids=["no answer", "a status", "nothing"])
+def test_a_foreign_answer_long_after_another_begins_a_new_minute(
+    server: Server, between: bytes | None
+) -> None:
+    clock = 1000.0
+
+    async def main() -> None:
+        nonlocal clock
+        async with Transport(at(server), clock=lambda: clock) as transport:
+            service = await transport.service("events")
+            await service.resolve("PutEvents", **OPERATIONS["PutEvents"][1])
+            for answer in (BLOCKED, between, between, BLOCKED):
+                if answer is not None:
+                    server.answer = answer
+                    with pytest.raises((ForeignError, NoAnswerError, WireError)):
+                        await service.call("PutEvents", b"{}", bytes)
+                clock += 20.0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("between", "ends"), [(BUSY, True), (DENIED, False)], ids=["a status", "an answer of AWS"]
+)
+def test_a_status_alone_does_not_end_a_fault_that_an_answer_of_aws_ends(
+    server: Server, between: bytes, ends: bool
+) -> None:
+    clock = 1000.0
+
+    async def main() -> None:
+        nonlocal clock
+        async with Transport(at(server), clock=lambda: clock) as transport:
+            service = await transport.service("events")
+            await service.resolve("PutEvents", **OPERATIONS["PutEvents"][1])
+            for answer in (BLOCKED, between, BLOCKED, between):
+                server.answer = answer
+                with pytest.raises(WireError):
+                    await service.call("PutEvents", b"{}", bytes)
+                clock += 15.0
+            server.answer = BLOCKED
+            with pytest.raises(AwsRefused if ends else ForeignError):
+                await service.call("PutEvents", b"{}", bytes)
 
     asyncio.run(main())
 

@@ -28,6 +28,11 @@ class WireError(Exception):
         self.code = code
         self.message = message
 
+    @property
+    def bare(self) -> bool:
+        """Whether there was no error code in it, as AWS gives one."""
+        return self.code == f"HTTP {self.status}"
+
 
 class ForeignError(WireError):
     """The answer is not of AWS's form: a proxy or a firewall may have given it.

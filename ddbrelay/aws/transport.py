@@ -66,6 +66,9 @@ _THROTTLES_EVERY = 30.0
 """Seconds between two log lines about an operation that is throttled."""
 FOREIGN_FOR = 60.0
 """Seconds that something else may answer in AWS's place before the run ends."""
+_FOREIGN_GAP = 45.0
+"""Seconds between two such answers that are still of one fault: two of the longest pauses between
+tries, since a proxy may answer every other time that it is busy."""
 _SKEW = 240.0
 """Seconds that our clock may be off: AWS refuses signatures from five minutes on."""
 _UNSIGNED = {
@@ -232,7 +235,7 @@ class Service:
         self._operations: dict[str, _Operation] = {}
         self._skew = 0.0
         self._throttles = Seldom(_THROTTLES_EVERY)
-        self._foreign: dict[str, float] = {}
+        self._foreign: dict[str, tuple[float, float]] = {}
 
     async def resolve(self, operation: str, **parameters: Any) -> None:
         """Ask boto3 where it would send this call, and send ours there from now on.
@@ -309,7 +312,7 @@ class Service:
                     times,
                     extra=fields(operation=operation, code=refusal.code, times=times),
                 )
-            self._mind(operation, refusal)
+            self._check_origin(operation, refusal)
             if signed_again or not self._clock_was_wrong(refusal, answer.date, signed_at):
                 try:
                     raise refusal
@@ -318,13 +321,22 @@ class Service:
                     del refusal
             signed_again = True
 
-    def _mind(self, operation: str, refusal: WireError) -> None:
-        """Raise AwsRefused when AWS itself has not answered this operation for too long."""
+    def _check_origin(self, operation: str, refusal: WireError) -> None:
+        """Raise AwsRefused when something else has answered this operation for too long.
+
+        Only what has AWS's form ends that: a status alone may be the proxy's, and no answer is
+        nobody's.
+        """
         if not isinstance(refusal, ForeignError):
-            self._foreign.pop(operation, None)
+            if not refusal.bare:
+                self._foreign.pop(operation, None)
             return
         now = self._transport.clock()
-        if now - self._foreign.setdefault(operation, now) >= FOREIGN_FOR:
+        first, last = self._foreign.get(operation, (now, now))
+        if now - last > _FOREIGN_GAP:
+            first = now
+        self._foreign[operation] = first, now
+        if now - first >= FOREIGN_FOR:
             raise AwsRefused(
                 f"{self._operations[operation].route.url.host} does not answer {operation} as AWS "
                 f"does: {refusal}",
