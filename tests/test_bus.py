@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from ddbrelay.aws.bus import AwsBus
+from ddbrelay.aws.errors import THROTTLED
 from ddbrelay.aws.transport import ForeignError, NoAnswerError, WireError
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.packing import Item
-from ddbrelay.flow.sink import Receipt
+from ddbrelay.flow.sink import RETRYABLE_CODES, Receipt
 from ddbrelay.testing.builders import item
 
 
@@ -216,8 +217,11 @@ def test_a_request_that_came_to_nothing_is_sent_again_and_more_slowly(failure: E
     assert receipt.held is None
 
 
-def test_a_throttled_entry_asks_for_fewer_requests_and_another_failed_one_does_not() -> None:
-    sink, _ = bus(results(None, "ThrottlingException"), results(None, "InternalFailure"))
+@pytest.mark.parametrize("code", sorted(RETRYABLE_CODES & THROTTLED))
+def test_a_throttled_entry_asks_for_fewer_requests_and_another_failed_one_does_not(
+    code: str,
+) -> None:
+    sink, _ = bus(results(None, code), results(None, "InternalFailure"))
     assert send(sink, TWO).crowded
     assert not send(sink, TWO).crowded
 

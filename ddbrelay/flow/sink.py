@@ -26,25 +26,27 @@ FINAL_CODES = frozenset(
     }
 )
 """Codes of an entry that sending again cannot mend."""
-RETRYABLE_CODES = frozenset(
+THROTTLED_CODES = frozenset(
     {
-        "InternalException",
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServiceException",
         "LimitExceededException",
         "RequestLimitExceeded",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
     }
 )
+"""Codes of an entry that was refused because there are too many of them."""
+RETRYABLE_CODES = THROTTLED_CODES | {
+    "InternalException",
+    "InternalFailure",
+    "InternalServerError",
+    "InternalServiceException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+}
 """Codes of an entry that may be taken the next time, tried again for as long as it takes."""
 DENIED_CODES = frozenset({"AccessDeniedException", "InvalidAccountIdException"})
 """Final codes that say nothing about the event: the bus takes none from us."""
-THROTTLED_CODE = "ThrottlingException"
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def receipt_of(items: Sequence[Item], results: Sequence[EntryResult]) -> Receipt
             receipt.rejected.append((item, _reason(result)))
         elif result.code is None or result.code in RETRYABLE_CODES:
             receipt.retry.append((item, _reason(result)))
-            receipt.crowded = receipt.crowded or result.code == THROTTLED_CODE
+            receipt.crowded = receipt.crowded or result.code in THROTTLED_CODES
         else:
             receipt.unknown.append((item, _reason(result)))
     return receipt
