@@ -11,8 +11,8 @@ from typing import Any
 
 import jmespath.lexer
 
-_PARTS = frozenset({"new", "old", "keys", "diff"})
-"""Fields of a change that are objects: what stands behind their dot, no element of a list has."""
+_PARTS = frozenset({"new", "old", "keys", "diff", "changed"})
+"""Names that speak of the change; time, table, eventID and the like may be an element's own."""
 _LEADING = frozenset({"subexpression", "index_expression", "flatten", "pipe"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
 _NAMES = frozenset({"unquoted_identifier", "quoted_identifier"})
@@ -20,9 +20,9 @@ _Fields = Iterator[tuple[str, bool]]
 
 
 def misplaced(text: str, tree: Any) -> tuple[str, int] | None:
-    """The first `new.`, `old.`, `keys.` or `diff.` that cannot be the change's, and its offset.
+    """The first `new`, `old`, `keys`, `diff` or `changed` that is not the change's, and its offset.
 
-    None where there is none. `@.new.x` says that the element's own field is meant.
+    None where there is none. `@.new` says that the element's own field is meant.
     """
     places = _places(text)
     for number, (name, wrong) in enumerate(_fields(tree, inner=False, behind=False)):
@@ -39,13 +39,10 @@ def _fields(node: Any, *, inner: bool, behind: bool) -> _Fields:
     """
     kind, children = node["type"], node.get("children", ())
     if kind == "field":
-        yield node["value"], False
+        yield node["value"], inner and not behind and node["value"] in _PARTS
     elif kind in _LEADING or kind in _PROJECTIONS:
         first, *rest = children
-        if kind == "subexpression" and first["type"] == "field":
-            yield first["value"], inner and not behind and first["value"] in _PARTS
-        else:
-            yield from _fields(first, inner=inner, behind=behind)
+        yield from _fields(first, inner=inner, behind=behind)
         if kind == "filter_projection":
             right, condition = rest
             yield from _fields(condition, inner=True, behind=False)
