@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from scenes import MINUTE, delivered, during_a_run
 
+from ddbrelay.aws.table import TableStream
+from ddbrelay.checkup import positions, readers
+from ddbrelay.cli import succession
 from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import ShardPage
 from ddbrelay.flow.tracking import Fate
@@ -110,10 +116,61 @@ def test_a_part_of_a_stream_whose_listing_goes_in_circles_can_be_read(where: str
     clock.run(scene)
 
 
-def test_a_list_of_boto3_that_gives_the_same_page_again_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    page = {"Rules": [1], "NextToken": "again"}
-    monkeypatch.setattr(calls, "attempt", lambda *_, **__: page)
-    with pytest.raises(AwsRefused, match="cannot list: list_rules gives the same page again"):
-        list(calls.listing(None, "list_rules", "list", "Rules"))
+class Circling:
+    """A client of boto3 of which every list leads back to one of its pages."""
+
+    meta = SimpleNamespace(
+        method_to_api_mapping=dict.fromkeys(
+            ("list_rules", "list_streams", "list_event_source_mappings"), "List"
+        ),
+        service_model=SimpleNamespace(endpoint_prefix="aws"),
+    )
+
+    def __init__(self, length: int) -> None:
+        self._tokens = itertools.cycle(f"page {number}" for number in range(length))
+        self.calls = 0
+
+    def list_rules(self, **_: str) -> dict[str, Any]:
+        return {"Rules": [1], "NextToken": self._next()}
+
+    def list_streams(self, **_: str) -> dict[str, Any]:
+        return {"Streams": [{"StreamArn": MIDDLE}], "LastEvaluatedStreamArn": self._next()}
+
+    def list_event_source_mappings(self, **_: str) -> dict[str, Any]:
+        return {"EventSourceMappings": [], "NextMarker": self._next()}
+
+    def _next(self) -> str:
+        self.calls += 1
+        assert self.calls < 20
+        return next(self._tokens)
+
+
+TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/users"
+FIRST, MIDDLE, LAST = (f"{TABLE}/stream/2026-01-0{day}T00:00:00.000" for day in (1, 2, 3))
+CIRCLES = "the endpoint gives the same page again and again"
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_list_of_boto3_that_goes_in_circles_ends_and_is_told(length: int) -> None:
+    client = Circling(length)
+    aws: Any = SimpleNamespace(client=lambda _: client, address_of=str, table_arn=None)
+    with pytest.raises(AwsRefused, match=f"^cannot list: {CIRCLES}$"):
+        list(calls.listing(client, "list_rules", "list", "Rules"))
+    for answer in (positions.streams(aws, "users"), readers.functions(aws, FIRST)):
+        assert answer.refusal is not None
+        assert CIRCLES in answer.refusal.message
+    # A run goes on with the streams that were listed.
+    latest = TableStream("users", LAST, "NEW_IMAGE", True, table_arn=TABLE)
+    words: list[str] = []
+    assert succession._between(aws, FIRST, latest, words.append) == {MIDDLE}
+    assert words == [
+        f"streams that the table had in between may be left out: cannot list the streams of the "
+        f"table: {CIRCLES}"
+    ]
+    assert client.calls == 4 * (length + 1)
+
+
+def test_a_list_of_boto3_ends_with_an_empty_token() -> None:
+    answers = iter([{"Streams": [1], "Last": "a"}, {"Streams": [2], "Last": ""}])
+    found = list(calls.pages(lambda **_: next(answers), "list", "Last", "Start"))
+    assert [page["Streams"] for page in found] == [[1], [2]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ddbrelay.aws.streams import AwsStream
@@ -20,7 +21,7 @@ from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.change import Origin
-from ddbrelay.infra.calls import call
+from ddbrelay.infra.calls import call, pages
 from ddbrelay.relay.backlog import worst
 from ddbrelay.relay.survey import Survey, survey
 from ddbrelay.stores.preview import FixedPositions
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 AREA = Area("positions")
 _PATIENCE = 12.0
 _SOON = 6 * 3600.0
-_MOST_PAGES = 10
 
 
 def streams(aws: Aws, table: str) -> Answer[list[str]]:
@@ -42,20 +42,11 @@ def streams(aws: Aws, table: str) -> Answer[list[str]]:
     doing = f"list the streams of the table {table}"
 
     def ask() -> list[str]:
-        found: list[str] = []
-        more: dict[str, str] = {}
-        for _ in range(_MOST_PAGES):
-            said = call(
-                aws.client("dynamodbstreams"),
-                "list_streams",
-                doing,
-                TableName=table,
-                **more,
-            )
-            found += [str(one["StreamArn"]) for one in said["Streams"]]
-            if "LastEvaluatedStreamArn" not in said:
-                break
-            more = {"ExclusiveStartStreamArn": said["LastEvaluatedStreamArn"]}
+        question = partial(
+            call, aws.client("dynamodbstreams"), "list_streams", doing, TableName=table
+        )
+        listing = pages(question, doing, "LastEvaluatedStreamArn", "ExclusiveStartStreamArn")
+        found = [str(one["StreamArn"]) for page in listing for one in page["Streams"]]
         if aws.address_of(table) != table:
             found = [one for one in found if one.startswith(f"{aws.table_arn}/")]
             if not found:

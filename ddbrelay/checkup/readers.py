@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ddbrelay.checkup.asking import Answer, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject
-from ddbrelay.infra.calls import call
+from ddbrelay.infra.calls import call, pages
 from ddbrelay.words import listed
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ MOST = 2
 """Readers that a shard serves at once."""
 _OFF = frozenset({"Disabled", "Disabling", "Deleting"})
 _PIPE_OFF = frozenset({"STOPPED", "DELETED"})
-_MOST_PAGES = 10
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,19 @@ def functions(aws: Aws, stream_arn: str) -> Answer[list[Reader]]:
     doing = "list the functions behind the stream"
 
     def ask() -> list[Reader]:
-        found: list[Reader] = []
-        more: dict[str, str] = {}
-        for _ in range(_MOST_PAGES):
-            said = call(
-                aws.client("lambda"),
-                "list_event_source_mappings",
-                doing,
-                EventSourceArn=stream_arn,
-                **more,
-            )
-            found += [
-                Reader(f"the function {str(one.get('FunctionArn', '')).partition(':function:')[2]}")
-                for one in said.get("EventSourceMappings", ())
-                if one.get("State") not in _OFF
-            ]
-            if not said.get("NextMarker"):
-                break
-            more = {"Marker": said["NextMarker"]}
-        return found
+        question = partial(
+            call,
+            aws.client("lambda"),
+            "list_event_source_mappings",
+            doing,
+            EventSourceArn=stream_arn,
+        )
+        return [
+            Reader(f"the function {str(one.get('FunctionArn', '')).partition(':function:')[2]}")
+            for page in pages(question, doing, "NextMarker", "Marker")
+            for one in page.get("EventSourceMappings", ())
+            if one.get("State") not in _OFF
+        ]
 
     return asked(ask, doing)
 

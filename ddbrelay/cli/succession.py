@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ddbrelay.errors import AwsRefused
@@ -80,28 +81,25 @@ def _between(aws: Aws, arn: str, latest: TableStream, tell: Callable[[str], None
     """
     from ddbrelay.arns import table_in
     from ddbrelay.aws.errors import DENIED, translated
+    from ddbrelay.infra.calls import IN_CIRCLES, pages
 
     if table_in(arn) is None:
         # Only ARNs of AWS's form end with the time at which the stream was made.
         return set()
     found: set[str] = set()
-    more: dict[str, str] = {}
+    doing = "list the streams of the table"
+    ask = partial(aws.client("dynamodbstreams").list_streams, TableName=latest.table)
     try:
-        while True:
-            with translated("list the streams of the table"):
-                said = aws.client("dynamodbstreams").list_streams(TableName=latest.table, **more)
-            found |= {stream["StreamArn"] for stream in said["Streams"]}
-            last = said.get("LastEvaluatedStreamArn")
-            if not last or last == more.get("ExclusiveStartStreamArn"):
-                break
-            more = {"ExclusiveStartStreamArn": last}
+        with translated(doing):
+            for page in pages(ask, doing, "LastEvaluatedStreamArn", "ExclusiveStartStreamArn"):
+                found |= {stream["StreamArn"] for stream in page["Streams"]}
         if aws.table_arn is not None and latest.arn not in found:
             # ListStreams takes no ARN, and speaks of the tables of one account alone.
             tell("streams that the table had in between are not known: it is another account's")
     except AwsRefused as refused:
-        if refused.code not in DENIED:
+        if refused.code not in {*DENIED, IN_CIRCLES}:
             raise
-        tell(f"streams that the table had in between are not looked for: {refused.message}")
+        tell(f"streams that the table had in between may be left out: {refused.message}")
     table = latest.arn.rpartition("/")[0]
     return {one for one in found if one.startswith(table) and arn < one < latest.arn}
 

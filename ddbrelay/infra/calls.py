@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
@@ -28,6 +29,8 @@ ALREADY_EXISTS = frozenset(
         "QueueNameExists",
     }
 )
+IN_CIRCLES = "InCircles"
+"""The code of a list of which a page leads back to one before; AWS has no such code."""
 _CONCURRENT = "ConcurrentModificationException"
 _CONCURRENT_ATTEMPTS = 6
 _NONE: frozenset[str] = frozenset()
@@ -68,17 +71,31 @@ def call(client: Any, method: str, doing: str, **parameters: Any) -> dict[str, A
 
 def listing(client: Any, method: str, doing: str, key: str, **parameters: Any) -> Iterator[Any]:
     """Every element under `key`, page after page; nothing when what is asked about is gone."""
-    token: dict[str, str] = {}
-    while True:
-        page = attempt(client, method, doing, NOT_FOUND, **parameters, **token)
-        if page is None:
-            return
+    ask = partial(attempt, client, method, doing, NOT_FOUND, **parameters)
+    for page in pages(ask, doing, "NextToken", "NextToken"):
         yield from page.get(key, ())
-        if not page.get("NextToken"):
+
+
+def pages(
+    ask: Callable[..., dict[str, Any] | None], doing: str, answered: str, sent: str
+) -> Iterator[dict[str, Any]]:
+    """Every page of a list: `answered` names the next one, which is asked for as `sent`.
+
+    The list ends with an empty token, and where `ask` gives None. Raises AwsRefused with the code
+    `IN_CIRCLES` behind a page that leads back to one before.
+    """
+    token: dict[str, str] = {}
+    before: set[str] = set()
+    while (page := ask(**token)) is not None:
+        yield page
+        following = page.get(answered)
+        if not following:
             return
-        if token.get("NextToken") == page["NextToken"]:
-            raise AwsRefused(f"cannot {doing}: {method} gives the same page again and again")
-        token = {"NextToken": page["NextToken"]}
+        if following in before:
+            words = f"cannot {doing}: the endpoint gives the same page again and again"
+            raise AwsRefused(words, code=IN_CIRCLES)
+        before.add(following)
+        token = {sent: following}
 
 
 def wait_for(look: Callable[[], T | None], what: str, timeout: float) -> T:
