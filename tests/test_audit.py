@@ -282,6 +282,32 @@ async def test_a_shard_that_goes_away_under_the_walk_is_not_taken_for_missing(
     assert (report.findings, report.accounted) == ([], 3)
 
 
+@pytest.mark.parametrize("reached", [True, False])
+def test_an_open_shard_without_next_iterators_is_walked_for_a_while_only(reached: bool) -> None:
+    @simulated("a")
+    async def scene(world: World) -> None:
+        world.fill("xyz", 3)
+        await world.run()
+        if not reached:
+            shard_id, last, *_ = first_block(world)
+            tamper(
+                world,
+                "UPDATE blocks SET last = ? WHERE shard_id = ? AND last = ?",
+                f"9{last}",
+                shard_id,
+                last,
+            )
+        world.source.faults.rates = Rates(no_next=1.0)
+        asked = len(world.source.faults.calls_of("GetRecords"))
+        async with asyncio.timeout(60):
+            report = await verified(world)
+        assert report.seen == 9
+        asked = len(world.source.faults.calls_of("GetRecords")) - asked
+        assert asked == (4 if reached else 101)
+
+    scene()
+
+
 @simulated("a")
 async def test_throttles_expired_iterators_and_empty_pages_are_passed(world: World) -> None:
     world.fill([f"k{n}" for n in range(3000)])

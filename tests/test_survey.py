@@ -14,6 +14,7 @@ from ddbrelay.flow.change import Origin
 from ddbrelay.relay.backlog import worst
 from ddbrelay.relay.survey import AT_ONCE, EMPTY_PAGES, ShardBacklog, State, Survey, survey
 from ddbrelay.testing import clock
+from ddbrelay.testing.faults import Rates
 from ddbrelay.testing.world import World, simulate, simulated
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -170,6 +171,24 @@ async def test_an_expired_iterator_is_renewed_behind_the_last_record(world: Worl
     await asyncio.sleep(MINUTE)
     (shard,) = (await look(world)).shards
     assert age(shard) == pytest.approx(MINUTE, abs=2)
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_an_open_shard_without_next_iterators_is_looked_at_for_a_while_only(read: bool) -> None:
+    @simulated("a b")
+    async def scene(world: World) -> None:
+        world.fill("xyz", shard="a")
+        if read:
+            await world.run()
+        world.source.faults.rates = Rates(no_next=1.0)
+        asked = len(world.source.faults.calls_of("GetRecords"))
+        async with asyncio.timeout(MINUTE):
+            found = by_id(await look(world))
+        assert (found["a"].unread is None, found["b"].unread) == (read, None)
+        asked = len(world.source.faults.calls_of("GetRecords")) - asked
+        assert asked == (2 * EMPTY_PAGES if read else EMPTY_PAGES + 1)
+
+    scene()
 
 
 @simulated()

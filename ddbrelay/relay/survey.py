@@ -69,8 +69,8 @@ class Survey:
     """All shards of a stream as a consumer would find them; the worst first.
 
     `finished` counts those that are read to their end, `reopened` names those that are stored as
-    such and are open. `gaps` are the losses that the next run
-    would report, those of shards that are no longer listed among them.
+    such and are open. `gaps` are the losses that the next run would report, among them those of
+    shards that are no longer listed.
     """
 
     shards: Sequence[ShardBacklog]
