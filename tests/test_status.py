@@ -168,6 +168,16 @@ def test_what_is_lost_already_weighs_more_than_what_is_late(cli: Cli, pipe: Pipe
     assert "lost      …00000001 after …45678901: unread, and no longer in the stream" in done.stdout
 
 
+@ON_MOTO
+def test_an_open_shard_that_is_stored_as_read_to_its_end_is_told(cli: Cli, pipe: Pipeline) -> None:
+    pipe.put("a")
+    stand(cli, pipe.stream_arn, Position(pipe.shard, finished=True))
+    summary = cli.json("status")[-1]
+    assert (summary["reopened"], summary["finished"]) == ([pipe.shard], 0)
+    said = cli.ok("status").stdout
+    assert "reopened  1 open shard stored as read to the end: the next run reads on\n" in said
+
+
 @pytest.mark.slow
 @ON_MOTO
 def test_dead_letters_that_wait_are_counted(cli: Cli, pipe: Pipeline) -> None:
@@ -425,6 +435,7 @@ def test_the_objects_have_times_and_seconds(capsys: pytest.CaptureFixture[str]) 
         "shards": 8,
         "unread": 4,
         "finished": 3,
+        "reopened": [],
         "trimmed": 1,
         "published": 48112,
         "skipped": 301,

@@ -103,6 +103,7 @@ def _summary_object(found: Standing) -> dict[str, Any]:
         "shards": len(survey.shards) + survey.finished,
         "unread": len(survey.unread),
         "finished": survey.finished,
+        "reopened": list(survey.reopened),
         "trimmed": len(survey.gaps),
         "published": found.counts[Fate.PUBLISHED],
         "skipped": found.counts[Fate.SKIPPED],
@@ -226,6 +227,9 @@ def _print_totals(console: Console, found: Standing) -> None:
     shards += [f"{survey.finished:,} finished"] if survey.finished else []
     shards += [f"{waiting:,} waiting"] if waiting else []
     _line(console, "shards", ", ".join(shards))
+    if survey.reopened:
+        words = f"{counted(len(survey.reopened), 'open shard')} stored as read to the end"
+        _line(console, "reopened", f"{words}: the next run reads on", "yellow")
     counts = "   ".join(f"{fate.value} {found.counts[fate]:,}" for fate in Fate)
     _line(console, "so far", f"{counts}   lost {counted(found.gaps, 'gap')}")
     if words := resolved_words(found.resolved):
