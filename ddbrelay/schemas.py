@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from ddbrelay.words import counted
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FORMATS = ("uuid", "date-time", "date", "email")
 """Formats that are inferred where every example has them."""
@@ -217,14 +219,10 @@ def _described(value: Any) -> str:
     if isinstance(value, int | float | Decimal):
         return "an integer" if isinstance(value, int) else "a number"
     if isinstance(value, str):
-        return f"a text of {_counted(len(value), 'character')}"
+        return f"a text of {counted(len(value), 'character')}"
     if isinstance(value, list):
-        return f"an array of {_counted(len(value), 'element')}"
-    return f"an object of {_counted(len(value), 'field')}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        return f"an array of {counted(len(value), 'element')}"
+    return f"an object of {counted(len(value), 'field')}"
 
 
 def _words(error: Exception) -> str:

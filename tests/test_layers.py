@@ -39,3 +39,13 @@ def test_nothing_below_the_command_line_knows_it_or_a_terminal(path: Path) -> No
 
 def test_there_is_something_below_it() -> None:
     assert {"jobs.py", "engine.py", "session.py"} <= {path.name for path in BELOW}
+
+
+def test_a_number_and_its_noun_are_put_into_words_by_one_function() -> None:
+    having = [
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.strip("_") == "counted"
+    ]
+    assert having == ["words/__init__.py"]

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.checkup.asking import Answer, asked, refused
-from ddbrelay.checkup.findings import Area, Finding, Subject, counted
+from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.checkup.kinds import UNKNOWN, Kind, may_match
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern
 from ddbrelay.infra.calls import NOT_FOUND, attempt, listing
 from ddbrelay.infra.names import PREFIX, rule_name
 from ddbrelay.infra.plan import ARN_PREFIX, DEFAULT_BUS
 from ddbrelay.mappings import sources_of
-from ddbrelay.words import listed
+from ddbrelay.words import counted, listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

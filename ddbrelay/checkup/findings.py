@@ -139,11 +139,6 @@ def counts(findings: Iterable[Finding]) -> dict[Level, int]:
     return {level: found[level] for level in Level}
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 rule`, `1,204 rules`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def kilobytes(size: int) -> str:
     """`812 bytes`, `64 KB`, `1.3 MB`."""
     if size < 1024:
