@@ -13,7 +13,6 @@ from ddbrelay.checkup import bus, settings, table, targets
 from ddbrelay.checkup.asking import Answer
 from ddbrelay.checkup.findings import Finding, Level, Subject, hours, kilobytes
 from ddbrelay.checkup.kinds import UNKNOWN, Kind, Name, kinds_of, may_match
-from ddbrelay.checkup.needs import Harm, needs_of, unmet
 from ddbrelay.config import Config, Settings, load
 from ddbrelay.config_file import MappingSource
 from ddbrelay.errors import AwsRefused
@@ -21,6 +20,7 @@ from ddbrelay.flow.mapping.patterns import compile_pattern
 from ddbrelay.flow.mapping.templates import Template
 from ddbrelay.infra.plan import Key
 from ddbrelay.mappings import rules_of
+from ddbrelay.view_types import Harm, needs_of, unmet
 from ddbrelay.words import listed
 
 NOW = 1_795_430_000.0

@@ -37,6 +37,16 @@ def test_nothing_below_the_command_line_knows_it_or_a_terminal(path: Path) -> No
         assert not name.startswith("ddbrelay.cli"), f"{path} imports {name}"
 
 
+def test_only_the_doctor_knows_its_examination() -> None:
+    """What runs need of it belongs to them: they load nothing of the doctor."""
+    knowing = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        if any(name.startswith("ddbrelay.checkup") for name in imported(path))
+    }
+    assert {path for path in knowing if not path.startswith("checkup/")} == {"cli/doctor.py"}
+
+
 def test_there_is_something_below_it() -> None:
     assert {"jobs.py", "engine.py", "session.py"} <= {path.name for path in BELOW}
 

@@ -22,7 +22,6 @@ from ddbrelay.arns import table_arn_in
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws.table import TableStream
 from ddbrelay.aws_lambda import Function
-from ddbrelay.checkup.needs import Harm, check_view_type, needs_of, unmet
 from ddbrelay.cli import succession
 from ddbrelay.config import Config, Settings
 from ddbrelay.errors import ConfigError
@@ -31,6 +30,7 @@ from ddbrelay.mappings import rules_of
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing.builders import record
+from ddbrelay.view_types import Harm, check_view_type, needs_of, unmet
 
 RULE = """
 [[rule]]

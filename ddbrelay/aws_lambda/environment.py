@@ -16,7 +16,6 @@ from ddbrelay.aws.sinks import items_of, sink_of
 from ddbrelay.aws.transport import Transport
 from ddbrelay.aws_lambda.batch import Lane
 from ddbrelay.aws_lambda.log import Log
-from ddbrelay.checkup.needs import check_view_type
 from ddbrelay.config import Config, Settings
 from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Record
@@ -25,6 +24,7 @@ from ddbrelay.flow.tracking import DeadLetter
 from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
 from ddbrelay.relay import Options
 from ddbrelay.relay.copies import LetterSink, Sent
+from ddbrelay.view_types import check_view_type
 
 _REMEMBERED = 20_000
 """Records; two of the largest batches."""

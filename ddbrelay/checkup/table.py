@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ddbrelay.aws.table import describe_table
 from ddbrelay.checkup.asking import Answer, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject
-from ddbrelay.checkup.needs import Harm, Lack, Need, lacks, needs_of
 from ddbrelay.errors import ConfigError
 from ddbrelay.infra.calls import call
 from ddbrelay.infra.mapped_keys import key_note
 from ddbrelay.infra.plan import Key, Wanted
 from ddbrelay.mappings import check_redaction, tidying_of
+from ddbrelay.view_types import Harm, Lack, Need, lacks, needs_of
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

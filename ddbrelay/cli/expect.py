@@ -179,11 +179,11 @@ def _prepared(
 ) -> tuple[Writer | None, Callable[[Callable[[str], None]], BackgroundRelay]]:
     """What writes to the table, and what makes a relay; every mistake before the first write."""
     from ddbrelay.aws.table import check_bus, describe_table, stream_of
-    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.scenario.background import BackgroundRelay
     from ddbrelay.scenario.writing import Writer
+    from ddbrelay.view_types import check_view_type
 
     relays = any(one.relay for one in scenarios)
     if relays or not run.settings.source or any(one.needs_table for one in scenarios):

@@ -120,7 +120,6 @@ def command(
     """
     from ddbrelay import jobs
     from ddbrelay.aws.table import check_bus
-    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli import relaying
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
@@ -131,6 +130,7 @@ def command(
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
     from ddbrelay.stores.streams import note
+    from ddbrelay.view_types import check_view_type
 
     if sum(choice is not None for choice in (bookmark, iterator, sequence, since)) != 1:
         raise ConfigError("say where to start, in one way", _CHOICES)

@@ -75,13 +75,13 @@ def command(
     from functools import partial
 
     from ddbrelay.aws.table import check_bus, stream_of
-    from ddbrelay.checkup.needs import check_view_type
     from ddbrelay.cli import relaying, succession
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
     from ddbrelay.mappings import buses_of, check_redaction, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.streams import note
+    from ddbrelay.view_types import check_view_type
 
     table = run.require("table")
     check_table(run, writes=forward)
