@@ -23,6 +23,8 @@ INTERRUPTED = 130
 """Exit code after the second interrupt (128 + SIGINT, as shells count it)."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What an OSError has where the disk, or the quota on it, takes no more for now."""
+PASSING = NO_ROOM | {errno.EMFILE, errno.ENFILE, errno.ESTALE}
+"""What an OSError of a file has where a later try can succeed."""
 
 
 class DdbrelayError(Exception):

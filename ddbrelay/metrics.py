@@ -29,7 +29,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ddbrelay import __version__
-from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.errors import PASSING, ConfigError, DdbrelayError, StateError, TemporaryFailure
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.relay.backlog import Backlog, worst
@@ -297,7 +297,8 @@ class Served:
 async def serving(metrics: Metrics, engine: Engine, host: str, port: int) -> AsyncIterator[Served]:
     """Serve what this engine does, on the running loop, until the block is left.
 
-    Port 0 takes any that is free. Raises ConfigError when the address cannot be listened on.
+    Port 0 takes any that is free. Raises ConfigError when the address cannot be listened on, and
+    TemporaryFailure when only another process is in the way.
     """
     metrics.follow(engine)
     runner = web.AppRunner(
@@ -335,10 +336,11 @@ def _application(metrics: Metrics) -> web.Application:
     return application
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+def _cannot_listen(host: str, port: int, error: OSError) -> DdbrelayError:
     where = f"{_host(host)}:{port}"
     if error.errno == errno.EADDRINUSE:
-        return ConfigError(
+        # Often by the run before this one, which is about to end.
+        return TemporaryFailure(
             f"the metrics cannot be served on {where}: the port is in use",
             "--metrics-port with another number; each relay on a machine needs its own",
         )
@@ -350,6 +352,10 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     # asyncio wraps the error of the system in words of its own, a resolver's has no number of it.
     known = error.errno in errno.errorcode
     said = os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
+    if error.errno in PASSING:
+        return TemporaryFailure(
+            f"the metrics cannot be served on {where}: {said}", "look at the limit of open files"
+        )
     return ConfigError(
         f"the metrics cannot be served on {where}: {said}",
         "DDBRELAY_METRICS_HOST, or relay.metrics_host in ddbrelay.toml, must be an address of "

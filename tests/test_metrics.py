@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,12 +15,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ddbrelay import __version__
-from ddbrelay.errors import ConfigError, StateError
+from ddbrelay.errors import DdbrelayError, StateError
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking import Fate, Tally, Usage
@@ -433,12 +436,12 @@ def test_the_port_is_free_again_after_the_block() -> None:
     asyncio.run(test())
 
 
-def refusal(host: str, port: int) -> ConfigError:
+def refusal(host: str, port: int) -> DdbrelayError:
     async def test() -> None:
         async with serving(metrics(), FakeEngine(), host, port):
             pass
 
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(DdbrelayError) as caught:
         asyncio.run(test())
     return caught.value
 
@@ -450,6 +453,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     assert error.message == f"the metrics cannot be served on {HOST}:{port}: the port is in use"
     assert error.hint is not None
     assert "--metrics-port" in error.hint
+    assert error.exit_code == 7, "whoever has the port may end"
 
 
 @pytest.mark.parametrize(
@@ -463,5 +467,18 @@ def test_an_address_that_is_not_of_this_machine_is_one_clear_line(host: str, sai
     error = refusal(host, 9464)
     assert said in error.message
     assert "\n" not in error.message
+    assert error.exit_code == 2
     assert error.hint is not None
     assert "metrics_host" in error.hint
+
+
+def test_a_process_with_no_file_descriptor_left_for_the_metrics_may_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def full(site: web.TCPSite) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(web.TCPSite, "start", full)
+    error = refusal(HOST, 9464)
+    assert error.message.endswith(": Too many open files")
+    assert error.exit_code == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import os
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ import pytest
 from ddbrelay.errors import ConfigError, StateError, StateUnavailable
 from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
+from ddbrelay.stores import opening
 from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.ledger import EARLIER, ShardLedger, of_consumer
 from ddbrelay.stores.letters import waiting
@@ -291,6 +293,19 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_file_stays_usable(path: P
     asyncio.run(store(database).save([Position("a", sequence="2")]))
     assert asyncio.run(store(database).load())["a"].sequence == "2"
     database.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ESTALE])
+def test_what_keeps_the_file_from_being_opened_only_for_now_can_be_cured_by_a_restart(
+    path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(opening, "make_private", fails)
+    with pytest.raises(StateUnavailable, match="cannot be used") as refused:
+        Database(path)
+    assert refused.value.exit_code == 7
 
 
 def test_a_save_is_all_or_nothing(database: Database) -> None:

@@ -24,7 +24,7 @@ from ddbrelay.cli.console import discard, err, leave
 from ddbrelay.cli.groups import Suggesting
 from ddbrelay.cli.options import Run, global_options, print_global_help
 from ddbrelay.config import Settings
-from ddbrelay.errors import INTERRUPTED, AwsRefused, DdbrelayError, TemporaryFailure
+from ddbrelay.errors import INTERRUPTED, NO_ROOM, AwsRefused, DdbrelayError, TemporaryFailure
 from ddbrelay.secrecy import scrubbed
 
 COMMANDS = {
@@ -65,7 +65,7 @@ HEADINGS = {
 """Heading of the help -> the commands below it."""
 
 _LOG_FORMAT = "--log-format"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF}
+_UNWRITABLE = NO_ROOM | {errno.EBADF}
 _FLAGS = {f"--{one.name.replace('_', '-')}" for one in fields(Settings)}
 _NO_CHOICE = re.compile(r"'(.*?)' is not one of ")
 
@@ -188,7 +188,7 @@ def _broken_pipe_explained() -> Iterator[None]:
 def _unwritten(error: Exception) -> DdbrelayError | None:
     """What to say where the output takes no more: a full disk, a terminal that is gone."""
     # Files of a name are looked after by who writes them.
-    if not isinstance(error, OSError) or error.filename or error.errno not in _NO_ROOM:
+    if not isinstance(error, OSError) or error.filename or error.errno not in _UNWRITABLE:
         return None
     if sys.stdout is not None:
         discard()

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ddbrelay.config import local_state
-from ddbrelay.errors import NO_ROOM, ConfigError, DdbrelayError, TemporaryFailure
+from ddbrelay.errors import PASSING, ConfigError, DdbrelayError, TemporaryFailure
 from ddbrelay.local import engine as engines
 from ddbrelay.lock import Lifetime, mutex
 from ddbrelay.private import make_folder
@@ -185,7 +185,7 @@ def _usable(state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = TemporaryFailure if error.errno in NO_ROOM else ConfigError
+        kind = TemporaryFailure if error.errno in PASSING else ConfigError
         raise kind(
             f"cannot use the state directory {state_dir}: {error.strerror or error}",
             "DDBRELAY_STATE_DIR, or relay.state_dir in ddbrelay.toml, names another one",

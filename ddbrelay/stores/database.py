@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddbrelay.errors import NO_ROOM, StateError, StateUnavailable
+from ddbrelay.errors import PASSING, StateError, StateUnavailable
 from ddbrelay.stores import opening
 
 VERSION = 5
@@ -25,7 +25,9 @@ _MEMORY = ":memory:"
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # SQLite calls an exceeded quota an I/O error.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-_MAKE_ROOM = "look at the disk and its quota; what was saved before is kept"
+_MAKE_ROOM = (
+    "look at the disk, its quota and the limit of open files; what was saved before is kept"
+)
 _SCHEMA = {
     1: """
 CREATE TABLE positions (
@@ -336,7 +338,7 @@ class Database:
             if opening.lacks_locks(error):
                 raise self._no_locks() from error
             unusable = f"the state file {self.path} cannot be used: {error.strerror}"
-            if error.errno in NO_ROOM:
+            if error.errno in PASSING:
                 raise StateUnavailable(unusable, _MAKE_ROOM) from error
             raise StateError(unusable, "choose another file with --state") from error
 
