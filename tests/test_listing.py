@@ -170,6 +170,23 @@ def test_a_list_of_boto3_that_goes_in_circles_ends_and_is_told(length: int) -> N
     assert client.calls == 4 * (length + 1)
 
 
+def test_the_doctor_sees_the_pipes_of_every_page() -> None:
+    pipes = {
+        "": {"Pipes": [{"Name": "one"}], "NextToken": "more"},
+        "more": {"Pipes": [{"Name": "two"}]},
+    }
+    client = SimpleNamespace(
+        meta=SimpleNamespace(
+            method_to_api_mapping={"list_pipes": "ListPipes"},
+            service_model=SimpleNamespace(endpoint_prefix="pipes"),
+        ),
+        list_pipes=lambda NextToken="", **_: pipes[NextToken],  # noqa: N803
+    )
+    aws: Any = SimpleNamespace(client=lambda _: client)
+    answer = readers.pipes(aws, FIRST)
+    assert [one.name for one in answer.value or ()] == ["the pipe one", "the pipe two"]
+
+
 def test_a_list_of_boto3_ends_with_an_empty_token() -> None:
     answers = iter([{"Streams": [1], "Last": "a"}, {"Streams": [2], "Last": ""}])
     found = list(calls.pages(lambda **_: next(answers), "list", "Last", "Start"))

@@ -63,10 +63,11 @@ def pipes(aws: Aws, stream_arn: str) -> Answer[list[Reader]]:
     doing = "list the pipes behind the stream"
 
     def ask() -> list[Reader]:
-        said = call(aws.client("pipes"), "list_pipes", doing, SourcePrefix=stream_arn)
+        question = partial(call, aws.client("pipes"), "list_pipes", doing, SourcePrefix=stream_arn)
         return [
             Reader(f"the pipe {one['Name']}")
-            for one in said.get("Pipes", ())
+            for page in pages(question, doing, "NextToken", "NextToken")
+            for one in page.get("Pipes", ())
             if one.get("DesiredState", "RUNNING") not in _PIPE_OFF
         ]
 
