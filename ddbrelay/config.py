@@ -12,7 +12,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ddbrelay.config_file import MappingSource, check_owner, read_file
+from ddbrelay.config_file import (
+    MappingSource,
+    check_owner,
+    no_global_endpoint,
+    read_file,
+    working_directory,
+)
 from ddbrelay.errors import ConfigError
 from ddbrelay.logs import FORMATS, LEVELS, without_password
 from ddbrelay.values import (
@@ -29,7 +35,7 @@ from ddbrelay.values import (
     text,
 )
 from ddbrelay.values import table as table_name
-from ddbrelay.variables import CONFIG, is_link, strangers
+from ddbrelay.variables import CONFIG, ENDPOINT_ID, is_link, strangers
 
 FILE_NAME = "ddbrelay.toml"
 OUTPUTS = ("rich", "lines", "json")
@@ -301,8 +307,10 @@ def load(
     names the file. Raises ConfigError, with the place and the nearest right key.
     """
     environ = os.environ if environ is None else environ
+    if environ.get(ENDPOINT_ID):
+        raise no_global_endpoint(ENDPOINT_ID)
     chosen = flags.get("config") or environ.get(CONFIG)
-    file = named_file(chosen) if chosen else find_file(directory or _working_directory())
+    file = named_file(chosen) if chosen else find_file(directory or working_directory())
     known = {str(setting.metadata["toml"]) for setting in fields(Settings)}
     in_file, mapping = read_file(file, known) if file else ({}, MappingSource())
     values: dict[str, Any] = {}
@@ -399,10 +407,3 @@ def effective(settings: Settings) -> dict[str, Any]:
         **state,
     }
     return {s.name: derived.get(s.name, getattr(settings, s.name)) for s in fields(Settings)}
-
-
-def _working_directory() -> Path:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        raise ConfigError("the working directory no longer exists", "cd to another one") from None

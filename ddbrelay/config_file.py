@@ -112,16 +112,26 @@ def read_file(file: Path, known: set[str]) -> tuple[dict[str, Any], MappingSourc
             flat[key] = value
     for key in flat:
         if key == _ENDPOINT_ID:
-            raise ConfigError(
-                f"{places.place(*key.split('.'))}: {key}: global endpoints are not supported: "
-                "requests to them are signed with SigV4A",
-                "bus.name with the bus of one region; its events can be replicated by a rule",
-            )
+            raise no_global_endpoint(f"{places.place(*key.split('.'))}: {key}")
         if key not in known:
             section, _, last = key.partition(".")
             where = places.place(section, last) if last else places.place(section)
             raise ConfigError(f'{where}: unknown key "{key}"', _nearest(key, known, sections))
     return flat, mapping
+
+
+def working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists", "cd to another one") from None
+
+
+def no_global_endpoint(place: str) -> ConfigError:
+    return ConfigError(
+        f"{place}: global endpoints are not supported: requests to them are signed with SigV4A",
+        "bus.name with the bus of one region; its events can be replicated by a rule",
+    )
 
 
 def no_toml(file: Path, source: str, error: str) -> ConfigError:

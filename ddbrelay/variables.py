@@ -12,9 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 PREFIX = "DDBRELAY_"
 CONFIG = f"{PREFIX}CONFIG"
+ENDPOINT_ID = f"{PREFIX}ENDPOINT_ID"
+"""Is refused, as `bus.endpoint_id` is."""
 _NOT_SETTINGS = frozenset(
     {
         CONFIG,
+        ENDPOINT_ID,
         # The commands of a scenario get it.
         f"{PREFIX}EXPECT_RUN",
         # The embedded AWS and bundle.py of an export read these.

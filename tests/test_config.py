@@ -13,7 +13,7 @@ import pytest
 from conftest import Cli
 
 from ddbrelay import config
-from ddbrelay.config import Settings, load
+from ddbrelay.config import Settings, ignored_variables, load
 from ddbrelay.config_template import render
 from ddbrelay.errors import ConfigError
 from ddbrelay.values import parse_duration, parse_time
@@ -121,6 +121,17 @@ def test_a_global_endpoint_is_known_and_refused(tmp_path: Path) -> None:
         load({}, {}, tmp_path)
     assert f"{file}:2" in refused.value.message
     assert "SigV4A" in refused.value.message
+
+
+def test_a_variable_with_a_global_endpoint_is_refused_and_not_taken_for_a_url(
+    tmp_path: Path,
+) -> None:
+    environ = {"DDBRELAY_ENDPOINT_ID": "abcde.veo"}
+    assert ignored_variables(environ) == []
+    with pytest.raises(ConfigError, match="DDBRELAY_ENDPOINT_ID: global endpoints") as refused:
+        load({}, environ, tmp_path)
+    assert "bus.name" in (refused.value.hint or "")
+    assert load({}, {"DDBRELAY_ENDPOINT_ID": ""}, tmp_path).settings.endpoint_url is None
 
 
 def test_every_setting_can_be_given_as_a_variable_and_in_the_file(tmp_path: Path) -> None:
