@@ -17,7 +17,7 @@ from ddbrelay.flow.sink import DENIED_CODES, EntryResult, Receipt, receipt_of
 _INVALID = frozenset({"SerializationException", "ValidationException"})
 _TOO_LARGE = 413
 _TOGETHER = 3
-"""Times that entries are sent together before each one goes alone."""
+"""Attempts as one request before each entry is sent by itself."""
 
 
 class _Entry(msgspec.Struct, omit_defaults=True, gc=False):
@@ -147,7 +147,7 @@ class AwsBus:
         return await self._send_parts([[item] for item in items])
 
     async def _turned_away(self, items: Sequence[Item], error: WireError) -> Receipt:
-        """Something between us and AWS does not let these through, for now or for their words."""
+        """A proxy or firewall refused the request; retry, then find out which entry it refuses."""
         if len(items) == 1:
             return Receipt(unknown=[(items[0], str(error))], crowded=True)
         if max(item.attempts for item in items) >= _TOGETHER:
