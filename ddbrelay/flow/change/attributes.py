@@ -243,16 +243,13 @@ def one_type(value: Any, path: str) -> Any:
 def sole_type(value: Any, path: str) -> tuple[str, Any]:
     """The type of a typed value that is in use, and what it holds.
 
-    Some SDKs write every type and leave those that are not in use null or empty; BOOL has no such
-    value, false is one as any other. Raises UndecodableError where several types are set, and where
-    it cannot be told which one is.
+    Some SDKs write every type and leave those that are not in use null or empty. Raises
+    UndecodableError where several types are set, and where it cannot be told which one is.
     """
     if not isinstance(value, dict):
         raise UndecodableError(f"{path} has no type")
     given = {kind: inside for kind, inside in value.items() if inside is not None}
-    if len(given) > 1 and not (
-        given := {kind: inside for kind, inside in given.items() if inside or kind == "BOOL"}
-    ):
+    if len(given) > 1 and not (given := {kind: inside for kind, inside in given.items() if inside}):
         raise UndecodableError(f"{path} has several types, all of them empty")
     if len(given) != 1:
         kinds = ", ".join(sorted(given))
