@@ -277,7 +277,7 @@ def find_file(directory: Path) -> Path | None:
     """
     for folder in (directory, *directory.parents):
         candidate = folder / FILE_NAME
-        if os.path.lexists(candidate):
+        if os.path.lexists(candidate) and not os.path.isdir(candidate):
             if not os.path.isfile(candidate):
                 raise ConfigError(
                     f"{candidate} is not a file that can be read",

@@ -51,7 +51,7 @@ def everything(aws: Aws, name: str) -> dict[str, Any]:
 def denied(code: str = "AccessDeniedException") -> Callable[..., Any]:
     """A handler that answers for AWS."""
     answer = {"Error": {"Code": code, "Message": "User x is not authorized"}}
-    return lambda **_: (SimpleNamespace(status_code=400, content=b"{}"), answer)
+    return lambda **_: (SimpleNamespace(status_code=400, content=b"{}", headers={}), answer)
 
 
 def on_call(aws: Aws, service: str, operation: str, handler: Callable[..., Any]) -> None:

@@ -125,7 +125,7 @@ def test_a_dead_letter_that_cannot_be_read_is_named_and_can_be_dropped(
     for words in (("show", "s:7", "--output", "json"), ("export",)):
         done = bare_cli.run("dead-letters", *words)
         clear_error(done, 2, "dead letter s:7 is damaged", "drop s:7")
-    assert "cannot be read" in bare_cli.ok("dead-letters", "redrive", "--all", "--dry-run").stdout
+    assert "cannot be read" in bare_cli.run("dead-letters", "redrive", "--all", "--dry-run").stdout
     bare_cli.ok("dead-letters", "drop", "s:7", "--yes")
 
 

@@ -305,7 +305,7 @@ def test_a_target_that_eventbridge_does_not_take_is_an_error(aws: Aws, wanted: W
         aws,
         "events",
         "PutTargets",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), answer),
     )
     with pytest.raises(AwsRefused, match="LimitExceeded: five targets at most"):
         provision(aws, wanted)
@@ -342,7 +342,7 @@ def test_a_table_that_cannot_be_used_is_refused(
         aws,
         "dynamodb",
         "DescribeTable",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), answer),
     )
     with pytest.raises(AwsRefused, match=message):
         provision(aws, wanted)
@@ -356,7 +356,7 @@ def test_a_stream_that_never_becomes_enabled_ends_in_a_clear_error(
         aws,
         "dynamodbstreams",
         "DescribeStream",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), answer),
     )
     with pytest.raises(AwsRefused, match=r"still waiting for the table .* after 0.2 s"):
         provision(aws, wanted, timeout=0.2)
@@ -377,7 +377,7 @@ def test_an_archive_that_failed_says_why(aws: Aws, wanted: Wanted) -> None:
         aws,
         "events",
         "DescribeArchive",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), answer),
     )
     with pytest.raises(AwsRefused, match="CREATE_FAILED: the key is gone"):
         provision(aws, wanted)

@@ -278,7 +278,7 @@ def test_a_target_that_eventbridge_does_not_remove_is_an_error(aws: Aws, wanted:
         broken,
         "events",
         "RemoveTargets",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), answer),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), answer),
     )
     with pytest.raises(AwsRefused, match="Internal: try later"):
         teardown(broken, wanted)
@@ -291,7 +291,7 @@ def test_a_table_that_does_not_go_ends_in_a_clear_error(aws: Aws, wanted: Wanted
         broken,
         "dynamodb",
         "DeleteTable",
-        lambda **_: (SimpleNamespace(status_code=200, content=b"{}"), {}),
+        lambda **_: (SimpleNamespace(status_code=200, content=b"{}", headers={}), {}),
     )
     with pytest.raises(AwsRefused, match=r"still waiting for the table .* to be gone"):
         teardown(broken, wanted, timeout=0.2)
