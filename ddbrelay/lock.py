@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from ddbrelay.errors import TemporaryFailure
 from ddbrelay.private import make_folder
 
 _MOUNTS = Path("/proc/self/mounts")
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+"""How a space, a tab, a line break and a backslash stand in the list of mounts."""
 _OF_ONE_KERNEL = frozenset(
     {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 )
@@ -118,14 +121,14 @@ def is_of_one_kernel(path: Path) -> bool:
 def filesystem_of(path: Path) -> str | None:
     """The kind of the file system that holds the path, as Linux tells it."""
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
         return None
     resolved = path.resolve()
     found: tuple[int, str] | None = None
     for line in lines:
-        _, mounted, kind, *_ = line.split(" ")
-        place = Path(mounted.encode().decode("unicode_escape"))
-        if resolved.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
-            found = len(place.parts), kind
+        _, mounted, kind, *_ = line.split(b" ")
+        folder = Path(os.fsdecode(_OCTAL.sub(lambda code: bytes([int(code[1], 8)]), mounted)))
+        if resolved.is_relative_to(folder) and (found is None or len(folder.parts) >= found[0]):
+            found = len(folder.parts), os.fsdecode(kind)
     return None if found is None else found[1]

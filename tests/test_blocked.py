@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import fcntl
 import os
 import signal
@@ -67,6 +68,19 @@ def test_a_text_larger_than_the_limit_passes_where_nothing_waits() -> None:
     assert outlet.drain(30)
     outlet.close()
     assert (bytes(reader.taken), outlet.left_out) == (b"longer than that\n", 0)
+
+
+@pytest.mark.parametrize("error", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_an_outlet_that_cannot_write_tells_at_once_and_holds_nobody(error: int) -> None:
+    reader, broken = Reader(), threading.Event()
+    reader.error = OSError(error, os.strerror(error))
+    outlet = Outlet(reader)
+    outlet.when_broken = broken.set
+    outlet.put(b"line\n" * 1000)
+    reader.allow(1)
+    assert broken.wait(30)
+    assert outlet.waiting == 0
+    outlet.close()
 
 
 def test_what_still_waits_when_an_outlet_is_closed_counts_as_left_out() -> None:

@@ -294,9 +294,10 @@ def test_the_first_line_of_a_run_says_which_mapping_is_in_force(
     ):
         assert cli.ok(*words).stderr.splitlines()[0] == ruled
     assert cli.ok("tail", *once, "-q").stderr == ""
-    logged = cli.ok("tail", *once, "--log-format", "json").stderr.splitlines()[0]
-    assert json.loads(logged)["message"] == ruled
-    assert json.loads(logged)["level"] == "info"
+    for quiet in ((), ("-q",)):
+        logged = cli.ok("tail", *once, *quiet, "--log-format", "json").stderr.splitlines()[0]
+        assert json.loads(logged)["message"] == ruled
+        assert json.loads(logged)["level"] == "info"
     text = "strict = true\n" + (cli.directory / "ddbrelay.toml").read_text()
     (cli.directory / "ddbrelay.toml").write_text(text)
     pipe.delete("a")

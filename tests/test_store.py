@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ddbrelay import lock
 from ddbrelay.errors import ConfigError, StateError, StateUnavailable
 from ddbrelay.flow.capture import Position, Record
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line, Usage
@@ -704,3 +705,16 @@ def test_a_deleted_table_takes_its_own_checkpoints_along_and_no_others() -> None
         assert forget_table(database, f"{account}/a_b") == 1
         assert {known.stream_arn for known in consumers(database)} == set(streams[1:])
         assert forget_table(database, f"{account}/a_b") == 0
+
+
+@pytest.mark.parametrize("name", ["données".encode(), b"a b", b"\xff", b"back\\slash"])
+def test_a_share_is_known_by_its_mount_whatever_that_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    share = os.fsencode(tmp_path) + b"/" + name
+    listed = share.replace(b"\\", b"\\134").replace(b" ", b"\\040")
+    mounts = tmp_path / "mounts"
+    mounts.write_bytes(b"/dev/vda / ext4 rw 0 0\nhost:/x " + listed + b" nfs4 rw 0 0\n")
+    monkeypatch.setattr(lock, "_MOUNTS", mounts)
+    assert lock.filesystem_of(Path(os.fsdecode(share)) / "state.db") == "nfs4"
+    assert lock.filesystem_of(tmp_path / "state.db") == "ext4"

@@ -142,10 +142,10 @@ def left_out() -> int:
 
 
 def when_reader_leaves(tell: Callable[[], None]) -> None:
-    """Call it, in another thread, once nobody reads stdout any more; where it is `unblocked`."""
+    """Call it, in another thread, once stdout takes nothing any more; where it is `unblocked`."""
     if isinstance(sys.stdout, Through):
         sys.stdout.outlet.when_broken = tell
-        if sys.stdout.outlet.broken:
+        if sys.stdout.outlet.error is not None:
             tell()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ddbrelay import logs
 from ddbrelay.words import printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check_table(run: Run, *, writes: bool) -> None:
 
     config = run.config
     table, theirs = config.settings.table, config.table_in_file
-    if config.named or table is None or theirs is None or _name(table) == _name(theirs):
+    if config.named or table is None or theirs is None or table == theirs:
         return
     words = printable(
         f'table "{table}" ({config.origins["table"]}) is not the one of {config.file}, '
@@ -37,13 +38,14 @@ def check_table(run: Run, *, writes: bool) -> None:
 
 
 def tell_mapping(run: Run, *, live: bool = False) -> None:
-    """Say which mapping is in force, unless the header of a live view does."""
+    """Say which mapping is in force, unless the header of a live view does.
+
+    A service has `-q`, which takes away the words: its log has it then, where that is objects.
+    """
     from ddbrelay.mappings import in_force
 
-    if not live:
-        run.console.words(f"mapping: {in_force(run.config)}")
-
-
-def _name(table: str) -> str:
-    """The name of a table, which may be given by its ARN."""
-    return table.rpartition(":table/")[2]
+    message = f"mapping: {in_force(run.config)}"
+    if run.console.quiet and logs.as_objects():
+        logs.write_object(logs.as_object("info", message))
+    elif not live:
+        run.console.words(message)

@@ -33,14 +33,14 @@ class Outlet:
         """Lines for which there was no room."""
         self.error: OSError | None = None
         self.when_broken: Callable[[], None] | None = None
-        """Called in the thread once the reader has left."""
+        """Called in the thread once nothing can be written any more."""
         self._thread = threading.Thread(target=self._run, name="ddbrelay-output", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Bytes that are not written yet."""
-        return self._given - self._taken
+        """Bytes that are still to be written; none once `write` has failed."""
+        return 0 if self.error is not None else self._given - self._taken
 
     @property
     def broken(self) -> bool:
@@ -96,7 +96,7 @@ class Outlet:
                     rest = rest[written:]
             except OSError as error:
                 self.error = error
-                if self.broken and self.when_broken is not None:
+                if self.when_broken is not None:
                     self.when_broken()
 
 

@@ -62,7 +62,7 @@ def run(job: Job, view: View, title: str, details: str, mapping: str) -> Ended:
     if ending.error is not None:
         raise ending.error
     if ending.left_out:
-        view.console.trouble(left_out_text(ending.left_out))
+        view.console.trouble(left_out_text(ending.left_out, last=True))
     return replace(ended, left_out=ending.left_out, reader_left=left.stopped)
 
 
@@ -135,7 +135,12 @@ def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
 
 
 def judge(
-    ended: Ended, again: Callable[[str], str], *, timeout_is_a_failure: bool, forward: bool = True
+    ended: Ended,
+    again: Callable[[str], str],
+    *,
+    timeout_is_a_failure: bool,
+    forward: bool = True,
+    resumes: bool = True,
 ) -> None:
     """Raise what the exit code must say; lost records weigh more than parked ones.
 
@@ -154,9 +159,10 @@ def judge(
             f"{again('ledger')} lists them; compare the table with what its consumers have",
         )
     if ended.reader_left and forward:
+        where = "goes on from the checkpoint" if resumes else "sends all of it once more"
         raise TemporaryFailure(
             "whoever read standard output has left, and nothing is relayed any more",
-            "a new start goes on from the checkpoint; with > /dev/null nobody needs to read",
+            f"a new start {where}; with > /dev/null nobody needs to read",
         )
     if ended.held is not None and ended.reason != "stopped":
         raise AwsRefused(

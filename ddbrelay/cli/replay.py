@@ -193,7 +193,7 @@ def command(
             details = "replay   the checkpoint does not move"
             ended = relaying.run(job, view, title, details, in_force(run.config))
     _summary(run, ended, forward, view.hidden)
-    relaying.judge(ended, run.again, timeout_is_a_failure=True, forward=forward)
+    relaying.judge(ended, run.again, timeout_is_a_failure=True, forward=forward, resumes=False)
 
 
 def _filter(

@@ -102,10 +102,11 @@ class LineScreen:
             self._console.trouble(left_out_text(left_out))
 
 
-def left_out_text(lines: int) -> str:
-    """What is said of lines that nobody read in time."""
+def left_out_text(lines: int, *, last: bool = False) -> str:
+    """What is said of lines that nobody read in time; `last` at the end of the run."""
+    so_far = "" if last else " so far"
     return (
-        f"{counted(lines, 'line')} of output left out so far: standard output is not read as fast "
+        f"{counted(lines, 'line')} of output left out{so_far}: standard output is not read as fast "
         "as events are relayed, and relaying comes first"
     )
 

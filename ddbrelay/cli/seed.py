@@ -44,11 +44,13 @@ def command(
     """
     import time
 
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.errors import INTERRUPTED
     from ddbrelay.infra.seed import Seeded, check, seed
 
     table = run.require("table")
+    check_table(run, writes=True)
     count = _COUNT if count is None else count
     updates, deletes = updates or 0.0, deletes or 0.0
     check(count, updates, deletes, rate)

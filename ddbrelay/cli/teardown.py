@@ -33,12 +33,14 @@ data included, and leaves everything else. It can be repeated.
 @pass_run
 def command(run: Run, yes: bool, dry_run: bool) -> None:
     """Delete what provision made: archive, rule, queue, bus, table."""
+    from ddbrelay.cli.in_force import check_table
     from ddbrelay.cli.provision import Rows, lines, summary
     from ddbrelay.infra.plan import Wanted, refuse_table_arn
     from ddbrelay.infra.teardown import teardown
     from ddbrelay.mappings import buses_of
 
     table = run.require("table")
+    check_table(run, writes=not dry_run)
     refuse_table_arn(run.settings, "teardown")
     console = run.console
     agreed = None
