@@ -213,6 +213,8 @@ class Reading:
                             await self._room(opened)
                             page = await self._page(opened, iterator)
                             if reader.doubts(page):
+                                # Until it is asked for again, nobody knows what there is.
+                                opened.failing = True
                                 continue
                             await self._take(opened, page)
                         if opened.passed:
