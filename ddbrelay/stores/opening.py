@@ -136,4 +136,5 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
+    # A path such as `.` has no name to put it behind.
+    return Path(f"{path}{ending}")
