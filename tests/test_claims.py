@@ -489,7 +489,7 @@ def test_an_oversize_event_reaches_the_consumer_through_s3(
     assert (usage["events"], usage["chunks"], usage["puts"]) == (4, 4, 2)
     assert usage["cost"] > 2 * 0.000005
 
-    done = cli.ok("listen", "--expect", "4", "--output", "json")
+    done = cli.ok("listen", "--follow-claims", name, "--expect", "4", "--output", "json")
     *lines, last = done.stdout.splitlines()
     found = [json.loads(line) for line in lines]
     claimed = {

@@ -210,7 +210,7 @@ def test_an_owner_that_is_stopped_keeps_others_out_until_it_is_killed(
         for _ in range(2):
             refused = simulated.run(*once)
             says = f"is relaying this stream already: pid {stopped.process.pid} on "
-            clear_error(refused, 2, says, "--consumer")
+            clear_error(refused, 7, says, "--consumer")
             assert refused.stdout == ""
         stopped.signal(signal.SIGKILL)
         assert stopped.wait()[0] == -signal.SIGKILL

@@ -55,7 +55,7 @@ def test_a_signal_stops_it_cleanly_with_the_checkpoint_saved(
         wait_until(lambda: len(tail.lines) == 2, 20)
         tail.signal(number)
         code, words = tail.wait(10)
-    assert (code, words) == (0, "")
+    assert (code, words) == (0, "mapping: default mapping\n")
     assert objects("".join(tail.lines))[-1]["end"] == "stopped"
     assert checkpoint(cli) == pipe.sequences()[-1]
     assert len(pipe.received()) == 2

@@ -55,7 +55,7 @@ def test_a_relay_that_still_runs_is_named_and_leaves_no_checkpoint_behind(
         )
         relay.signal(signal.SIGINT)
         code, said = relay.wait()
-    assert (code, "was taken away from this run" in said) == (2, True)
+    assert (code, "was taken away from this run" in said) == (7, True)
     cli.ok("provision")
     cli.ok("seed", "--count", "1")
     assert "Relayed 1 event " in cli.ok("tail", "--forward", "--until-idle", "1s").stderr
