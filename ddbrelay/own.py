@@ -43,14 +43,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-class OwnChange(Change):
+class OwnChange(Change, kw_only=True):
     """A change whose numbers are all numbers, `Digits` where Python would round them."""
 
-    __slots__ = ("_of",)
+    _mapped: Change
+    """The relay's own view of the same record, to which redaction and order apply as well."""
 
-    def __init__(self, of: Change) -> None:
-        super().__init__(of.record, of.shard_id, of.origin)
-        self._of = of
+    @classmethod
+    def of(cls, change: Change) -> OwnChange:
+        """The change as the user's function sees it."""
+        return cls(change.record, change.shard_id, change.origin, _mapped=change)
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -69,15 +71,15 @@ class OwnChange(Change):
 
     @property
     def changed(self) -> list[str]:
-        return self._of.changed
+        return self._mapped.changed
 
     def redact(self, paths: Iterable[Sequence[str]]) -> None:
         paths = list(paths)
-        self._of.redact(paths)
+        self._mapped.redact(paths)
         super().redact(paths)
 
     def order_by(self, key: bytes) -> None:
-        self._of.order_by(key)
+        self._mapped.order_by(key)
 
 
 class OwnMapper:
@@ -127,7 +129,7 @@ class OwnMapper:
     def _mapped(self, change: Change) -> Mapped:
         stdout, sys.stdout = sys.stdout, sys.stderr
         try:
-            result = self._function(OwnChange(change))
+            result = self._function(OwnChange.of(change))
         finally:
             # What a function prints must not stand among the data.
             sys.stdout = stdout

@@ -200,4 +200,4 @@ def item(key: str = "a") -> Item:
     change = Change(Record("1", "INSERT", StreamRecord("1", keys)), "s", Origin("users", ARN))
     event = Event("ddbrelay.users", "UserCreated", b"{}")
     ticket = Ticket(Frontier(Position("s")), "1")
-    return Item(change, event, event.size, ticket=ticket)
+    return Item(change, event, change.item_key, event.size, ticket=ticket)

@@ -220,7 +220,8 @@ def test_packing_crosses_no_limit_and_swaps_no_key_whatever_is_answered(
 
     for kind, word, number in script:
         if kind == "add":
-            new = Item(change(word), EMPTY, number)
+            source = change(word)
+            new = Item(source, EMPTY, source.item_key, number)
             added[new.key].append(new)
             made.add(new)
         elif kind == "several":

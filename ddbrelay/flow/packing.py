@@ -32,7 +32,8 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
 class Item(msgspec.Struct, eq=False):
     """A record on its way: its event, the change it came from, what the engine hangs onto it.
 
-    `size` counts the event by AWS's formula, `claim` is its detail where that goes to S3. Where the
+    Items with the same `key` are sent one after the other, in the order of their adding. `size`
+    counts the event by AWS's formula, `claim` is its detail where that goes to S3. Where the
     record has several events, `rest` are those that go after this one, and `whole` all of them as
     they were mapped, with None for one that was not to be sent. `doubted_at` is the loop's time at
     which the event was first refused for an unknown reason. `behind` is the next item of the same
@@ -41,6 +42,7 @@ class Item(msgspec.Struct, eq=False):
 
     change: Change
     event: Event
+    key: bytes
     size: int
     attempts: int = 0
     claim: Claim | None = None
@@ -49,11 +51,6 @@ class Item(msgspec.Struct, eq=False):
     rest: tuple[Parcel, ...] = ()
     whole: tuple[Event | None, ...] = ()
     doubted_at: float | None = None
-
-    @property
-    def key(self) -> bytes:
-        """Events with the same key are sent one after the other, in the order of their adding."""
-        return self.change.item_key
 
     def advance(self) -> None:
         """The event was accepted: be the next one of the record, with no attempt made yet."""
@@ -103,7 +100,14 @@ def packed(
     first, *rest = parcels
     whole = tuple(events) if len(events) > 1 else ()
     return Item(
-        change, first.event, first.size, 0, first.claim, ticket, rest=tuple(rest), whole=whole
+        change,
+        first.event,
+        change.item_key,
+        first.size,
+        claim=first.claim,
+        ticket=ticket,
+        rest=tuple(rest),
+        whole=whole,
     )
 
 

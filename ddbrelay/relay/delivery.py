@@ -205,7 +205,7 @@ class Delivery:
                 if address is None:
                     reason += _NO_CLAIM_CHECK
         if key in self._parked:
-            item = None if reason else Item(change, event, size, 0, claim, ticket)
+            item = None if reason else Item(change, event, key, size, 0, claim, ticket)
             self._park(Outcome(change, event, Fate.PARKED, None, _BEHIND), ticket, item)
         elif reason is not None:
             self._parked.add(key)
@@ -213,7 +213,7 @@ class Delivery:
         elif self.dispatch is None:
             self._preview(change, [event], ticket)
         else:
-            self.dispatch.add(Item(change, event, size, 0, claim, ticket))
+            self.dispatch.add(Item(change, event, key, size, 0, claim, ticket))
 
     def _queue_several(
         self, change: Change, key: bytes, events: tuple[Event, ...], ticket: Ticket

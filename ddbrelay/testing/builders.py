@@ -108,7 +108,7 @@ def item(key: Any = "a", sequence: int | str | None = None, *, size: int | None 
     source = change(key, sequence)
     event = CrudMapper(TABLE)(source)
     assert isinstance(event, Event)
-    return Item(source, event, event.size if size is None else size)
+    return Item(source, event, source.item_key, event.size if size is None else size)
 
 
 def several(source: Change, *names: str, **more: Any) -> Several:

@@ -19,8 +19,8 @@ DELIVERING = [
     Guard(
         "a gap counts only behind the records that were read before it",
         FRONTIER,
-        "        self._open.append(Ticket(self, gap=gap))\n",
-        "        self._open.appendleft(Ticket(self, gap=gap))\n",
+        "        self._open.append(Ticket(self, gap=gap, settled=True))\n",
+        "        self._open.appendleft(Ticket(self, gap=gap, settled=True))\n",
         "tests/test_tracking.py",
         6,
     ),

@@ -185,36 +185,23 @@ def plain(value: Any) -> Any:
 
 def _plain(value: _Value) -> Any:
     """The value of whichever type is set; _SeveralTypesError where it is not exactly one."""
-    text, number, flag = value.S, value.N, value.BOOL
-    members, elements = value.M, value.L
-    if (
-        value.NULL is None
-        and value.B is None
-        and value.SS is None
-        and value.NS is None
-        and value.BS is None
-    ):
-        if members is None and elements is None and flag is None:
-            if number is None:
-                if text is not None:
-                    return text
-            elif text is None:
-                return _number(number)
-        elif text is None and number is None:
-            if members is not None:
-                if elements is None and flag is None:
-                    return _plain_values(members)
-            elif elements is None:
-                return flag
-            elif flag is None:
-                return [_plain(element) for element in elements]
-    elif _astuple(value).count(None) == _UNSET:
-        if (numbers := value.NS) is not None:
-            return [_number(number) for number in numbers]
-        if (binary := value.B) is not None:
-            return binary
-        return value.BS if value.SS is None else value.SS
-    raise _SeveralTypesError
+    if _astuple(value).count(None) != _UNSET:
+        raise _SeveralTypesError
+    if (text := value.S) is not None:
+        return text
+    if (number := value.N) is not None:
+        return _number(number)
+    if (flag := value.BOOL) is not None:
+        return flag
+    if (members := value.M) is not None:
+        return _plain_values(members)
+    if (elements := value.L) is not None:
+        return [_plain(element) for element in elements]
+    if (texts := value.SS) is not None:
+        return texts
+    if (numbers := value.NS) is not None:
+        return [_number(number) for number in numbers]
+    return value.BS if value.B is None else value.B
 
 
 def _is_simple(value: Any) -> bool:

@@ -36,31 +36,26 @@ class Origin:
     stream_arn: str
 
 
-class Change:
+class Change(msgspec.Struct, eq=False):
     """What one record says; decoded piece by piece, when asked."""
 
-    __slots__ = (
-        "_item_key",
-        "_keys",
-        "_left_out",
-        "_new",
-        "_old",
-        "_whole",
-        "origin",
-        "record",
-        "shard_id",
-    )
+    record: Record
+    shard_id: str
+    origin: Origin
 
-    def __init__(self, record: Record, shard_id: str, origin: Origin) -> None:
-        self.record = record
-        self.shard_id = shard_id
-        self.origin = origin
-        self._whole: Record | None = None
-        self._left_out: str | None = None
-        self._item_key: bytes | None = None
-        self._keys: dict[str, Any] | None = None
-        self._new: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
-        self._old: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    _whole: Record | None = None
+    """The record before `redact`; None where nothing is hidden."""
+    _left_out: str | None = None
+    """Why `redact` left out an image; None where it did not."""
+
+    # Decoded when first asked for.
+    _item_key: bytes | None = None
+    _keys: dict[str, Any] | None = None
+    _new: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    _old: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+
+    # A struct's own shows every field, and with them what `redact` hides.
+    __repr__ = object.__repr__
 
     @property
     def event_id(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from ddbrelay.flow.capture import Gap, Page, Position, Record, Start
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking.ledger import Account, Block, Fate, Kind, Line, Passed
@@ -16,41 +18,33 @@ _MOST_RULES = 200
 _OTHER_RULES = "(others)"
 
 
-class Ticket:
-    """One record between its reading and its settling; a gap has a ticket of its own.
+class Ticket(msgspec.Struct, eq=False):
+    """One record between its reading and its settling; a gap has a ticket of its own."""
 
-    `page` is what the engine holds in memory as long as a record of this page is unsettled.
-    """
+    frontier: Frontier
+    sequence: str = ""
+    """The record's sequence number; empty for a gap."""
+    time: float | None = None
+    """Epoch seconds of the write; None where the record does not say."""
+    gap: Gap | None = None
+    """The gap that this ticket stands for; None for a record."""
+    settled: bool = False
 
-    __slots__ = (
-        "fate",
-        "frontier",
-        "gap",
-        "iterator",
-        "iterator_at",
-        "kind",
-        "page",
-        "rule",
-        "sequence",
-        "settled",
-        "time",
-    )
+    # Set when the record is settled.
+    fate: Fate | None = None
+    """None for a record that only had to be passed, and for a gap."""
+    rule: str = ""
+    """The rule's name, or the reason of a skip."""
+    kind: Kind = ""
 
-    def __init__(
-        self,
-        frontier: Frontier,
-        sequence: str = "",
-        time: float | None = None,
-        gap: Gap | None = None,
-    ) -> None:
-        self.frontier, self.sequence, self.time, self.gap = frontier, sequence, time, gap
-        self.settled = gap is not None
-        self.fate: Fate | None = None
-        self.rule = ""
-        self.kind: Kind = ""
-        self.iterator: str | None = None
-        self.iterator_at: float | None = None
-        self.page: Any = None
+    # Set on the last ticket of a page.
+    iterator: str | None = None
+    """The iterator that GetRecords returned behind the page."""
+    iterator_at: float | None = None
+    """Epoch seconds of that answer."""
+
+    page: Any = None
+    """What the engine holds in memory as long as a record of this page is unsettled."""
 
     def settle(self, fate: Fate | None = None, rule: str = "", kind: Kind = "") -> None:
         """Its fate is durable; None for a record that only had to be passed.
@@ -145,7 +139,7 @@ class Frontier:
 
     def lose(self, gap: Gap) -> None:
         """What follows the records read so far is lost; it counts once these are passed."""
-        self._open.append(Ticket(self, gap=gap))
+        self._open.append(Ticket(self, gap=gap, settled=True))
         self.advance()
 
     def advance(self) -> None:
