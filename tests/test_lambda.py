@@ -88,11 +88,27 @@ def change(key: str, sequence: int, **attributes: Any) -> Record:
     return record(key, sequence, new={"id": key, "n": sequence, **attributes})
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What is logged beside the mapping, which every environment logs first."""
+    return [line for line in logged(capsys) if not line["message"].startswith("mapping: ")]
+
+
 Taken = Callable[[], list[dict[str, Any]]]
+
+
+def test_an_environment_logs_once_which_mapping_is_in_force(
+    function: Function, taken: Taken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        assert function(event_of(change("k", number)), Context()) == SETTLED
+    assert len(taken()) == 2
+    first, *others = logged(capsys)
+    assert (first["level"], first["message"]) == ("INFO", "mapping: default mapping")
+    assert [line["message"] for line in others] == ["relayed", "relayed"]
 
 
 def test_the_records_of_an_event_are_published_in_order_per_item(

@@ -124,6 +124,12 @@ def test_starting_twice_says_so_and_keeps_the_first(local: Cli) -> None:
     assert local.json("local", "start")[0] == first | {"started": False}
 
 
+def test_the_emulator_that_web_pages_can_use_is_named(local: Cli, engine_name: str) -> None:
+    done = local.ok("local", "start", "--engine", engine_name)
+    assert ("any web page that is open here" in done.stderr) is (engine_name == "ministack")
+    assert "any web page can use ministack" in local.ok("local", "run", "--help").stdout
+
+
 @pytest.mark.parametrize("other", [("--engine", "ministack"), ("--port", "1")])
 def test_starting_another_engine_or_port_beside_a_running_one_is_refused(
     local: Cli, other: tuple[str, str]
