@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,18 @@ def resources(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 
 
 def _blocks(files: Mapping[str, bytes], kind: str) -> Iterator[dict[str, Any]]:
-    import hcl2
-
     for name, content in files.items():
         if name.endswith(".tf"):
-            yield from hcl2.loads(content.decode()).get(kind, [])
+            yield from _parsed(content).get(kind, [])
+
+
+@cache
+def _parsed(content: bytes) -> dict[str, Any]:
+    """The blocks of a file; parsing takes most of the time, and the files are always the same."""
+    import hcl2
+
+    parsed: dict[str, Any] = hcl2.loads(content.decode())
+    return parsed
 
 
 def _attributes(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
