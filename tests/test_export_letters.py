@@ -10,8 +10,9 @@ import pytest
 from exporting import RULES, config_of, project
 
 from ddbrelay.export.cdk import cdk_project
+from ddbrelay.export.choices import Choices
 from ddbrelay.export.iam import Scope
-from ddbrelay.export.model import Choices, Project, project_of, types_of
+from ddbrelay.export.model import Project, project_of, types_of
 from ddbrelay.export.pipes import pipes_of
 from ddbrelay.export.policies import policy_for
 from ddbrelay.export.sam import sam_document, sam_project
