@@ -38,7 +38,10 @@ def files(folder: Path) -> set[str]:
         ("cdk", {"app.py", "stack.py", "cdk.json", "relay.json", "requirements.txt", "bundle.py"}),
         (
             "terraform",
-            {"main.tf", "function.tf", "alarms.tf", "outputs.tf", "versions.tf", "bundle.py"},
+            {
+                *("main.tf", "function.tf", "alarms.tf", "outputs.tf", "variables.tf"),
+                *("versions.tf", "relay.auto.tfvars.json", "bundle.py"),
+            },
         ),
     ],
 )

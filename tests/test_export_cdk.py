@@ -62,7 +62,7 @@ def synthesised(python: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_app_synthesises_and_cfn_lint_takes_the_template(
     tmp_path: Path, cdk_python: str, choices: Choices
 ) -> None:
-    made = project(tmp_path, choices=choices, claim_check="s3://bucket-x/claims")
+    made = project(tmp_path, choices=choices, claim_check="s3://bucket-x/{region}")
     folder = lay_out(tmp_path / "out", cdk_project(made))
     without = synthesised(cdk_python, folder)
     assert "there is no build/ yet: python3 bundle.py" in without.stderr
@@ -72,6 +72,8 @@ def test_the_app_synthesises_and_cfn_lint_takes_the_template(
     template = folder / "cdk.out" / f"{made.function}.template.json"
     assert lint(template, "--ignore-checks", _CDK_CHOICES) == ""
     resources: dict[str, dict[str, Any]] = json.loads(template.read_text())["Resources"]
+    # What looks like a placeholder in a prefix is none.
+    assert ":s3:::bucket-x/{region}/*" in template.read_text()
     kinds = [one["Type"] for one in resources.values()]
     assert kinds.count("AWS::DynamoDB::Table") == (0 if choices.stream_arn else 1)
     assert kinds.count("AWS::Events::EventBus") == (0 if choices.existing_bus else 2)
@@ -92,10 +94,10 @@ def test_the_app_synthesises_and_cfn_lint_takes_the_template(
 def test_what_the_stack_consists_of_stands_in_json(tmp_path: Path) -> None:
     files = cdk_project(project(tmp_path, choices=FULL))
     relay = json.loads(files["relay.json"])
-    assert relay["keys"] == [{"name": "id", "type": "STRING"}, {"name": "at", "type": "NUMBER"}]
+    assert relay["keys"] == [{"name": "id", "type": "S"}, {"name": "at", "type": "N"}]
     assert relay["otherBuses"] == ["audit-bus"]
     [publish] = [one for one in relay["statements"] if one["Sid"] == "PublishTheEvents"]
-    assert publish["Resource"] == ["{bus}", "{otherBus:audit-bus}"]
+    assert publish["Resource"] == ["${bus}", "${otherBus:audit-bus}"]
     assert relay["mapping"]["parallelization"] == 10
     assert relay["rule"]["pattern"]["source"][0] == "myapp.users"
     assert {"app.py", "stack.py", "cdk.json", "bundle.py", "function/ddbrelay.toml"} <= set(files)

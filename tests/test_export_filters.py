@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddbrelay.export.filters import MAX_LENGTH, Filters, filters_of, text_of
+from ddbrelay.export.values import ABSENT
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import CrudMapper
 from ddbrelay.flow.mapping.document import Document, TypedDocument
@@ -118,6 +119,65 @@ def test_a_name_with_dots_is_left_out_of_a_filter() -> None:
     assert found.notes == ('rule "rule-1": new.address.city cannot be in a filter',)
 
 
+def test_a_name_with_dots_is_one_filter_as_it_is_written() -> None:
+    image = {"S": ["Oslo", {"exists": False}]}
+    when = {"dynamodb": {"NewImage": {"address.city.x": image}}, "eventName": ["INSERT"]}
+    found = [pattern["dynamodb"]["NewImage"] for pattern in filters(when).patterns]
+    assert found == [{"address.city.x": {"S": ["Oslo"]}}, {"address.city.x": {"S": [ABSENT]}}]
+
+
+def test_many_ways_through_a_pattern_are_not_all_walked() -> None:
+    names = [f"a{number}" for number in range(12)]
+    when = {"eventName": ["INSERT"], "new": {f"{name}.b.c.d": ["x"] for name in names}}
+    found = filters(when)
+    assert found.patterns == ()
+    assert found.notes[0] == 'rule "rule-1": too many combinations of $or for filters'
+
+
+@pytest.mark.parametrize(
+    ("leaf", "expected"),
+    [
+        ([{"numeric": ["=", 5]}], [{"numeric": ["=", 5]}]),
+        ([{"numeric": [">", 0.5]}], [{"numeric": [">", 0.5]}]),
+        ([{"numeric": ["<=", -1]}], [{"numeric": ["<=", -1]}]),
+        ([{"numeric": [">=", 1, "<", 2.5]}], [{"numeric": [">=", 1, "<", 2.5]}]),
+        ([3, {"exists": False}], [3, {"exists": False}]),
+    ],
+)
+def test_comparisons_of_numbers_are_written_as_the_rule_has_them(
+    leaf: list[Any], expected: list[Any]
+) -> None:
+    when = {"dynamodb": {"SizeBytes": leaf, "Keys": {"id": {"S": ["1"]}}}}
+    assert only(when)["dynamodb"]["SizeBytes"] == expected
+
+
+@pytest.mark.parametrize(
+    ("leaf", "expected"),
+    [
+        ([{"exactly": "a"}], ["a"]),
+        ([{"wildcard": "a\\*b*c"}], [{"prefix": "a*b"}]),
+        ([{"equals-ignore-case": "a"}], [{"equals-ignore-case": "a"}]),
+        ([{"suffix": "a"}, "b", {"exists": False}], [{"suffix": "a"}, "b", ABSENT]),
+        ([{"anything-but": "a"}], [{"anything-but": ["a"]}]),
+    ],
+)
+def test_operators_on_texts_are_written_as_a_filter_has_them(
+    leaf: list[Any], expected: list[Any]
+) -> None:
+    found = only({"new": {"type": leaf}}, types={("type",): "S"})
+    assert found["dynamodb"] == {"NewImage": {"type": {"S": expected}}}
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [[{"cidr": "10.0.0.0/8"}], [{"prefix": {"equals-ignore-case": "a"}}], [{"wildcard": "*a"}]],
+)
+def test_an_operator_that_a_filter_lacks_is_left_out(leaf: list[Any]) -> None:
+    found = filters({"eventName": ["INSERT"], "new": {"type": leaf}}, types={("type",): "S"})
+    assert found.patterns == ({"eventName": ["INSERT"]},)
+    assert found.notes == ('rule "rule-1": new.type cannot be in a filter',)
+
+
 def test_a_rule_for_everything_leaves_no_filter() -> None:
     found = filters_of(rules_of({"when": {"eventName": ["INSERT"]}}, {}))
     assert found.patterns == ()
@@ -146,6 +206,8 @@ def test_lambdas_own_form_stays_as_it_is() -> None:
 def test_filters_that_another_one_covers_are_dropped() -> None:
     found = filters({"eventName": ["INSERT"], "keys": {"id": ["1"]}}, {"eventName": ["INSERT"]})
     assert found.patterns == ({"eventName": ["INSERT"]},)
+    # Nothing more goes through, so there is nothing to say.
+    assert not [note for note in found.notes if "joined" in note]
 
 
 def test_too_many_filters_are_joined_and_it_is_said() -> None:

@@ -10,8 +10,9 @@ import pytest
 from exporting import RULES, config_of, project
 
 from ddbrelay.export.cdk import cdk_project
+from ddbrelay.export.choices import Choices
 from ddbrelay.export.iam import Scope
-from ddbrelay.export.model import Choices, Project, project_of, types_of
+from ddbrelay.export.model import Project, project_of, types_of
 from ddbrelay.export.pipes import pipes_of
 from ddbrelay.export.policies import policy_for
 from ddbrelay.export.sam import sam_document, sam_project
@@ -50,14 +51,13 @@ def test_the_cdk_and_terraform_do_the_same(tmp_path: Path) -> None:
     relay = json.loads(files["relay.json"])
     assert relay["function"]["deadLetterQueue"] == "letters"
     [copies] = [one for one in relay["statements"] if one["Sid"] == "CopyDeadLetters"]
-    assert copies["Resource"] == ["arn:{partition}:sqs:{region}:{account}:letters"]
+    assert copies["Resource"] == ["arn:${partition}:sqs:${region}:${account}:letters"]
     assert b'function["deadLetterQueue"]' in files["stack.py"]
-    function = terraform_project(made(tmp_path, URL))["function.tf"].decode()
-    assert f'DDBRELAY_DEAD_LETTER_QUEUE = "{URL}"' in function
-    assert 'partition}:sqs:eu-west-1:123456789012:letters"' in function
-    plain = terraform_project(made(tmp_path, None))["function.tf"].decode()
-    assert "DDBRELAY_DEAD_LETTER_QUEUE = aws_sqs_queue.failed.url" in plain
-    assert "CopyDeadLetters" not in plain
+    values = json.loads(terraform_project(made(tmp_path, "letters"))["relay.auto.tfvars.json"])
+    assert values == {"relay": relay}
+    plain = json.loads(cdk_project(made(tmp_path, None))["relay.json"])
+    assert plain["function"]["deadLetterQueue"] is None
+    assert "CopyDeadLetters" not in [one["Sid"] for one in plain["statements"]]
 
 
 @pytest.mark.parametrize("role", ["relay", "lambda"])

@@ -98,6 +98,14 @@ def test_an_integer_of_any_length_is_a_number_as_rules_have_it() -> None:
         assert taken(rules, one) is not None
 
 
+def test_one_and_true_are_two_filters() -> None:
+    rules, pipes = exported({"$or": [{"new": {"x": [1]}}, {"new": {"x": [True]}}]})
+    for value in ({"N": "1"}, {"BOOL": True}):
+        one = change("INSERT", new={"x": value})
+        assert passes(pipes["r0"], one)
+        assert taken(rules, one) is not None
+
+
 # Whatever the rule
 
 

@@ -18,6 +18,7 @@ from exporting import RULES, STREAM_ARN, config_of, lay_out, project
 from ddbrelay.errors import ConfigError
 from ddbrelay.export.cdk import cdk_project
 from ddbrelay.export.cloudformation import function_statements
+from ddbrelay.export.description import description
 from ddbrelay.export.model import Choices, project_of, stack_name
 from ddbrelay.export.package import incomplete
 from ddbrelay.export.pipes import deploy_command
@@ -374,8 +375,22 @@ def test_what_looks_like_a_template_in_a_prefix_is_a_text(tmp_path: Path) -> Non
     [sam] = [one["Resource"] for one in statements if one["Sid"] == "WriteClaimChecks"]
     plain = ":s3:::bucket-x/${!$}{a}%{b}${!*}/*"
     assert sam == {"Fn::Sub": "arn:${AWS::Partition}" + plain}
-    function = terraform_project(made)["function.tf"].decode()
-    assert ":s3:::bucket-x/$${$}{a}%%{b}$${*}/*" in function
+    [described] = [
+        one["Resource"]
+        for one in description(made)["statements"]
+        if one["Sid"] == "WriteClaimChecks"
+    ]
+    assert described == ["arn:${partition}:s3:::bucket-x/${$}{a}%{b}${*}/*"]
+
+
+def test_what_looks_like_a_placeholder_in_a_prefix_is_a_text(tmp_path: Path) -> None:
+    made = project(tmp_path, claim_check="s3://bucket-x/{region}/${account}")
+    [described] = [
+        one["Resource"]
+        for one in description(made)["statements"]
+        if one["Sid"] == "WriteClaimChecks"
+    ]
+    assert described == ["arn:${partition}:s3:::bucket-x/{region}/${$}{account}/*"]
 
 
 # The stack

@@ -22,8 +22,7 @@ from ddbrelay.cli.export_options import (
 )
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
-from ddbrelay.export.filters import DEFAULT_LIMIT
-from ddbrelay.export.model import ROLES, Choices
+from ddbrelay.export.choices import DEFAULT_LIMIT, ROLES, Choices
 from ddbrelay.words import counted
 
 if TYPE_CHECKING:

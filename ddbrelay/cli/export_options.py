@@ -10,8 +10,14 @@ import click
 
 from ddbrelay.cli.options import setting_options
 from ddbrelay.errors import ConfigError
-from ddbrelay.export.filters import DEFAULT_LIMIT, MAX_LIMIT
-from ddbrelay.export.model import ARCHITECTURES, NO_LIMIT, RUNTIMES, Choices
+from ddbrelay.export.choices import (
+    ARCHITECTURES,
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    NO_LIMIT,
+    RUNTIMES,
+    Choices,
+)
 
 _Function = Callable[..., Any]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from ddbrelay.export.model import OLD_LINUX, Project
+from ddbrelay.export.choices import OLD_LINUX
+from ddbrelay.export.model import Project
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 

@@ -13,7 +13,7 @@ from ddbrelay.errors import ConfigError
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
     from ddbrelay.config import Settings
-    from ddbrelay.export.model import Choices
+    from ddbrelay.export.choices import Choices
 
 
 def refuse_emulator(settings: Settings, aws: Callable[[], Aws], table: str) -> None:

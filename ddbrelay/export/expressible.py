@@ -16,24 +16,37 @@ from typing import TYPE_CHECKING, Any
 
 import jmespath
 
+from ddbrelay.export.choices import DEFAULT_LIMIT
 from ddbrelay.export.filters import (
-    DEFAULT_LIMIT,
     IMAGES,
     MAX_LENGTH,
     NUMBER_FIELDS,
     SAME,
+    Branch,
     Conditions,
     Types,
     branches_of,
-    event_names,
+    disjoint,
     is_dotted,
     nested,
     text_of,
     through_maps,
     ttl_conditions,
 )
-from ddbrelay.export.values import ABSENT, PRESENT, Leaf, exactly, of_record
+from ddbrelay.export.values import Matchers, Values, exactly, of_record
 from ddbrelay.flow.mapping.document import ID
+from ddbrelay.flow.mapping.matchers import (
+    Affix,
+    AnyCase,
+    AnythingBut,
+    Cidr,
+    Exact,
+    Exists,
+    Matcher,
+    Numeric,
+    Wildcard,
+    is_number,
+)
 from ddbrelay.flow.mapping.templates import Template
 
 if TYPE_CHECKING:
@@ -53,7 +66,15 @@ _NOT_FOR_PIPES = {
     "trace_header": "it sets a trace header: a pipe cannot",
     "time": "it sets the time of its events: a pipe sets its own",
 }
-_LITERALS = ((bool, "BOOL"), (int, "N"), (float, "N"), (str, "S"), (type(None), "NULL"))
+_OPERATORS: dict[type[Matcher], str] = {
+    AnyCase: "equals-ignore-case",
+    AnythingBut: "anything-but",
+    Cidr: "cidr",
+    Exists: "exists",
+    Numeric: "numeric",
+    Wildcard: "wildcard",
+}
+"""Names of operators in patterns; an `Affix` has its own."""
 
 
 class InexpressibleError(Exception):
@@ -265,7 +286,7 @@ def plain_path(node: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]:
     if rule.when is None:
         return ()
-    branches = branches_of(rule.when.source)
+    branches = branches_of(rule)
     if branches is None or len(branches) > DEFAULT_LIMIT:
         raise InexpressibleError(f"its $or makes more than {DEFAULT_LIMIT} filters")
     found = []
@@ -278,115 +299,90 @@ def _filters(rule: Rule, table: str, types: Types) -> tuple[dict[str, Any], ...]
     return tuple(found) if all(found) else ()
 
 
-def _typed_form(branch: Conditions) -> Conditions:
+def _typed_form(branch: Branch) -> Conditions:
     found: Conditions = {}
-    for path, leaf in branch.items():
+    for path, matchers in branch.items():
         leads_on = any(other[: len(path)] == path for other in branch if other != path)
-        said = None if leads_on else of_record(leaf, numbers=path in NUMBER_FIELDS)
-        found[path] = _supported(said, leaf, path)
+        said = None if leads_on else of_record(matchers, numbers=path in NUMBER_FIELDS)
+        found[path] = _supported(said, matchers, path)
     return found
 
 
-def _plain_form(branch: Conditions, table: str, types: Types) -> Conditions:
+def _plain_form(branch: Branch, table: str, types: Types) -> Conditions:
     found: Conditions = {}
-    for path, leaf in branch.items():
+    for path, matchers in branch.items():
         top, *inner = path
         if is_dotted(path):
             raise InexpressibleError(f"{'.'.join(path)} is a path or a name, a pipe takes one")
         if top in IMAGES and inner:
-            kind = types.get(tuple(inner)) or _kind(leaf, path)
+            kind = types.get(tuple(inner)) or _kind(matchers, path)
             place = ("dynamodb", IMAGES[top], *through_maps(inner), kind)
-            said = exactly(leaf, kind)
+            said = exactly(matchers, kind)
             if said != []:
-                found[place] = _supported(said, leaf, path)
+                found[place] = _supported(said, matchers, path)
         elif path == ("ttl",):
-            found |= _expired(leaf)
+            found |= _expired(matchers)
         elif len(path) == 1 and top in SAME:
-            found[SAME[top]] = _supported(of_record(leaf), leaf, path)
-        elif path == ("table",) and table in leaf:
+            found[SAME[top]] = _supported(of_record(matchers), matchers, path)
+        elif path == ("table",) and Exact(table) in matchers:
             continue
         else:
             raise InexpressibleError(f"a pipe cannot filter on {'.'.join(path)}")
     return found
 
 
-def _expired(leaf: Leaf) -> Conditions:
+def _expired(matchers: Matchers) -> Conditions:
     """`ttl` is true or false for every change, and never absent."""
-    wanted = [flag for flag in (True, False) if PRESENT in leaf or any(v is flag for v in leaf)]
-    others = [one for one in leaf if not isinstance(one, bool) and one not in (PRESENT, ABSENT)]
-    if others or not wanted:
-        _supported(None, leaf, ("ttl",))
-    return {} if len(wanted) > 1 else ttl_conditions(wanted)
+    wanted: set[bool] = set()
+    for matcher in matchers:
+        match matcher:
+            case Exact(bool() as flag):
+                wanted.add(flag)
+            case Exists(there):
+                wanted |= {True, False} if there else set()
+            case _:
+                _supported(None, matchers, ("ttl",))
+    if not wanted:
+        _supported(None, matchers, ("ttl",))
+    return {} if len(wanted) > 1 else ttl_conditions((Exact(wanted.pop()),))
 
 
-def _kind(leaf: Leaf, path: Sequence[str]) -> str:
-    """The type that the alternatives are of; of operators, only texts are known to be meant."""
-    kinds = set()
-    for one in leaf:
-        if isinstance(one, dict):
-            name, wanted = next(iter(one.items()))
-            values = wanted if isinstance(wanted, list) else [wanted]
-            meant = name not in {"exists", "numeric"} and all(isinstance(v, str) for v in values)
-            kinds.add("S" if meant else "?")
-        else:
-            kinds.add(next((kind for known, kind in _LITERALS if isinstance(one, known)), "?"))
-    if len(kinds) != 1 or "?" in kinds:
+def _kind(matchers: Matchers, path: Sequence[str]) -> str:
+    """The type that the matchers are for; of operators, only texts are known to be meant."""
+    kinds = set(map(_kind_of, matchers))
+    if len(kinds) != 1 or None in kinds:
         attribute = ".".join(path[1:])
         raise InexpressibleError(
             f"the type of {attribute} is not known (--attribute {attribute}:S)"
         )
-    return kinds.pop()
+    return kinds.pop() or ""
 
 
-def _supported(said: Leaf | None, leaf: Leaf, path: Sequence[str]) -> Leaf:
-    """What was said of the leaf; InexpressibleError where nothing was, or by what pipes lack."""
+def _kind_of(matcher: Matcher) -> str | None:
+    match matcher:
+        case Exact(bool()):
+            return "BOOL"
+        case Exact(None):
+            return "NULL"
+        case Exact(value) if is_number(value):
+            return "N"
+        case Exact() | AnyCase() | Wildcard() | Cidr() | Affix(any_case=False):
+            return "S"
+        case AnythingBut(unwanted):
+            kinds = set(map(_kind_of, unwanted))
+            return "S" if kinds == {"S"} else None
+    return None
+
+
+def _supported(said: Values | None, matchers: Matchers, path: Sequence[str]) -> Values:
+    """What was said of a field; InexpressibleError where nothing was, or by what pipes lack."""
     if said and not any(isinstance(one, dict) and _UNSUPPORTED & one.keys() for one in said):
         return said
-    operators = {name: None for one in leaf if isinstance(one, dict) for name in one}
+    names = dict.fromkeys(map(_operator, matchers))
+    operators = [name for name in names if name is not None]
     how = f"by {', '.join(operators)}" if operators else "in this way"
     raise InexpressibleError(f"a pipe cannot filter {'.'.join(path)} {how}")
 
 
-def disjoint(one: Rule, other: Rule, types: Types) -> bool:
-    """Whether no change can match both rules, as far as can be told."""
-    if one.when is None or other.when is None:
-        return False
-    ours, theirs = branches_of(one.when.source), branches_of(other.when.source)
-    if ours is None or theirs is None:
-        return False
-    return all(_apart(mine, yours, types) for mine in ours for yours in theirs)
-
-
-def _apart(mine: Conditions, yours: Conditions, types: Types) -> bool:
-    names = [event_names(branch) for branch in (mine, yours)]
-    if names[0] is not None and names[1] is not None and not set(names[0]) & set(names[1]):
-        return True
-    return any(
-        path in yours and not any(_meet(one, other) for one in leaf for other in yours[path])
-        for path, leaf in mine.items()
-        # Of sets and lists several elements may match; these have one value.
-        if path[0] in {"eventName", "keys", "ttl"} or types.get(path[1:]) in {"S", "N", "BOOL"}
-    )
-
-
-def _meet(one: Any, other: Any) -> bool:
-    if not isinstance(one, dict) and not isinstance(other, dict):
-        return bool(one == other)
-    if ABSENT in (one, other):
-        return bool(one == other)
-    heads = [_head(value) for value in (one, other)]
-    if None in heads:
-        return True
-    (first, open_first), (second, open_second) = heads  # type: ignore[misc]
-    return bool(
-        (open_first and second.startswith(first)) or (open_second and first.startswith(second))
-    )
-
-
-def _head(value: Any) -> tuple[str, bool] | None:
-    """A text, and whether more may follow it; None for anything else."""
-    if isinstance(value, str):
-        return value, False
-    if isinstance(value, dict) and isinstance(prefix := value.get("prefix"), str):
-        return prefix, True
-    return None
+def _operator(matcher: Matcher) -> str | None:
+    return matcher.name if isinstance(matcher, Affix) else _OPERATORS.get(type(matcher))

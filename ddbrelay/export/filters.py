@@ -12,19 +12,19 @@ DynamoDB filters on `userIdentity` (time-to-live-ttl-streams.html), as the CDK d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.export.values import ABSENT, Leaf, of_record, typed
+from ddbrelay.export.choices import DEFAULT_LIMIT, FieldPath
+from ddbrelay.export.values import ABSENT, Matchers, Values, of_record, typed
+from ddbrelay.flow.mapping.matchers import Affix, Exact, Exists, Matcher
 
 if TYPE_CHECKING:
+    from ddbrelay.flow.mapping.pattern_tree import Node
     from ddbrelay.flow.mapping.rules import Rule
 
-DEFAULT_LIMIT = 5
-MAX_LIMIT = 10
-"""Filters of an event source mapping; more than five take a raised quota."""
 MAX_LENGTH = 4096
 """Characters of a filter, by `Pattern` of the `lambda` and `EventPattern` of the `pipes` model."""
 TTL_PRINCIPAL = "dynamodb.amazonaws.com"
@@ -40,8 +40,9 @@ SAME = {
 }
 NUMBER_FIELDS = {("dynamodb", "SizeBytes"), ("dynamodb", "ApproximateCreationDateTime")}
 
-FieldPath = tuple[str, ...]
-Conditions = dict[FieldPath, Leaf]
+Branch = dict[FieldPath, Matchers]
+"""What a rule asks for in one way through its `$or`s: all of it must hold."""
+Conditions = dict[FieldPath, Values]
 """What a filter asks for: a list of alternatives for each path, all of which must hold."""
 Types = Mapping[FieldPath, str]
 """The DynamoDB type of attributes, by name or by path into maps, where it is known."""
@@ -81,8 +82,8 @@ def filters_of(
             notes.append(f'nothing of rule "{rule.name}" can be a filter: there is no filter')
             return Filters(notes=tuple(notes))
         wanted += found
-    wanted = [_short_enough(one, notes) for one in [*wanted, *extra]]
-    fewer = _merged(_without_covered(wanted), limit)
+    wanted = _without_covered([_short_enough(one, notes) for one in [*wanted, *extra]])
+    fewer = _merged(wanted, limit)
     if len(fewer) < len(wanted):
         notes.append(f"{len(wanted)} filters were joined into {len(fewer)}, which let more through")
     if not fewer or not all(fewer):
@@ -92,8 +93,7 @@ def filters_of(
 
 def conditions_of(rule: Rule, types: Types, notes: list[str]) -> list[Conditions]:
     """The filters of one rule, of which a record must match one; an empty one matches all."""
-    assert rule.when is not None
-    branches = branches_of(rule.when.source)
+    branches = branches_of(rule)
     if branches is None:
         notes.append(f'rule "{rule.name}": too many combinations of $or for filters')
         return [{}]
@@ -107,63 +107,62 @@ def conditions_of(rule: Rule, types: Types, notes: list[str]) -> list[Conditions
     return found
 
 
-def branches_of(pattern: Mapping[str, Any], path: FieldPath = ()) -> list[Conditions] | None:
-    """A pattern without its `$or`: of the results, one must hold; None where they are too many.
+def branches_of(rule: Rule) -> list[Branch] | None:
+    """The rule's pattern without `$or`: one branch must hold; None where they are too many.
 
     The paths are those of the pattern, not those of a record. No rule asks for one in two ways.
     """
-    parts: list[list[Conditions]] = []
-    for name, value in pattern.items():
-        if name == "$or" and isinstance(value, list):
-            either: list[Conditions] = []
-            for one in value:
-                inner = branches_of(one, path) if isinstance(one, Mapping) else [{}]
-                if inner is None:
-                    return None
-                either += inner
-        elif isinstance(value, Mapping):
-            deeper = branches_of(value, (*path, name))
-            if deeper is None:
-                return None
-            either = deeper
-        else:
-            either = [{(*path, name): list(value)}]
-        parts.append(either)
-        if _number_of(parts) > _MOST_BRANCHES:
-            return None
-    joined = []
-    for combination in product(*parts):
-        together: Conditions = {}
-        for one in combination:
-            together |= one
-        joined.append(together)
-    return joined
+    if rule.when is None:
+        return [{}]
+    ways = list(islice(rule.when.node.ways(), _MOST_BRANCHES + 1))
+    if len(ways) > _MOST_BRANCHES:
+        return None
+    return _as_written([dict(_fields(way, ())) for way in ways])
 
 
-def _number_of(parts: Sequence[Sequence[object]]) -> int:
-    number = 1
-    for part in parts:
-        number *= len(part)
-    return number
+def _fields(node: Node, path: FieldPath) -> Iterator[tuple[FieldPath, Matchers]]:
+    for leaf in node.leaves:
+        yield (*path, leaf.name), leaf.matchers
+    for name, inner in node.objects.items():
+        yield from _fields(inner, (*path, name))
 
 
-def _plain_form(branch: Conditions, types: Types, said: list[str]) -> Conditions | None:
+def _as_written(branches: Iterable[Branch]) -> list[Branch]:
+    """The branches with one reading of each name that has dots: the name as it is written.
+
+    The tree has such a name once for each of its readings, and all of them mean the same field.
+    """
+    written: dict[frozenset[tuple[str, str]], Branch] = {}
+    for branch in branches:
+        fields: dict[tuple[str, str], FieldPath] = {}
+        # As it is written, a name with dots is one step of its path.
+        for path, matchers in sorted(branch.items(), key=lambda field: len(field[0])):
+            # By their text, since Exact(1) and Exact(True) are equal.
+            fields.setdefault((".".join(path), repr(matchers)), path)
+        shorter = {path: branch[path] for path in fields.values()}
+        known = written.setdefault(frozenset(fields), shorter)
+        if sum(map(len, shorter)) < sum(map(len, known)):
+            written[frozenset(fields)] = shorter
+    return list(written.values())
+
+
+def _plain_form(branch: Branch, types: Types, said: list[str]) -> Conditions | None:
     """None where no record can match: the images and the event name exclude each other."""
     found: Conditions = {}
-    for path, leaf in branch.items():
+    for path, matchers in branch.items():
         top, *inner = path
         if is_dotted(path):
             # In the typed form the path has `M` between its names, and the name has not.
             said.append(f"{'.'.join(path)} cannot be in a filter")
         elif top in IMAGES and inner:
             place = ("dynamodb", IMAGES[top], *through_maps(inner))
-            conditions = typed(leaf, types.get(tuple(inner)))
+            conditions = typed(matchers, types.get(tuple(inner)))
             found |= {(*place, kind): values for kind, values in conditions.items()}
             if not conditions:
                 said.append(f"{'.'.join(path)} cannot be in a filter")
         elif path == ("ttl",):
-            found |= ttl_conditions(leaf)
-        elif len(path) == 1 and top in SAME and (same := of_record(leaf)) is not None:
+            found |= ttl_conditions(matchers)
+        elif len(path) == 1 and top in SAME and (same := of_record(matchers)) is not None:
             found[SAME[top]] = same
         elif path != ("table",):
             said.append(f"{'.'.join(path)} cannot be in a filter")
@@ -180,18 +179,55 @@ def is_dotted(path: FieldPath) -> bool:
     return any("." in name for name in path)
 
 
-def event_names(branch: Conditions) -> tuple[str, ...] | None:
+def event_names(branch: Branch) -> tuple[str, ...] | None:
     """The event names that a branch can match, by what it asks of images too; None for all."""
     names = set(_EVENT_NAMES)
-    for path, leaf in branch.items():
-        if path[0] in _WITH_IMAGE and len(path) > 1 and ABSENT not in leaf:
+    for path, matchers in branch.items():
+        if path[0] in _WITH_IMAGE and len(path) > 1 and Exists(False) not in matchers:
             names &= set(_WITH_IMAGE[path[0]])
     asked = branch.get(("eventName",))
     if asked is None:
         return None if len(names) == len(_EVENT_NAMES) else tuple(sorted(names))
-    if not all(isinstance(one, str) for one in asked):
+    literals = [matcher.value for matcher in asked if isinstance(matcher, Exact)]
+    texts = [value for value in literals if isinstance(value, str)]
+    if len(texts) < len(asked):
         return None
-    return tuple(name for name in asked if name in names)
+    return tuple(name for name in texts if name in names)
+
+
+def disjoint(one: Rule, other: Rule, types: Types) -> bool:
+    """Whether no change can match both rules, as far as can be told."""
+    ours, theirs = branches_of(one), branches_of(other)
+    if ours is None or theirs is None:
+        return False
+    return all(_apart(mine, yours, types) for mine in ours for yours in theirs)
+
+
+def _apart(mine: Branch, yours: Branch, types: Types) -> bool:
+    names = [event_names(branch) for branch in (mine, yours)]
+    if names[0] is not None and names[1] is not None and not set(names[0]) & set(names[1]):
+        return True
+    return any(
+        path in yours and not any(_meet(one, other) for one in matchers for other in yours[path])
+        for path, matchers in mine.items()
+        # Of sets and lists several elements may match; these have one value.
+        if path[0] in {"eventName", "keys", "ttl"} or types.get(path[1:]) in {"S", "N", "BOOL"}
+    )
+
+
+def _meet(one: Matcher, other: Matcher) -> bool:
+    """Whether one value may be wanted by both matchers, as far as can be told."""
+    match one, other:
+        case (Exact(), Exact()) | (Exists(False), _) | (_, Exists(False)):
+            return one == other
+        case (Affix("prefix", first, False), Affix("prefix", second, False)):
+            return first.startswith(second) or second.startswith(first)
+        case (Affix("prefix", head, False), Exact(value)) | (
+            Exact(value),
+            Affix("prefix", head, False),
+        ):
+            return not isinstance(value, str) or value.startswith(head)
+    return True
 
 
 def through_maps(path: Sequence[str]) -> FieldPath:
@@ -199,21 +235,22 @@ def through_maps(path: Sequence[str]) -> FieldPath:
     return (first, *(step for name in rest for step in ("M", name)))
 
 
-def ttl_conditions(leaf: Leaf) -> Conditions:
+def ttl_conditions(matchers: Matchers) -> Conditions:
     """Whether Time to Live deleted the item; empty where either will do."""
     place = ("userIdentity", "principalId")
-    wanted = {one for one in leaf if isinstance(one, bool)}
-    if len(wanted) != len(leaf) or len(wanted) > 1:
-        return {}
-    # No service but DynamoDB deletes items, so the principal alone tells.
-    others: Leaf = [{"anything-but": [TTL_PRINCIPAL]}, ABSENT]
-    return {place: [TTL_PRINCIPAL] if True in wanted else others}
+    match matchers:
+        # No service but DynamoDB deletes items, so the principal alone tells.
+        case (Exact(True),):
+            return {place: [TTL_PRINCIPAL]}
+        case (Exact(False),):
+            return {place: [{"anything-but": [TTL_PRINCIPAL]}, ABSENT]}
+    return {}
 
 
-def _lambda_form(branch: Conditions, said: list[str]) -> Conditions:
+def _lambda_form(branch: Branch, said: list[str]) -> Conditions:
     found: Conditions = {}
-    for path, leaf in branch.items():
-        same = of_record(leaf, numbers=path in NUMBER_FIELDS)
+    for path, matchers in branch.items():
+        same = of_record(matchers, numbers=path in NUMBER_FIELDS)
         leads_on = any(other[: len(path)] == path for other in branch if other != path)
         if same is None or leads_on:
             said.append(f"{'.'.join(path)} cannot be in a filter")

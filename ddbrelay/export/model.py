@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.errors import ConfigError
-from ddbrelay.export.filters import DEFAULT_LIMIT, Conditions, FieldPath, Filters, filters_of
+from ddbrelay.export.choices import MOST_AT_ONCE, OLD_LINUX, TYPES, Choices, FieldPath
+from ddbrelay.export.filters import Conditions, Filters, filters_of
 from ddbrelay.export.values import typed
+from ddbrelay.flow.mapping.matchers import Affix, Exact, Matcher
 from ddbrelay.infra.names import queue_name, rule_name, short_hash
 from ddbrelay.infra.plan import DEFAULT_BUS, Key, Wanted, names_among
 from ddbrelay.sources import Source
@@ -26,55 +28,13 @@ if TYPE_CHECKING:
 FUNCTION_LIMIT = 64
 QUEUE_LIMIT = 80
 PIPE_LIMIT = 64
-ARCHITECTURES = ("arm64", "x86_64")
-RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
-OLD_LINUX = RUNTIMES[0]
-"""The last runtime on Amazon Linux 2, whose C library is older than most wheels want."""
-MOST_AT_ONCE = 10
-"""Records of a batch that is not waited for."""
-TYPES = ("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "M", "L")
-ROLES = ("relay", "lambda", "provision")
-"""Who can be given a policy."""
 HANDLER = "ddbrelay.aws_lambda.handler"
-NO_LIMIT = -1
 RETENTION_DAYS = 30
 """Of the function's log."""
 _STREAM = re.compile(
     r"arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/([A-Za-z0-9_.-]{3,255})/stream/[0-9T:.-]+"
 )
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]{1,256}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What the person chose; times are in seconds, -1 is no limit.
-
-    `types` are the DynamoDB types of attributes, by name or by path into maps.
-    """
-
-    stream_arn: str | None = None
-    existing_bus: bool = False
-    key: str | None = None
-    sort_key: str | None = None
-    batch_size: int = 100
-    window: int = 1
-    parallelization: int = 1
-    max_age: int = 23 * 3600
-    retries: int = NO_LIMIT
-    architecture: str = ARCHITECTURES[0]
-    runtime: str = "python3.13"
-    memory: int = 256
-    timeout: int = 60
-    filtered: bool = True
-    filter_limit: int = DEFAULT_LIMIT
-    types: Mapping[FieldPath, str] = field(default_factory=dict)
-    alarm_age: int = 900
-    alarm_topic: str | None = None
-
-    @property
-    def keys_known(self) -> bool:
-        """Whether the key is certain: the table is made here, or its key was given."""
-        return self.stream_arn is None or self.key is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,8 +296,10 @@ def _entities(config: Config, types: Mapping[FieldPath, str]) -> Conditions | No
     if not isinstance(key, str):
         return None
     separator = str(options.get("separator", "#"))
-    leaf = [one for name in options["entities"] for one in (name, {"prefix": name + separator})]
-    found = typed(leaf, types.get((key,)))
+    matchers: list[Matcher] = []
+    for name in options["entities"]:
+        matchers += [Exact(name), Affix("prefix", name + separator)]
+    found = typed(tuple(matchers), types.get((key,)))
     return {("dynamodb", "Keys", key, kind): values for kind, values in found.items()}
 
 

@@ -15,8 +15,18 @@ import jmespath
 
 from ddbrelay.errors import ConfigError
 from ddbrelay.export.expressible import plain_path
-from ddbrelay.export.filters import Conditions, branches_of, text_of
-from ddbrelay.export.values import Leaf
+from ddbrelay.export.filters import Branch, branches_of, text_of
+from ddbrelay.export.values import Matchers
+from ddbrelay.flow.mapping.matchers import (
+    Affix,
+    AnyCase,
+    AnythingBut,
+    Exact,
+    Exists,
+    Matcher,
+    Numeric,
+    Wildcard,
+)
 from ddbrelay.flow.mapping.templates import Template
 
 if TYPE_CHECKING:
@@ -99,10 +109,7 @@ def _keyed(keys: Sequence[Key]) -> Plain:
 
 def _by_rules(rules: Sequence[Rule], keys: Sequence[Key]) -> Iterator[Plain]:
     for rule in rules:
-        branches: Sequence[Conditions] | None = [{}]
-        if rule.when is not None:
-            branches = branches_of(rule.when.source)
-        for branch in branches or ():
+        for branch in branches_of(rule) or ():
             for paths in ({*_holes(rule), *_read(rule)}, {*_holes(rule)}):
                 item = _for_branch(branch, keys)
                 if item is not None:
@@ -156,21 +163,21 @@ def _becomes(
     return None
 
 
-def _for_branch(branch: Conditions, keys: Sequence[Key]) -> Plain | None:
+def _for_branch(branch: Branch, keys: Sequence[Key]) -> Plain | None:
     item = _keyed(keys)
-    for path, leaf in branch.items():
+    for path, matchers in branch.items():
         top, *inner = path
         typed = top == "dynamodb" and len(path) > 3
         if typed and inner[0] in {"NewImage", "Keys"}:
             # A name and its type by turns.
-            value, names = _value(leaf, path[-1]), path[2:-1:2]
+            value, names = _value(matchers, path[-1]), path[2:-1:2]
         elif top in {"new", "keys"} and inner:
-            value, names = _value(leaf), tuple(inner)
+            value, names = _value(matchers), tuple(inner)
         else:
             continue
         if value is _NONE:
             return None
-        if {"exists": False} not in leaf:
+        if Exists(False) not in matchers:
             _put(item, names, value)
     return item
 
@@ -255,42 +262,42 @@ def _for_single_table(config: Config, keys: Sequence[Key]) -> Plain:
     return _keyed(keys) | {key.name: f"{prefix}{options.get('separator', '#')}1"}
 
 
-def _value(leaf: Leaf, kind: str | None = None) -> Any:
-    """A value that one of the alternatives is for; of a typed number the text is given."""
-    for one in leaf:
-        value = _operand(one)
+def _value(matchers: Matchers, kind: str | None = None) -> Any:
+    """A value that one of the matchers wants; of a typed number the text is given."""
+    for matcher in matchers:
+        value = _wanted(matcher)
         if value is not _NONE:
             return Decimal(value) if kind == "N" and isinstance(value, str) else value
     return _NONE
 
 
-def _operand(one: Any) -> Any:
-    if not isinstance(one, dict):
-        return Decimal(repr(one)) if isinstance(one, float) else one
-    name, wanted = next(iter(one.items()))
-    if name == "exists":
-        return _TEXT if wanted else None
-    if name == "anything-but":
-        return _TEXT
-    if name == "numeric":
-        return _number(wanted)
-    if isinstance(wanted, Mapping):
-        wanted = next(iter(wanted.values()))
-    if not isinstance(wanted, str):
-        return _NONE
-    made = {"prefix": f"{wanted}1", "suffix": f"1{wanted}", "equals-ignore-case": wanted}
-    return made.get(name, wanted.replace("*", "1") if name == "wildcard" else _NONE)
+def _wanted(matcher: Matcher) -> Any:
+    match matcher:
+        case Exact(value):
+            return Decimal(repr(value)) if isinstance(value, float) else value
+        case Exists(wanted):
+            return _TEXT if wanted else None
+        case AnythingBut():
+            return _TEXT
+        case Numeric():
+            return _between(matcher)
+        case Affix(name, text):
+            return f"{text}1" if name == "prefix" else f"1{text}"
+        case AnyCase(text):
+            return text
+        case Wildcard(parts=parts):
+            return "1".join(parts)
+    return _NONE
 
 
-def _number(wanted: Sequence[Any]) -> Decimal:
-    bounds = [
-        (operator, Decimal(str(bound)))
-        for operator, bound in zip(wanted[::2], wanted[1::2], strict=True)
-    ]
-    if len(bounds) == 2:
-        return (bounds[0][1] + bounds[1][1]) / 2
-    operator, bound = bounds[0]
-    return bound + {">": 1, "<": -1}.get(operator, 0)
+def _between(matcher: Numeric) -> Decimal:
+    low, high = matcher.low, matcher.high
+    if low is not None and high is not None:
+        return (low.number + high.number) / 2
+    if low is not None:
+        return low.number if low.closed else low.number + 1
+    assert high is not None
+    return high.number if high.closed else high.number - 1
 
 
 def _typed(value: Any) -> dict[str, Any]:

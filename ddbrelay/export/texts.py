@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from ddbrelay import __version__
-from ddbrelay.export.model import NO_LIMIT, Project
+from ddbrelay.export.choices import NO_LIMIT
+from ddbrelay.export.model import Project
 
 _WIDTH = 98
 

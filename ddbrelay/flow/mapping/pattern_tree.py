@@ -97,10 +97,7 @@ class Node:
     def ways(self) -> Iterator[Node]:
         """The same as alternatives, without `$or` at any level."""
         for one in self.alternatives():
-            picked: list[dict[str, Node]] = [{}]
-            for name, node in one.objects.items():
-                picked = [{**others, name: way} for others in picked for way in node.ways()]
-            yield from (Node(one.leaves, objects) for objects in picked)
+            yield from (Node(one.leaves, dict(objects)) for objects in _ways(*one.objects.items()))
 
     def bound(self) -> Node:
         """The same conditions with each object's in one place for every way through the `$or`s.
@@ -152,6 +149,16 @@ class Node:
             )
             or any(branch.reaches(element) for branches in self.ors for branch in branches)
         )
+
+
+def _ways(*objects: tuple[str, Node]) -> Iterator[tuple[tuple[str, Node], ...]]:
+    """A way through each of the objects; lazily, as there may be very many."""
+    if not objects:
+        yield ()
+        return
+    *others, (name, node) = objects
+    for first in _ways(*others):
+        yield from ((*first, (name, way)) for way in node.ways())
 
 
 def parse(pattern: object) -> Node:
