@@ -14,7 +14,7 @@ from ddbrelay.cli.console import Console
 from ddbrelay.cost import Bills, money
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Usage
-from ddbrelay.objects.outcomes import gap_object
+from ddbrelay.output.outcome import Lost
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
@@ -65,7 +65,7 @@ def print_objects(console: Console, found: Standing) -> None:
     for shard in found.survey.shards:
         console.object(_shard_object(shard, found.at))
     for gap in found.survey.gaps:
-        console.object(gap_object(gap))
+        console.object(Lost.of(gap))
     console.object(_summary_object(found))
 
 

@@ -13,7 +13,8 @@ from ddbrelay.errors import StateError
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import UndecodableError, plain
 from ddbrelay.flow.tracking import DeadLetter, events_of
-from ddbrelay.objects import Of, event_object
+from ddbrelay.objects import Of
+from ddbrelay.output.event import EventEntry
 from ddbrelay.relay.concealing import concealed
 from ddbrelay.relay.letters import Result
 from ddbrelay.stores.letters import Parked
@@ -86,7 +87,7 @@ def whole_object(
 
 def events_object(stored: bytes) -> dict[str, Any]:
     """What is to be sent, as JSON objects have it; msgspec.DecodeError where it cannot be read."""
-    first, *later = [event_object(event) for event in events_of(stored) if event is not None]
+    first, *later = [EventEntry.of(event) for event in events_of(stored) if event is not None]
     return {"event": first, **({"laterEvents": later} if later else {})}
 
 
