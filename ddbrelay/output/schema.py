@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.output import run
+from ddbrelay.output import config, help, local, positions, run, seed
 from ddbrelay.output.outcome import Lost, Outcome
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,12 +26,28 @@ class Lines:
 _FILTERED = "--show and --grep leave out lines of type event, and change nothing else."
 
 COMMANDS = {
+    "config.show": Lines((config.Settings,)),
     "demo": Lines((Outcome, Lost, run.DemoSummary)),
+    "help": Lines((help.Topic, help.Schema)),
+    "init": Lines((config.Written,)),
+    "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
+    "local.start": Lines((local.Started,)),
+    "local.status": Lines((local.Engine, local.NotRunning)),
+    "local.stop": Lines((local.Stopped,)),
+    "positions.delete": Lines((positions.Deleted,)),
+    "positions.import": Lines((positions.Imported,)),
+    "positions.list": Lines(
+        (positions.Checkpoint, positions.Bookmark),
+        "The checkpoints, then the bookmarks, first those that were named by hand.",
+    ),
+    "positions.save": Lines((positions.Bookmark,)),
+    "positions.show": Lines((positions.Positions,)),
     "replay": Lines(
         (Outcome, Lost, run.ReplaySummary),
         f"One line for each event and a summary last. {_FILTERED} A replay never moves the "
         "checkpoint.",
     ),
+    "seed": Lines((seed.SeedSummary,)),
     "tail": Lines(
         (Outcome, Lost, run.TailSummary),
         "One line for each event, in the order in which its fate was sealed, and a summary last. "
