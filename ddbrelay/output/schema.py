@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.output import config, help, local, positions, run, seed
+from ddbrelay.output import config, help, letters, local, positions, run, seed
 from ddbrelay.output.outcome import Lost, Outcome
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,6 +28,13 @@ _FILTERED = "--show and --grep leave out lines of type event, and change nothing
 COMMANDS = {
     "config.show": Lines((config.Settings,)),
     "demo": Lines((Outcome, Lost, run.DemoSummary)),
+    "dead-letters.drop": Lines((letters.DroppedLetter, letters.DropSummary)),
+    "dead-letters.export": Lines(
+        (letters.ExportedLetter,),
+        "One line for each letter, in the order of sending, with and without --output json.",
+    ),
+    "dead-letters.list": Lines((letters.ListedLetter, letters.ListSummary)),
+    "dead-letters.show": Lines((letters.ShownLetter,)),
     "help": Lines((help.Topic, help.Schema)),
     "init": Lines((config.Written,)),
     "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
