@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.output import config, help, letters, local, positions, run, seed
+from ddbrelay.output import config, doctor, help, letters, local, positions, run, seed, status
 from ddbrelay.output.outcome import Lost, Outcome
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "dead-letters.list": Lines((letters.ListedLetter, letters.ListSummary)),
     "dead-letters.show": Lines((letters.ShownLetter,)),
+    "doctor": Lines((doctor.Finding, doctor.DoctorSummary)),
     "help": Lines((help.Topic, help.Schema)),
     "init": Lines((config.Written,)),
     "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
@@ -55,6 +56,11 @@ COMMANDS = {
         "checkpoint.",
     ),
     "seed": Lines((seed.SeedSummary,)),
+    "status": Lines(
+        (status.Shard, Lost, status.StatusSummary),
+        "A line for each shard that is not finished, one for each gap that no run has reported, "
+        "and the summary.",
+    ),
     "tail": Lines(
         (Outcome, Lost, run.TailSummary),
         "One line for each event, in the order in which its fate was sealed, and a summary last. "
