@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.output import config, doctor, help, letters, local, positions, run, seed, status
+from ddbrelay.output import (
+    config,
+    doctor,
+    help,
+    letters,
+    local,
+    positions,
+    rules,
+    run,
+    seed,
+    status,
+)
 from ddbrelay.output.outcome import Lost, Outcome
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -55,6 +66,7 @@ COMMANDS = {
         f"One line for each event and a summary last. {_FILTERED} A replay never moves the "
         "checkpoint.",
     ),
+    "rules": Lines((rules.Rule,)),
     "seed": Lines((seed.SeedSummary,)),
     "status": Lines(
         (status.Shard, Lost, status.StatusSummary),
