@@ -14,7 +14,7 @@ FILES = Path(__file__).parent / "old_schemas"
 
 
 def inlined(schema: Any, shapes: dict[str, Any]) -> Any:
-    """The schema without references, and without an order of names and types."""
+    """The schema without references; of the order only that of an object's fields counts."""
     if isinstance(schema, list):
         return [inlined(item, shapes) for item in schema]
     if not isinstance(schema, dict):
@@ -24,6 +24,8 @@ def inlined(schema: Any, shapes: dict[str, Any]) -> Any:
             key: value for key, value in schema.items() if key != "$ref"
         }
     plain = {key: inlined(value, shapes) for key, value in schema.items() if key != "$defs"}
+    if isinstance(fields := plain.get("properties"), dict):
+        plain["properties"] = list(fields.items())
     for key in ("required", "type", "enum"):
         if isinstance(plain.get(key), list):
             plain[key] = sorted(plain[key])

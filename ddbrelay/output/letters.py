@@ -66,7 +66,7 @@ def letter_fields(owner: Of, letter: Parked, *, head: bool) -> dict[str, Any]:
     }
 
 
-class ListedLetter(Letter, tag_field="type", tag="deadLetter"):
+class ListedLetter(Letter, kw_only=True, tag_field="type", tag="deadLetter"):
     """The letter at the head of an item; with --behind, each that waits behind it follows."""
 
     waiting: Annotated[
