@@ -18,7 +18,7 @@ from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import DeadLetter, Fate, stored_events
 from ddbrelay.infra.names import rule_name
 from ddbrelay.objects.letters import result_object
-from ddbrelay.objects.outcomes import outcome_object
+from ddbrelay.output import outcome as output
 from ddbrelay.relay import Outcome
 from ddbrelay.relay.letters import Result
 from ddbrelay.stores.parking import How
@@ -93,9 +93,10 @@ def test_a_result_tells_which_events_the_bus_took() -> None:
 def test_an_event_is_printed_with_the_bus_that_it_names() -> None:
     named = msgspec.structs.replace(EVENTS[0], trace_header="Root=1-5e1b4151")
     for event, bus in ((named, "other-bus"), (msgspec.structs.replace(named, bus=None), "own")):
-        printed = outcome_object(Outcome(change("ada", 1), event, Fate.PUBLISHED, "id"), "own")
-        assert printed["event"]["bus"] == bus
-        assert printed["event"]["traceHeader"] == "Root=1-5e1b4151"
+        outcome = Outcome(change("ada", 1), event, Fate.PUBLISHED, "id")
+        printed = output.Outcome.of(outcome, "own").event
+        assert printed is not None
+        assert (printed.bus, printed.trace_header) == (bus, "Root=1-5e1b4151")
 
 
 def _also_to_the_queue(aws: Aws, pipe: Pipeline, source: str) -> str:

@@ -22,7 +22,7 @@ from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.offloading import KEY, Reference, claim_for
 from ddbrelay.flow.tracking import DeadLetter, events_of
-from ddbrelay.objects import event_object
+from ddbrelay.output.event import EventEntry
 from ddbrelay.relay.copies import Sent
 
 if TYPE_CHECKING:
@@ -292,6 +292,10 @@ def _value(text: bytes | None) -> object:
     return msgspec.Raw(text)
 
 
+def _raw(text: bytes) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(_value(text)))
+
+
 def _event_id(record: bytes) -> str | None:
     try:
         return msgspec.json.decode(record, type=_Named).event_id
@@ -312,7 +316,7 @@ def _events(stored: bytes | None) -> dict[str, object]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {"event": _value(stored)}
     first, *later = [
-        {**event_object(event), "detail": _value(event.detail)}
+        msgspec.structs.replace(EventEntry.of(event), detail=_raw(event.detail))
         for event in events
         if event is not None
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.flow.tracking import Fate, Line
-from ddbrelay.objects.outcomes import gap_object
+from ddbrelay.output.outcome import Lost
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
 from ddbrelay.stores.parking import How
 from ddbrelay.values import iso_or_none
@@ -161,7 +161,7 @@ def _counts_of(ledgers: Iterable[ShardLedger]) -> dict[str, Any]:
             for rule, lines in _by_rule(ledgers).items()
         ],
         "parked": _Counts.of(_lines(ledgers, Fate.PARKED)).object(),
-        "lost": [gap_object(gap) for ledger in ledgers for gap in ledger.gaps],
+        "lost": [Lost.of(gap) for ledger in ledgers for gap in ledger.gaps],
     }
 
 

@@ -35,6 +35,7 @@ def show(run: Run) -> None:
 
     from ddbrelay.config import effective, toml_key
     from ddbrelay.logs import without_password
+    from ddbrelay.output.config import Setting, Settings
 
     config, console = run.config, run.console
     values = {
@@ -43,11 +44,10 @@ def show(run: Run) -> None:
     }
     if console.json:
         settings = {
-            toml_key(name): {"value": value, "origin": config.origins[name]}
-            for name, value in values.items()
+            toml_key(name): Setting(value, config.origins[name]) for name, value in values.items()
         }
         file = None if config.file is None else str(config.file)
-        console.object({"type": "settings", "file": file, "settings": settings})
+        console.object(Settings(file, settings))
         return
     rows = [
         (toml_key(name), _shown(name, value), config.origins[name])

@@ -25,6 +25,7 @@ from ddbrelay.secrecy import hidden, hidden_bytes, scrubbed
 from ddbrelay.values import parse_bool
 
 if TYPE_CHECKING:
+    from msgspec import Struct
     from rich.console import Console as RichConsole
 
 _log = logging.getLogger(__name__)
@@ -339,7 +340,7 @@ class Console:
         if not self.quiet:
             out(line)
 
-    def object(self, value: Mapping[str, Any]) -> None:
+    def object(self, value: Struct | Mapping[str, Any]) -> None:
         """A JSON object on one line of stdout; printed under -q too: it is what was asked for."""
         import msgspec
 

@@ -58,6 +58,7 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
       ddbrelay dead-letters list --since 2h --reason MalformedDetail
     """
     from ddbrelay.cli import letters as view
+    from ddbrelay.output.letters import ListSummary
 
     console, unmapped = run.console, 0
 
@@ -79,15 +80,7 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
                 number += len(queue.letters)
                 _print_queue(run, of, queue, behind)
     if console.json:
-        console.object(
-            {
-                "type": "summary",
-                "consumer": of.consumer,
-                "table": of.table or None,
-                "items": items,
-                "deadLetters": number,
-            }
-        )
+        console.object(ListSummary(of.consumer, of.table or None, items, number))
     elif number:
         console.words(f"{counted(number, 'dead letter')} of {counted(items, 'item')}")
         run.next_step(f"dead-letters redrive --all{_REMAP if unmapped else ''}")
@@ -97,16 +90,17 @@ def list_(run: Run, wanted: Filter, behind: bool) -> None:
 
 def _print_queue(run: Run, of: Of, queue: Queue, behind: bool) -> None:
     from ddbrelay.cli import letters as view
-    from ddbrelay.objects.letters import letter_object
+    from ddbrelay.output.letters import ListedLetter, letter_fields
 
     console = run.console
     if console.json:
-        console.object(letter_object(of, queue.head, head=True, waiting=queue.waiting))
+        head = letter_fields(of, queue.head, head=True)
+        console.object(ListedLetter(**head, waiting=queue.waiting))
     else:
         console.data(view.list_line(queue))
     for letter in queue.letters[1:] if behind else ():
         if console.json:
-            console.object(letter_object(of, letter, head=False))
+            console.object(ListedLetter(**letter_fields(of, letter, head=False)))
         else:
             console.data(view.waiting_line(letter))
 
@@ -129,7 +123,7 @@ def show(run: Run, id: str, remap: bool) -> None:
     """
     from ddbrelay.cli import letters as view
     from ddbrelay.mappings import mapper_of, redacted_paths
-    from ddbrelay.objects.letters import whole_object
+    from ddbrelay.output.letters import ShownLetter, stored_fields
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.stores.letters import Queue
 
@@ -141,10 +135,15 @@ def show(run: Run, id: str, remap: bool) -> None:
     head, paths = letter == queue.head, redacted_paths(run.config)
     if run.console.json:
         place = list(queue.letters).index(letter)
-        found = whole_object(of, letter, stored, head=head, redact=paths)
-        waiting = [one.id for one in queue.letters[place + 1 :]]
-        found |= {"waiting": len(waiting), "waitingIds": waiting, "head": queue.head.id}
-        run.console.object(found)
+        waiting = [behind.id for behind in queue.letters[place + 1 :]]
+        run.console.object(
+            ShownLetter(
+                **stored_fields(of, letter, stored, head=head, redact=paths),
+                waiting=len(waiting),
+                waiting_ids=waiting,
+                head=queue.head.id,
+            )
+        )
         return
     mapper = mapper_of(run.config, of.table) if remap else None
     preparation = Preparation(of.table, mapper=mapper, claim_check=run.settings.claim_check)
@@ -195,9 +194,10 @@ def _line(
 ) -> bytes:
     import msgspec
 
-    from ddbrelay.objects.letters import whole_object
+    from ddbrelay.output.letters import ExportedLetter, stored_fields
 
-    whole = whole_object(of, letter, stored, head=letter == queue.head, redact=paths)
+    head = letter == queue.head
+    whole = ExportedLetter(**stored_fields(of, letter, stored, head=head, redact=paths))
     return hidden(msgspec.json.encode(whole).decode()).encode() + b"\n"
 
 
@@ -260,7 +260,7 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
     """
     from ddbrelay.cli.console import confirmer
     from ddbrelay.cli.letters import key_line
-    from ddbrelay.objects.letters import letter_object
+    from ddbrelay.output.letters import DroppedLetter, DropSummary, letter_fields
     from ddbrelay.stores.parking import How
 
     one_choice(ids, everything, wanted)
@@ -280,21 +280,13 @@ def drop(run: Run, ids: tuple[str, ...], everything: bool, wanted: Filter, yes: 
             dropped += letters.resolve(part, How.DROPPED)
             for letter in part:
                 if console.json:
-                    gone = letter_object(of, letter, head=not letter.behind)
-                    console.object(gone | {"type": "dropped"})
+                    gone = letter_fields(of, letter, head=not letter.behind)
+                    console.object(DroppedLetter(**gone))
                 else:
                     console.data(f"dropped {letter.id} {key_line(letter)}")
         left = letters.count()
     if console.json:
-        console.object(
-            {
-                "type": "summary",
-                "consumer": of.consumer,
-                "table": of.table or None,
-                "dropped": dropped,
-                "remaining": left,
-            }
-        )
+        console.object(DropSummary(of.consumer, of.table or None, dropped, left))
     else:
         console.words(f"dropped {counted(dropped, 'dead letter')}, {left:,} left")
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddbrelay.flow.capture import Gap
     from ddbrelay.infra.plan import Wanted
     from ddbrelay.jobs import Screen
+    from ddbrelay.output.run import DemoSummary
     from ddbrelay.relay import Outcome
 
 TABLE = "users"
@@ -269,18 +270,16 @@ def _report(console: Console, account: Account, seconds: float) -> None:
 
 def _summary(
     account: Account, rows: list[tuple[str, int, int, int]], seconds: float
-) -> dict[str, Any]:
-    return {
-        "type": "summary",
-        "types": [
-            {"detailType": name, "written": written, "relayed": relayed, "received": received}
-            for name, written, relayed, received in rows
-        ],
-        "written": account.written.total(),
-        "relayed": len(account.relayed),
-        "received": account.received.total(),
-        "missing": account.missing,
-        "repeated": account.repeated,
-        "complete": account.complete,
-        "seconds": round(seconds, 3),
-    }
+) -> DemoSummary:
+    from ddbrelay.output.run import DemoSummary, DemoType
+
+    return DemoSummary(
+        types=[DemoType(*row) for row in rows],
+        written=account.written.total(),
+        relayed=len(account.relayed),
+        received=account.received.total(),
+        missing=account.missing,
+        repeated=account.repeated,
+        complete=account.complete,
+        seconds=round(seconds, 3),
+    )

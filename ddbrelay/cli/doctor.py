@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -103,28 +103,24 @@ def _waiting(console: Console, table: str) -> Iterator[Callable[[str], None]]:
 def _print_objects(
     console: Console, found: Sequence[Finding], totals: Mapping[Level, int], seconds: float
 ) -> None:
-    for one in found:
+    from ddbrelay.output import doctor as printed
+
+    for finding in found:
+        area = cast("printed.Area", finding.area)
         console.object(
-            {
-                "type": "finding",
-                "area": one.area,
-                "check": one.check,
-                "level": one.level.value,
-                "what": one.what,
-                "why": one.why,
-                "mend": one.mend,
-            }
+            printed.Finding(
+                area, finding.check, finding.level.value, finding.what, finding.why, finding.mend
+            )
         )
-    numbers: dict[str, Any] = {level.value: number for level, number in totals.items()}
+    numbers = {level.value: number for level, number in totals.items()}
     console.object(
-        {
-            "type": "summary",
-            "ok": numbers["ok"],
-            "notes": numbers["note"],
-            "warnings": numbers["warning"],
-            "errors": numbers["error"],
-            "seconds": round(seconds, 3),
-        }
+        printed.DoctorSummary(
+            ok=numbers["ok"],
+            notes=numbers["note"],
+            warnings=numbers["warning"],
+            errors=numbers["error"],
+            seconds=round(seconds, 3),
+        )
     )
 
 

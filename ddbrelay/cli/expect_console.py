@@ -9,10 +9,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.console import Console, err, in_ci, is_terminal, out, silence
 from ddbrelay.words import printable
+
+if TYPE_CHECKING:
+    from msgspec import Struct
 
 _ERASE = "\r\x1b[2K"
 
@@ -47,7 +50,7 @@ class Steady(Console):
         with self._readers():
             super().data(line)
 
-    def object(self, value: Mapping[str, Any]) -> None:
+    def object(self, value: Struct | Mapping[str, Any]) -> None:
         with self._readers():
             super().object(value)
 

@@ -77,7 +77,9 @@ def command(ctx: click.Context, run: Run, words: tuple[str, ...]) -> None:
         return
     text = _text(ctx, words)
     if as_json:
-        run.console.object({"type": "topic", "name": name or "help", "text": text})
+        from ddbrelay.output.help import Topic
+
+        run.console.object(Topic(name or "help", text))
     else:
         _show(text)
 
@@ -151,6 +153,7 @@ def _schema(run: Run, words: Sequence[str], as_json: bool) -> None:
     import json
 
     from ddbrelay import outputs
+    from ddbrelay.output.help import Schema
 
     name = ".".join(words)
     if name not in outputs.names():
@@ -161,7 +164,7 @@ def _schema(run: Run, words: Sequence[str], as_json: bool) -> None:
         raise ConfigError(f'no schema of the output of "{name}"', hint)
     schema = json.loads(outputs.schema_of(name))
     if as_json:
-        run.console.object({"type": "schema", "name": name, "schema": schema})
+        run.console.object(Schema(name, schema))
     else:
         out(json.dumps(schema, indent=2, ensure_ascii=False))
 

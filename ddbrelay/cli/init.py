@@ -34,6 +34,7 @@ def command(run: Run, force: bool) -> None:
     from ddbrelay.config import FILE_NAME, named_file
     from ddbrelay.config_template import render
     from ddbrelay.errors import ConfigError
+    from ddbrelay.output.config import Written
 
     target = run.flags.get("config") or os.environ.get("DDBRELAY_CONFIG") or FILE_NAME
     target = named_file(target).absolute()
@@ -49,7 +50,7 @@ def command(run: Run, force: bool) -> None:
     }
     write_whole(target, render(given))
     if run.console.json:
-        run.console.object({"type": "file", "path": str(target), "state": "written"})
+        run.console.object(Written(str(target), "written"))
     else:
         run.console.data(f"wrote {target}")
     run.console.next_step("ddbrelay provision" if settings.table else f"set table in {target.name}")

@@ -13,8 +13,9 @@ import msgspec
 from ddbrelay.cli.accounts import item, styled
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Change, UndecodableError
-from ddbrelay.objects import Of, event_object
+from ddbrelay.objects import Of
 from ddbrelay.objects.letters import keys_of, reason_of, result_state
+from ddbrelay.output.event import EventEntry
 from ddbrelay.relay.letters import Ready, Result, Skipped, Stays
 from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
@@ -197,7 +198,7 @@ def _show_event(console: Console, prepared: Ready | Skipped | Stays) -> None:
     number = len(prepared.events)
     for place, event in enumerate(prepared.events, 1):
         name = "event" if number == 1 else f"event {place} of {number}"
-        _show_json(console, name, event_object(event))
+        _show_json(console, name, EventEntry.of(event))
 
 
 def _show_lines(console: Console, label: str, text: str, colour: str) -> None:

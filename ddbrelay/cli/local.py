@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -60,12 +60,13 @@ def run_(run: Run, engine: str | None, port: int | None) -> None:
     """
     from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.local import daemon
+    from ddbrelay.output.local import Engine
 
     console = run.console
 
     def ready(found: Running) -> None:
         if console.json:
-            console.object(_object(found))
+            console.object(Engine.of(found))
         else:
             console.words(f"{found.engine} at {found.url} · next: {_NEXT}")
         _warn_of_pages(run, found)
@@ -92,12 +93,13 @@ def start(run: Run, engine: str | None, port: int | None) -> None:
     """
     from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.local import daemon
+    from ddbrelay.output.local import Started
 
     with stop_on_signals() as stop:
         found, new = daemon.start(run.settings.state_folder, engine, port, stop.wait)
     _warn_of_pages(run, found)
     if run.console.json:
-        run.console.object(_object(found) | {"started": new})
+        run.console.object(Started.of(found, started=new))
         return
     run.console.words("the embedded AWS is up" if new else "the embedded AWS runs already")
     _show(run, found)
@@ -116,17 +118,18 @@ def status(run: Run) -> int:
       ddbrelay local status -q || ddbrelay local start
     """
     from ddbrelay.local import daemon
+    from ddbrelay.output.local import Engine, NotRunning
 
     found = daemon.running(run.settings.state_folder)
     if found is not None:
         if run.console.json:
-            run.console.object(_object(found))
+            run.console.object(Engine.of(found))
         else:
             _show(run, found)
         return 0
     stale = daemon.forget(run.settings.state_folder)
     if run.console.json:
-        run.console.object({"type": "engine", "running": False})
+        run.console.object(NotRunning(False))
     else:
         run.console.data("not running" + (" (it ended without saying so)" if stale else ""))
         run.console.next_step("ddbrelay local start")
@@ -143,11 +146,11 @@ def stop(run: Run) -> None:
       ddbrelay local stop
     """
     from ddbrelay.local import daemon
+    from ddbrelay.output.local import Stopped
 
     pid = daemon.stop(run.settings.state_folder)
     if run.console.json:
-        stopped = {"stopped": pid is not None, "pid": pid}
-        run.console.object({"type": "engine", "running": False} | stopped)
+        run.console.object(Stopped(False, pid is not None, pid))
     else:
         run.console.words("not running" if pid is None else f"stopped pid {pid}")
 
@@ -156,19 +159,6 @@ def _warn_of_pages(run: Run, found: Running) -> None:
     """Name the emulator that has no way to refuse requests of web pages."""
     if found.engine == "ministack":
         run.console.trouble(_OPEN_TO_PAGES)
-
-
-def _object(found: Running) -> dict[str, Any]:
-    return {
-        "type": "engine",
-        "running": True,
-        "url": found.url,
-        "engine": found.engine,
-        "pid": found.pid,
-        "port": found.port,
-        "startedAt": iso(found.started_at),
-        "log": str(found.log) if found.log else None,
-    }
 
 
 def _show(run: Run, found: Running) -> None:

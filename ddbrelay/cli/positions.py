@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -112,6 +112,7 @@ def list_(run: Run) -> None:
     Example:
       ddbrelay positions list --output json
     """
+    from ddbrelay.output import positions as printed
     from ddbrelay.stores.sqlite import Bookmarks, consumers
     from ddbrelay.stores.streams import Tables
 
@@ -125,19 +126,9 @@ def list_(run: Run) -> None:
     marks.sort(key=lambda mark: mark.automatic)
     if run.console.json:
         for one in consumed:
-            run.console.object(
-                {
-                    "type": "checkpoint",
-                    "consumer": one.name,
-                    "table": tables.name(one.stream_arn),
-                    "streamArn": one.stream_arn,
-                    "shards": one.shards,
-                    "parked": one.parked,
-                    "savedAt": iso(one.saved_at),
-                }
-            )
+            run.console.object(printed.Checkpoint.of(one, tables))
         for mark in marks:
-            run.console.object(_mark_object(mark, tables))
+            run.console.object(printed.Bookmark(**printed.fields_of(mark, tables)))
         return
     if not consumed and not marks:
         run.console.words("nothing is stored yet")
@@ -170,34 +161,6 @@ def list_(run: Run) -> None:
         )
 
 
-def _mark_object(mark: Bookmark, tables: Tables) -> dict[str, Any]:
-
-    return {
-        "type": "bookmark",
-        "name": mark.name,
-        "consumer": mark.consumer,
-        "table": tables.name(mark.stream_arn),
-        "streamArn": mark.stream_arn,
-        "shards": len(mark.positions),
-        "automatic": mark.automatic,
-        "savedAt": iso(mark.saved_at),
-    }
-
-
-def _position_object(position: Position) -> dict[str, Any]:
-
-    return {
-        "shardId": position.shard_id,
-        "parentShardId": position.parent_id,
-        "start": position.start.value,
-        "startTime": None if position.start_time is None else iso(position.start_time),
-        "sequenceNumber": position.sequence,
-        "iterator": position.iterator,
-        "iteratorAt": None if position.iterator_at is None else iso(position.iterator_at),
-        "finished": position.finished,
-    }
-
-
 @command.command("show")
 @click.argument("name", required=False, shell_complete=completing.bookmarks)
 @setting_options("consumer", "state")
@@ -209,6 +172,7 @@ def show(run: Run, name: str | None) -> None:
     Example:
       ddbrelay positions show before-deploy
     """
+    from ddbrelay.output import positions as printed
     from ddbrelay.stores.sqlite import Bookmarks
     from ddbrelay.stores.streams import Tables
 
@@ -216,9 +180,13 @@ def show(run: Run, name: str | None) -> None:
         mark = Bookmarks(database).get(name) if name else live(run, database, "checkpoint")
         tables = Tables(database)
     if run.console.json:
-        kind = {} if name else {"type": "checkpoint"}
-        shards = [_position_object(position) for position in mark.positions]
-        run.console.object(_mark_object(mark, tables) | kind | {"positions": shards})
+        run.console.object(
+            printed.Positions(
+                type="bookmark" if name else "checkpoint",
+                positions=[printed.Position.of(position) for position in mark.positions],
+                **printed.fields_of(mark, tables),
+            )
+        )
         return
     run.console.data(f"consumer  {mark.consumer}")
     run.console.data(f"stream    {mark.stream_arn}")
@@ -266,9 +234,15 @@ def save(run: Run, name: str, force: bool) -> None:
 
 
 def _say_saved(run: Run, mark: Bookmark, tables: Tables, *, checkpoint: bool | None = None) -> None:
+    from ddbrelay.output import positions as printed
+
     if run.console.json:
-        told = {} if checkpoint is None else {"checkpoint": checkpoint}
-        run.console.object(_mark_object(mark, tables) | told)
+        fields = printed.fields_of(mark, tables)
+        run.console.object(
+            printed.Bookmark(**fields)
+            if checkpoint is None
+            else printed.Imported(**fields, checkpoint=checkpoint)
+        )
         return
     words = f'saved "{mark.name}", {counted(len(mark.positions), "shard")}'
     if checkpoint:
@@ -288,12 +262,13 @@ def delete(run: Run, name: str) -> None:
     Example:
       ddbrelay positions delete before-deploy
     """
+    from ddbrelay.output.positions import Deleted
     from ddbrelay.stores.sqlite import Bookmarks
 
     with _database(run, reading=False) as database:
         Bookmarks(database).delete(name)
     if run.console.json:
-        run.console.object({"type": "deleted", "name": name})
+        run.console.object(Deleted(name))
     else:
         run.console.words(f'deleted "{name}"')
 

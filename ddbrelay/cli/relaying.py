@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import gc
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbrelay.cli import console as printing
 from ddbrelay.cli.screens import left_out_text
 from ddbrelay.cli.signals import run_until_signal
 from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked, TemporaryFailure
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.jobs import Ended, Job, Monitor, relay
-from ddbrelay.objects.outcomes import gap_object
 from ddbrelay.words import counted
 
 if TYPE_CHECKING:
@@ -111,27 +108,6 @@ def _rare_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def summary_object(ended: Ended, **more: Any) -> dict[str, Any]:
-    """The last object of `--output json`."""
-    tally = ended.tally
-    return {
-        "type": "summary",
-        "read": ended.read,
-        "published": tally[Fate.PUBLISHED],
-        "events": ended.events,
-        "skipped": tally[Fate.SKIPPED],
-        "skippedBy": dict(tally.skipped_by),
-        "parked": tally[Fate.PARKED],
-        "lost": [gap_object(gap) for gap in tally.gaps],
-        "retried": tally.retried,
-        "leftOut": ended.left_out,
-        "seconds": round(ended.seconds, 3),
-        "end": ended.reason,
-        "at": iso(time.time()),
-        **more,
-    }
 
 
 def judge(

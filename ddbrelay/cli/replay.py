@@ -275,11 +275,11 @@ def _at_sequence(run: Run, text: str) -> _Where:
 
 
 def _summary(run: Run, ended: Ended, forward: bool, hidden: int) -> None:
-    from ddbrelay.cli.relaying import summary_object
+    from ddbrelay.output.run import ReplaySummary
 
     console = run.console
     if console.json:
-        console.object(summary_object(ended, forward=forward))
+        console.object(ReplaySummary.of(ended, forward=forward))
         return
     words = f"{counted(ended.read, 'record')} in {ended.seconds:.1f} s"
     if forward:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.config import Config
     from ddbrelay.flow.mapping.rules import Rule
+    from ddbrelay.output import rules as printed
 
 _FATES = ("published", "skipped", "parked")
 _HEADINGS = ("rule", "matches", "makes", "flags", *_FATES)
@@ -233,23 +234,24 @@ def _value(wanted: Any) -> str:
 # What is printed
 
 
-def _object(row: _Row) -> dict[str, Any]:
+def _object(row: _Row) -> printed.Rule:
+    from ddbrelay.output import rules as printed
+
     spec = row.spec or {}
-    return {
-        "type": "rule",
-        "name": row.name,
-        "inFile": row.spec is not None,
-        "place": row.place,
-        "when": spec.get("when"),
-        "source": spec.get("source"),
-        "detailType": spec.get("detail_type"),
-        "skip": "skip" in row.flags,
-        "continue": "continue" in row.flags,
-        "schema": spec.get("schema"),
-        "bus": spec.get("bus"),
-        "rest": row.rest,
+    return printed.Rule(
+        name=row.name,
+        in_file=row.spec is not None,
+        place=row.place,
+        when=spec.get("when"),
+        source=spec.get("source"),
+        detail_type=spec.get("detail_type"),
+        skip="skip" in row.flags,
+        goes_on="continue" in row.flags,
+        schema=spec.get("schema"),
+        bus=spec.get("bus"),
+        rest=row.rest,
         **{fate: row.hits.get(fate, 0) for fate in _FATES},
-    }
+    )
 
 
 def _show(console: Console, rows: Sequence[_Row]) -> None:

@@ -14,7 +14,7 @@ from ddbrelay.cli import console as printing
 from ddbrelay.cli.console import Console
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
-from ddbrelay.objects.outcomes import gap_object, outcome_object
+from ddbrelay.output import outcome as printed
 from ddbrelay.relay import Outcome, Relay
 from ddbrelay.secrecy import scrubbed
 from ddbrelay.words import counted
@@ -49,7 +49,7 @@ class LineScreen:
         if self._silent:
             return
         if self._console.json:
-            self._put(msgspec.json.encode(outcome_object(outcome, self._bus)))
+            self._put(msgspec.json.encode(printed.Outcome.of(outcome, self._bus)))
             return
         self._put(outcome_line(outcome).encode())
         if self._detail:
@@ -60,7 +60,7 @@ class LineScreen:
 
     def gap(self, gap: Gap) -> None:
         if self._console.json:
-            self._put(msgspec.json.encode(gap_object(gap)))
+            self._put(msgspec.json.encode(printed.Lost.of(gap)))
         if self._console.logs_trouble:
             _log_gap(gap)
         else:

@@ -123,14 +123,10 @@ def _progress(
 
 def _report(console: Console, counted: Seeded, seconds: float) -> None:
     if console.json:
+        from ddbrelay.output.seed import SeedSummary
+
         console.object(
-            {
-                "type": "summary",
-                "inserted": counted.inserted,
-                "updated": counted.updated,
-                "deleted": counted.deleted,
-                "seconds": round(seconds, 3),
-            }
+            SeedSummary(counted.inserted, counted.updated, counted.deleted, round(seconds, 3))
         )
         return
     console.words(

@@ -14,7 +14,8 @@ from ddbrelay.cli.console import Console
 from ddbrelay.cost import Bills, money
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Usage
-from ddbrelay.objects.outcomes import gap_object
+from ddbrelay.output import status as printed
+from ddbrelay.output.outcome import Lost
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
@@ -65,59 +66,52 @@ def print_objects(console: Console, found: Standing) -> None:
     for shard in found.survey.shards:
         console.object(_shard_object(shard, found.at))
     for gap in found.survey.gaps:
-        console.object(gap_object(gap))
+        console.object(Lost.of(gap))
     console.object(_summary_object(found))
 
 
-def _shard_object(shard: ShardBacklog, now: float) -> dict[str, Any]:
+def _shard_object(shard: ShardBacklog, now: float) -> printed.Shard:
     position = shard.position
-    return {
-        "type": "shard",
-        "shardId": position.shard_id,
-        "parentShardId": position.parent_id,
-        "state": shard.state.value,
-        "sequenceNumber": position.sequence,
-        "unread": shard.unread is not None,
+    return printed.Shard(
+        shard_id=position.shard_id,
+        parent_shard_id=position.parent_id,
+        state=shard.state.value,
+        sequence_number=position.sequence,
+        unread=shard.unread is not None,
         **_lag(shard.unread, now),
-        "trimmed": shard.gap is not None,
-    }
+        trimmed=shard.gap is not None,
+    )
 
 
-def _summary_object(found: Standing) -> dict[str, Any]:
-    survey, owner = found.survey, found.owner
-    return {
-        "type": "summary",
-        "consumer": found.consumer,
-        "table": found.stream.table,
-        "streamArn": found.stream.arn,
-        "owner": None
+def _summary_object(found: Standing) -> printed.StatusSummary:
+    survey, owner, bills = found.survey, found.owner, found.bills
+    return printed.StatusSummary(
+        consumer=found.consumer,
+        table=found.stream.table,
+        stream_arn=found.stream.arn,
+        owner=None
         if owner is None
-        else {
-            "pid": owner.pid,
-            "host": owner.host,
-            "since": iso(owner.since),
-            "heardAt": iso(owner.beat_at),
-        },
-        "heardAt": iso_or_none(found.heard_at),
+        else printed.Owner(owner.pid, owner.host, iso(owner.since), iso(owner.beat_at)),
+        heard_at=iso_or_none(found.heard_at),
         **_lag(found.oldest, found.at),
-        "shards": len(survey.shards) + survey.finished,
-        "unread": len(survey.unread),
-        "finished": survey.finished,
-        "reopened": list(survey.reopened),
-        "trimmed": len(survey.gaps),
-        "published": found.counts[Fate.PUBLISHED],
-        "skipped": found.counts[Fate.SKIPPED],
-        "parked": found.counts[Fate.PARKED],
-        "lost": found.gaps,
-        "deadLetters": found.dead_letters,
-        "resolved": resolved_object(found.resolved),
-        "unfinishedStreams": list(found.unfinished),
-        "usage": {
-            "run": None if found.bills.run is None else found.bills.run.as_object(),
-            "total": found.bills.total.as_object(),
-        },
-        "at": iso(found.at),
-    }
+        shards=len(survey.shards) + survey.finished,
+        unread=len(survey.unread),
+        finished=survey.finished,
+        reopened=list(survey.reopened),
+        trimmed=len(survey.gaps),
+        published=found.counts[Fate.PUBLISHED],
+        skipped=found.counts[Fate.SKIPPED],
+        parked=found.counts[Fate.PARKED],
+        lost=found.gaps,
+        dead_letters=found.dead_letters,
+        resolved=printed.Resolved(**resolved_object(found.resolved)),
+        unfinished_streams=list(found.unfinished),
+        usage=printed.StreamUsage(
+            None if bills.run is None else printed.RunUsage.of(bills.run),
+            printed.TotalUsage.of(bills.total),
+        ),
+        at=iso(found.at),
+    )
 
 
 def _lag(unread: Unread | None, now: float) -> dict[str, Any]:
@@ -125,9 +119,9 @@ def _lag(unread: Unread | None, now: float) -> dict[str, Any]:
     if unread is not None:
         age, left, since = unread.age(now), unread.left(now), unread.since
     return {
-        "oldestUnreadAt": iso_or_none(since),
-        "lagSeconds": None if age is None else round(age, 3),
-        "hoursLeft": None if left is None else round(left / 3600.0, 4),
+        "oldest_unread_at": iso_or_none(since),
+        "lag_seconds": None if age is None else round(age, 3),
+        "hours_left": None if left is None else round(left / 3600.0, 4),
     }
 
 

@@ -276,14 +276,14 @@ def _from(stored: dict[str, Position], start: Start, since: float | None, resume
 
 
 def _summary(run: Run, ended: Ended, forward: bool, positions: dict[str, Position]) -> None:
-    from ddbrelay.cli.relaying import summary_object
     from ddbrelay.flow.tracking import Fate
+    from ddbrelay.output.run import TailSummary
 
     console, tally = run.console, ended.tally
     if console.json:
         checkpoint = {p.shard_id: p.sequence for p in positions.values() if p.sequence}
         console.object(
-            summary_object(
+            TailSummary.of(
                 ended, forward=forward, consumer=run.settings.consumer, checkpoint=checkpoint
             )
         )

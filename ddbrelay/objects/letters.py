@@ -1,20 +1,14 @@
-"""Dead letters as JSON objects."""
+"""What became of a dead letter as a JSON object, and what one says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 import msgspec
 
-from ddbrelay.errors import StateError
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import UndecodableError, plain
-from ddbrelay.flow.tracking import DeadLetter, events_of
-from ddbrelay.objects import Of, event_object
-from ddbrelay.relay.concealing import concealed
+from ddbrelay.objects import Of
 from ddbrelay.relay.letters import Result
 from ddbrelay.stores.letters import Parked
 from ddbrelay.stores.parking import How
@@ -34,60 +28,6 @@ def keys_of(letter: Parked) -> dict[str, Any]:
 def reason_of(letter: Parked, *, head: bool) -> str:
     """Why it is there; one that came to the head of its item has no reason of its own yet."""
     return _FREED if head and letter.behind else letter.reason
-
-
-def letter_object(
-    of: Of, letter: Parked, *, head: bool, waiting: int | None = None
-) -> dict[str, Any]:
-    """What every command says of a letter in JSON; `waiting` is how many wait behind it."""
-    return {
-        "type": "deadLetter",
-        "id": letter.id,
-        "consumer": of.consumer,
-        "table": of.table,
-        "streamArn": letter.stream_arn,
-        "shardId": letter.shard_id,
-        "sequenceNumber": letter.sequence,
-        "keys": keys_of(letter),
-        "reason": reason_of(letter, head=head),
-        "attempts": letter.attempts,
-        "parkedAt": iso(letter.parked_at),
-        "behind": not head,
-        **({} if waiting is None else {"waiting": waiting}),
-    }
-
-
-def whole_object(
-    of: Of,
-    letter: Parked,
-    stored: DeadLetter,
-    *,
-    head: bool,
-    redact: Sequence[Sequence[str]] = (),
-) -> dict[str, Any]:
-    """The letter with its stored event, null where there is none, and its stream record.
-
-    Of several events the ones after the first stand behind `laterEvents`. A bus of null is the one
-    that the letters are sent to. The attributes at the paths `redact` are hidden. Raises StateError
-    where the letter cannot be read.
-    """
-    try:
-        stored = concealed(stored, redact)
-        known = {"event": None} if stored.event is None else events_object(stored.event)
-        record = msgspec.json.decode(stored.record, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StateError(
-            f"what is stored of dead letter {letter.id} is damaged: {error}",
-            f"ddbrelay dead-letters drop {letter.id} removes it",
-        ) from error
-    letter = replace(letter, reason=stored.reason)
-    return {**letter_object(of, letter, head=head), **known, "record": record}
-
-
-def events_object(stored: bytes) -> dict[str, Any]:
-    """What is to be sent, as JSON objects have it; msgspec.DecodeError where it cannot be read."""
-    first, *later = [event_object(event) for event in events_of(stored) if event is not None]
-    return {"event": first, **({"laterEvents": later} if later else {})}
 
 
 def result_object(of: Of, result: Result, *, dry_run: bool = False) -> dict[str, Any]:

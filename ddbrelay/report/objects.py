@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from ddbrelay import __version__
 from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
-from ddbrelay.objects.outcomes import gap_object
+from ddbrelay.output.outcome import Lost
 from ddbrelay.report.numbers import Report
 from ddbrelay.report.period import Bucket
 from ddbrelay.values import iso_or_none
@@ -46,7 +48,7 @@ def objects(report: Report) -> Iterator[dict[str, Any]]:
         }
     for lost in report.lost:
         yield {
-            **gap_object(lost.gap),
+            **msgspec.to_builtins(Lost.of(lost.gap)),
             "streamArn": lost.stream_arn,
             "foundAt": iso(lost.found_at),
             "inPeriod": lost.in_period,

@@ -208,7 +208,7 @@ class RunningRelay:
         So `reason` says why, `keys` which item, and `record` is the whole record of the stream.
         """
         from ddbrelay.objects import Of
-        from ddbrelay.objects.letters import whole_object
+        from ddbrelay.output.letters import ExportedLetter, stored_fields
         from ddbrelay.stores.letters import Letters
 
         arn, consumer = self._stream.arn, self.consumer
@@ -220,7 +220,7 @@ class RunningRelay:
                 for place, one in enumerate(queue.letters):
                     stored = letters.get(one)
                     if stored is not None:
-                        whole = whole_object(of, one, stored, head=place == 0)
+                        whole = ExportedLetter(**stored_fields(of, one, stored, head=place == 0))
                         found.append(msgspec.json.decode(msgspec.json.encode(whole)))
         return found
 

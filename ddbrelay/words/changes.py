@@ -10,7 +10,7 @@ import msgspec
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.tracking import Fate
-from ddbrelay.objects.outcomes import state
+from ddbrelay.output.outcome import state
 from ddbrelay.relay import Outcome
 from ddbrelay.values import iso_or_none
 from ddbrelay.words import one_word, printable

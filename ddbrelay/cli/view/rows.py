@@ -17,7 +17,7 @@ from ddbrelay.cli.view.types import type_style
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
-from ddbrelay.objects import event_object
+from ddbrelay.output.event import EventEntry
 from ddbrelay.relay import Outcome
 from ddbrelay.secrecy import hidden
 from ddbrelay.words import printable
@@ -100,7 +100,7 @@ def below(shown: Shown, width: int) -> list[Text]:
     """What --detail shows below a row: what an update changed, and the event as it is sent."""
     lines = changed_lines(shown.diff, width) if shown.diff else []
     if shown.event is not None:
-        lines += detail_lines(event_object(shown.event), width)
+        lines += detail_lines(EventEntry.of(shown.event).as_object(), width)
     return lines
 
 
