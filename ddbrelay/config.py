@@ -375,7 +375,7 @@ def name_of_table(arn: str) -> str:
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:
     # Imported here: only mistakes need it.
-    from ddbrelay.flow.mapping.nearest import meant
+    from ddbrelay.text import meant
 
     return meant(str(value), metadata["choices"])
 

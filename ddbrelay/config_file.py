@@ -159,7 +159,7 @@ def _mapping(places: MappingSource, document: dict[str, Any]) -> MappingSource:
 
 def _nearest(key: str, known: set[str], sections: set[str]) -> str:
     # Imported here: only mistakes need it.
-    from ddbrelay.flow.mapping.nearest import near
+    from ddbrelay.text import near
 
     section, _, last = key.rpartition(".")
     words = known | sections | {RULES, *PRESET_SECTIONS}

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Usage
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.config import Settings

@@ -13,11 +13,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from ddbrelay.secrecy import scrubbed, scrubbed_value
 from ddbrelay.secrecy import without_password as without_password
+from ddbrelay.times import iso_milliseconds
 
 FORMATS = ("text", "json")
 LEVELS = ("error", "warning", "info", "debug")
@@ -40,7 +40,7 @@ def level_of(verbosity: int) -> str:
 
 def as_object(level: str, message: str, *, at: float | None = None, **values: Any) -> str:
     """One line of JSON, with no secret in it; `at` is in epoch seconds, by default now."""
-    moment = _iso(time.time() if at is None else at)
+    moment = iso_milliseconds(time.time() if at is None else at)
     line = {"time": moment, "level": level, "logger": ROOT, "message": message}
     return json.dumps(scrubbed_value(line | values))
 
@@ -186,7 +186,7 @@ class _Text(logging.Formatter):
     def formatTime(  # noqa: N802 (the name is logging's)
         self, record: logging.LogRecord, datefmt: str | None = None
     ) -> str:
-        return _iso(record.created)
+        return iso_milliseconds(record.created)
 
     def format(self, record: logging.LogRecord) -> str:
         return scrubbed(super().format(record))
@@ -241,8 +241,3 @@ class _Wrapped(io.TextIOBase):
     def _put(self, line: str) -> None:
         if line.strip():
             self.below.write(as_object("info", line.strip()) + "\n")
-
-
-def _iso(epoch: float) -> str:
-    moment = datetime.fromtimestamp(epoch, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

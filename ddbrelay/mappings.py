@@ -22,8 +22,8 @@ from ddbrelay.flow.mapping.redaction import Sightings, hides_key, redaction_path
 from ddbrelay.flow.mapping.rules import Rule, RuleMapper, compile_rules
 from ddbrelay.own import OwnMapper, function_of
 from ddbrelay.sources import Source
+from ddbrelay.text import printable
 from ddbrelay.values import parse_duration
-from ddbrelay.words import printable
 
 _TTL_ATTRIBUTE, _TTL = "expiresAt", "1d"
 

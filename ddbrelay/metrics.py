@@ -30,12 +30,12 @@ from prometheus_client.registry import Collector
 
 from ddbrelay import __version__
 from ddbrelay.errors import PASSING, ConfigError, DdbrelayError, StateError, TemporaryFailure
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.relay.backlog import Backlog, worst
 from ddbrelay.relay.dispatch import Refusing
 from ddbrelay.relay.outcome import Progress
 from ddbrelay.secrecy import scrubbed
+from ddbrelay.times import iso
 
 BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),

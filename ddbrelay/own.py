@@ -15,7 +15,6 @@ import msgspec
 
 from ddbrelay import time_limit
 from ddbrelay.errors import ConfigError
-from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change
 from ddbrelay.flow.mapping import Event, Mapped, Reject, Several, Skip, refused
 from ddbrelay.flow.mapping.document import exact, small_integers
@@ -24,6 +23,7 @@ from ddbrelay.flow.mapping.events import JOINT, stable_id
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.flow.mapping.redaction import redaction_paths
 from ddbrelay.time_limit import Overdue, within
+from ddbrelay.times import epoch_of
 
 OWN = "own"
 """The name in the ledger of what the function does."""

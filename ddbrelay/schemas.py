@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FORMATS = ("uuid", "date-time", "date", "email")

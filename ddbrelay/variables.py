@@ -61,7 +61,7 @@ def _of_kubernetes(name: str, value: str) -> bool:
 
 def _hint(name: str, settings: Collection[str]) -> str:
     # Imported here: nobody needs it where all is well.
-    from ddbrelay.flow.mapping.nearest import near
+    from ddbrelay.text import near
 
     words = [one.removeprefix(PREFIX) for one in {*settings, CONFIG}]
     close = near(name.removeprefix(PREFIX), sorted(words))

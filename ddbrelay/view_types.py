@@ -16,7 +16,7 @@ from ddbrelay.flow.mapping.expressions import Expression
 from ddbrelay.flow.mapping.pattern_tree import Node
 from ddbrelay.flow.mapping.templates import Template
 from ddbrelay.mappings import rules_of
-from ddbrelay.words import listed
+from ddbrelay.text import listed
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config

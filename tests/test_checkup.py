@@ -20,8 +20,8 @@ from ddbrelay.flow.mapping.patterns import compile_pattern
 from ddbrelay.flow.mapping.templates import Template
 from ddbrelay.infra.plan import Key
 from ddbrelay.mappings import rules_of
+from ddbrelay.text import listed
 from ddbrelay.view_types import Harm, needs_of, unmet
-from ddbrelay.words import listed
 
 NOW = 1_795_430_000.0
 ARN = "arn:aws:dynamodb:eu-west-1:444455556666:table/users"

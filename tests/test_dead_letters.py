@@ -29,6 +29,7 @@ from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.mapping import CrudMapper
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line
+from ddbrelay.output.words import outcome_line
 from ddbrelay.relay import Outcome
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.ledger import EARLIER, snapshot
@@ -36,7 +37,6 @@ from ddbrelay.stores.letters import Letters, Parked
 from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing.builders import change as changed
-from ddbrelay.words.changes import outcome_line
 
 STREAM = "arn:aws:dynamodb:eu-west-1:123456789012:table/{}/stream/2026-11-2{}T10:31:02.123"
 USERS = STREAM.format("users", 3)

@@ -18,8 +18,8 @@ from lambda_runtime import Context
 from ddbrelay import Mapper
 from ddbrelay.aws.session import Aws
 from ddbrelay.aws_lambda import Function
-from ddbrelay.flow.calendar import iso
 from ddbrelay.testing.server import SimulatorProcess
+from ddbrelay.times import iso
 
 loads = partial(json.loads, parse_float=str)
 """Every digit counts."""

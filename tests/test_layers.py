@@ -58,4 +58,4 @@ def test_a_number_and_its_noun_are_put_into_words_by_one_function() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef) and node.name.strip("_") == "counted"
     ]
-    assert having == ["words/__init__.py"]
+    assert having == ["text.py"]

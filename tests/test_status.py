@@ -36,7 +36,7 @@ from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
 from ddbrelay.stores.usage import add as add_usage
-from ddbrelay.words.times import short_shard
+from ddbrelay.text import short_shard
 
 Waiter = Callable[[Callable[[], bool], float], None]
 FORWARD = ("tail", "--forward", "--until-idle", "0")

@@ -10,7 +10,7 @@ from conftest import Cli
 
 from ddbrelay.cli import synonyms
 from ddbrelay.cli.main import cli
-from ddbrelay.flow.mapping.nearest import near, nearest
+from ddbrelay.text import near, nearest
 
 
 def commands(

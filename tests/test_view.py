@@ -11,8 +11,8 @@ from stage import HOUR, NOW, Run, Stage, plain, shard
 
 from ddbrelay.cli.view.status import flow, unread_words
 from ddbrelay.relay.backlog import Backlog
-from ddbrelay.words import one_word, printable
-from ddbrelay.words.times import alarm, duration, short_shard, whole
+from ddbrelay.text import one_word, printable, short_shard
+from ddbrelay.times import alarm, duration, whole
 
 
 def styles(text: Text) -> set[str]:

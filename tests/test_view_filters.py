@@ -28,8 +28,8 @@ from ddbrelay.cli.view.view import View
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.output.words import searched
 from ddbrelay.relay import Outcome
-from ddbrelay.words.changes import searched
 
 CREATED = outcome("ada", new={"id": "ada", "username": "Ada Lovelace"})
 UPDATED = outcome(

@@ -19,6 +19,7 @@ from botocore import exceptions as boto
 
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.secrecy import scrubbed
+from ddbrelay.text import first_line
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -118,14 +119,14 @@ _OF_CREDENTIALS = frozenset(
 def from_code(code: str, message: str, doing: str) -> AwsRefused:
     """Our error for a code that AWS answered with; `doing` is such as "describe the table"."""
     # Before anything is cut: half a token would not be known as one.
-    first_line = first_line_of(scrubbed(message))
+    line = first_line(scrubbed(message))
     hint = FOREIGN_HINT if code.startswith("HTTP ") else None
-    if first_line.startswith("<"):
-        first_line, hint = "an answer in HTML, so not from AWS itself", FOREIGN_HINT
+    if line.startswith("<"):
+        line, hint = "an answer in HTML, so not from AWS itself", FOREIGN_HINT
     if code in BAD_CREDENTIALS:
-        by_time = code in SKEWED - _ALSO_WRONG_KEYS or first_line.startswith(_BY_TIME)
+        by_time = code in SKEWED - _ALSO_WRONG_KEYS or line.startswith(_BY_TIME)
         return AwsRefused(
-            f"AWS refused the credentials, to {doing}: {code}: {first_line}",
+            f"AWS refused the credentials, to {doing}: {code}: {line}",
             _CLOCK_HINT
             if by_time
             else "aws sts get-caller-identity shows who you are; refresh or choose another "
@@ -134,17 +135,12 @@ def from_code(code: str, message: str, doing: str) -> AwsRefused:
         )
     if code in DENIED:
         return AwsRefused(
-            f"not allowed to {doing}: {first_line}",
+            f"not allowed to {doing}: {line}",
             "add the permission, or choose another --profile",
             code=code,
         )
-    words = f"{code}: {first_line}" if first_line else code
+    words = f"{code}: {line}" if line else code
     return AwsRefused(f"cannot {doing}: {words}", hint, code=code)
-
-
-def first_line_of(message: str) -> str:
-    """As much of AWS's words as an error has room for: some are a whole canonical request."""
-    return (message.strip().splitlines() or [""])[0][:300]
 
 
 def translate(error: Exception, doing: str) -> DdbrelayError:

@@ -18,12 +18,12 @@ from ddbrelay.aws.claims import ClaimChecks, ClaimWriter, NotWrittenError
 from ddbrelay.aws.errors import translate, translated, without_frames
 from ddbrelay.aws.threads import off_loop
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.offloading import KEY, Reference, claim_for
 from ddbrelay.flow.tracking import DeadLetter, events_of
 from ddbrelay.output.event import EventEntry
 from ddbrelay.relay.copies import Sent
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from types_boto3_sqs.client import SQSClient

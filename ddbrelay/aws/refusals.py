@@ -6,9 +6,8 @@ import re
 
 import msgspec
 
-from ddbrelay.aws.errors import first_line_of
 from ddbrelay.secrecy import scrubbed
-from ddbrelay.words import printable
+from ddbrelay.text import first_line, printable
 
 ALWAYS_SMALL = 256 * 1024
 """Bytes of a request that no endpoint finds too large: AWS's limit of old for PutEvents."""
@@ -67,7 +66,7 @@ def refusal_of(status: int, body: bytes, media_type: str = "", sent: int = 0) ->
 def _words(media_type: str, message: str, body: bytes) -> str:
     text = message or _TAG.sub(" ", body[:_READ].decode(errors="replace"))
     # Before anything is cut: half a token would not be known as one.
-    line = first_line_of(printable(scrubbed(" ".join(text.split()))))
+    line = first_line(printable(scrubbed(" ".join(text.split()))))
     if len(line) > _SHOWN:
         line = line[: _SHOWN - 1] + "…"
     return ", ".join(part for part in (media_type.partition(";")[0].strip(), line) if part)

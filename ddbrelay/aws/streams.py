@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, first_line_of, from_code
+from ddbrelay.aws.errors import BAD_CREDENTIALS, DENIED, THROTTLED, from_code
 from ddbrelay.aws.transport import (
     ForeignError,
     NoAnswerError,
@@ -22,6 +22,7 @@ from ddbrelay.errors import AwsRefused
 from ddbrelay.flow.capture import Fault, IteratorType, Page, Shard, ShardPage, StreamFault
 from ddbrelay.flow.change import decode_page
 from ddbrelay.secrecy import scrubbed
+from ddbrelay.text import first_line
 
 _T = TypeVar("_T")
 _FAULTS = {
@@ -156,7 +157,7 @@ class AwsStream:
             fault = _fault(error, operation, by_time)
             if fault is None:
                 raise from_code(error.code, error.message, doing) from error
-            said = first_line_of(scrubbed(error.message))
+            said = first_line(scrubbed(error.message))
             raise StreamFault(fault, f"{error.code}: {said}" if said else error.code) from error
 
     def _way_out(self, kind: str) -> str:

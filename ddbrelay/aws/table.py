@@ -10,7 +10,7 @@ from ddbrelay.arns import table_arn_in
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused, ConfigError
-from ddbrelay.flow.mapping.nearest import near
+from ddbrelay.text import near
 
 UNKNOWN = "unknown"
 """The view type of a stream of which nobody said it."""

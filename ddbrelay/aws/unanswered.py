@@ -14,6 +14,7 @@ from ddbrelay.aws.errors import (
     PROXY_HINT,
     certificate_words,
 )
+from ddbrelay.text import first_line
 
 Kind = Literal["name", "connect", "proxy", "certificate", "timeout", "broken"]
 """The name is unknown, nobody listens, the proxy fails, TLS fails, time is up, it broke midway."""
@@ -73,7 +74,7 @@ def no_answer(
         said = f"{host} closed the connection before it answered"
         return NoAnswerError(said, idle=reused)
     if isinstance(error, aiohttp.ClientPayloadError):
-        return NoAnswerError(f"the answer of {host} was cut short: {_first_line(error)}")
+        return NoAnswerError(f"the answer of {host} was cut short: {first_line(str(error))}")
     if isinstance(error, aiohttp.ClientResponseError):
         return NoAnswerError(f"{host} answered with something that is not HTTP")
     unsent = isinstance(error.__cause__ or error, aiohttp.ClientConnectionResetError)
@@ -89,8 +90,4 @@ def _certificate(host: str, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     inner = getattr(error, "os_error", None) or error.__cause__ or error
-    return getattr(inner, "strerror", None) or _first_line(inner) or type(inner).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+    return getattr(inner, "strerror", None) or first_line(str(inner)) or type(inner).__name__

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture import Gap
 from ddbrelay.relay import Outcome
 from ddbrelay.secrecy import hidden
+from ddbrelay.times import iso
 
 
 def _print(line: str) -> None:

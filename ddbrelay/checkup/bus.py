@@ -22,7 +22,7 @@ from ddbrelay.infra.calls import NOT_FOUND, attempt, listing
 from ddbrelay.infra.names import PREFIX, rule_name
 from ddbrelay.infra.plan import ARN_PREFIX, DEFAULT_BUS
 from ddbrelay.mappings import sources_of
-from ddbrelay.words import counted, listed
+from ddbrelay.text import counted, listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

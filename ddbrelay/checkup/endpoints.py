@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ddbrelay.checkup.findings import Area, Finding, Subject
-from ddbrelay.words import listed
+from ddbrelay.text import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

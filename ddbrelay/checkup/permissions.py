@@ -20,7 +20,7 @@ from ddbrelay.export.iam import Scope, Statement
 from ddbrelay.export.policies import policy_for
 from ddbrelay.infra.calls import call
 from ddbrelay.infra.plan import Place
-from ddbrelay.words import listed
+from ddbrelay.text import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

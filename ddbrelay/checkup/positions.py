@@ -18,14 +18,14 @@ from ddbrelay.checkup.asking import Answer, QuickAws, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject, hours
 from ddbrelay.checkup.state import Kept, Standing
 from ddbrelay.errors import AwsRefused
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.change import Origin
 from ddbrelay.infra.calls import call, pages
 from ddbrelay.relay.backlog import worst
 from ddbrelay.relay.survey import Survey, survey
 from ddbrelay.stores.preview import FixedPositions
-from ddbrelay.words import counted, listed
+from ddbrelay.text import counted, listed
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ddbrelay.checkup.asking import Answer, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.infra.calls import call, pages
-from ddbrelay.words import listed
+from ddbrelay.text import listed
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -22,11 +22,11 @@ from ddbrelay.aws.streams import AwsStream
 from ddbrelay.aws.transport import NoAnswerError, Transport, WireError
 from ddbrelay.checkup.asking import Answer, QuickAws
 from ddbrelay.errors import AwsRefused, DdbrelayError
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.capture import IteratorType, Record, Shard, StreamFault, StreamRecord
 from ddbrelay.flow.change import Change, Origin
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.mapping.redaction import Sightings
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

@@ -13,12 +13,11 @@ import click
 
 from ddbrelay.flow.tracking import Fate, Line
 from ddbrelay.output.outcome import Lost
+from ddbrelay.output.words import gap_text
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
 from ddbrelay.stores.parking import How
+from ddbrelay.text import counted, printable, short_shard
 from ddbrelay.values import iso_or_none
-from ddbrelay.words import counted, printable
-from ddbrelay.words.changes import gap_text
-from ddbrelay.words.times import short_shard
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

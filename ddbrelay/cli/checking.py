@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddbrelay.cli.inferring import file_name, first_line
-from ddbrelay.words import counted, one_word, printable
+from ddbrelay.text import counted, one_word, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

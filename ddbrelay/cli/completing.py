@@ -182,7 +182,7 @@ def _regions(run: Run, incomplete: str) -> Iterator[tuple[str, None]]:
 
 
 def _bookmarks(run: Run, incomplete: str) -> Iterator[tuple[str, str]]:
-    from ddbrelay.flow.calendar import iso
+    from ddbrelay.times import iso
 
     # What was named by hand comes before what runs saved by themselves.
     query = "SELECT name, consumer, saved_at FROM bookmarks ORDER BY automatic, saved_at DESC"

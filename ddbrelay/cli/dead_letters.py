@@ -17,7 +17,7 @@ from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.cli.selection import Filter, chosen, filters, items_by, items_of, one_choice, opened
 from ddbrelay.cli.types import DURATION
 from ddbrelay.secrecy import hidden
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.objects import Of

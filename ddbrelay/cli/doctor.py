@@ -15,7 +15,7 @@ import click
 
 from ddbrelay.cli.console import Console, out, terminal
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.checkup.findings import Finding, Level

@@ -12,7 +12,7 @@ import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.types import DURATION
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.aws.table import TableStream

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.console import Console, err, in_ci, is_terminal, out, silence
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from msgspec import Struct

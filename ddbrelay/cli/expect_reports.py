@@ -12,12 +12,12 @@ from pathlib import Path
 from ddbrelay.cli.expect_console import Steady
 from ddbrelay.cli.files import write_whole
 from ddbrelay.errors import ConfigError, DdbrelayError
-from ddbrelay.flow.calendar import iso
 from ddbrelay.scenario import github
 from ddbrelay.scenario.junit import report
 from ddbrelay.scenario.loading import load
 from ddbrelay.scenario.model import Scenario, Spot
 from ddbrelay.scenario.results import Outcome
+from ddbrelay.times import iso
 
 
 class Reports:

@@ -9,7 +9,7 @@ import click
 
 from ddbrelay.cli.expect_console import Steady
 from ddbrelay.cli.expect_reports import annotate
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.scenario.model import Scenario, Spot

@@ -23,7 +23,7 @@ from ddbrelay.cli.export_options import (
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
 from ddbrelay.export.choices import DEFAULT_LIMIT, ROLES, Choices
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.export.model import Project

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ddbrelay.cli.console import append
 from ddbrelay.errors import ConfigError
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Record

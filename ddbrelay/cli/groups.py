@@ -20,7 +20,7 @@ class Suggesting(click.Group):
         if word not in names and not word.startswith("-") and not ctx.resilient_parsing:
             from ddbrelay.cli import synonyms
             from ddbrelay.errors import ConfigError
-            from ddbrelay.flow.mapping.nearest import near
+            from ddbrelay.text import near
 
             close = synonyms.command(word, names) or near(word, names)
             raise ConfigError(

@@ -131,7 +131,7 @@ def _unknown(
 
 def _meant(word: str, known: Collection[str]) -> str:
     from ddbrelay.cli import synonyms
-    from ddbrelay.flow.mapping.nearest import near
+    from ddbrelay.text import near
 
     way = (synonyms.command(word, known) or "").partition(" ")[0]
     # Options have no page.

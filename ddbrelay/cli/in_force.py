@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ddbrelay import logs
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.options import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.files import write_whole
-from ddbrelay.words import counted, one_word, printable
+from ddbrelay.text import counted, one_word, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ddbrelay.cli.accounts import item, styled
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.objects import Of
 from ddbrelay.objects.letters import keys_of, reason_of, result_state
 from ddbrelay.output.event import EventEntry
+from ddbrelay.output.words import as_texts, headline, on_one_line
 from ddbrelay.relay.letters import Ready, Result, Skipped, Stays
 from ddbrelay.stores.letters import Parked, Queue
 from ddbrelay.stores.parking import How
+from ddbrelay.text import counted, cut, one_word, printable
+from ddbrelay.times import iso, whole
 from ddbrelay.values import iso_or_none
-from ddbrelay.words import counted, one_word, printable
-from ddbrelay.words.changes import as_texts, headline, on_one_line
-from ddbrelay.words.times import whole
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -119,11 +118,11 @@ def _print_rows(console: Console, rows: Sequence[Sequence[str]]) -> None:
     widths[1] = min(widths[1], max(columns // 4, 10))
     for number, (*cells, reason) in enumerate(rows):
         texts = [
-            f"{_cut(cell, wide):{'>' if 2 <= place < len(cells) - 1 else '<'}{wide}}"
+            f"{cut(cell, wide):{'>' if 2 <= place < len(cells) - 1 else '<'}{wide}}"
             for place, (cell, wide) in enumerate(zip(cells, widths, strict=True))
         ]
         head = "  ".join(texts) + "  "
-        last = _cut(reason, max(columns - len(head), 10))
+        last = cut(reason, max(columns - len(head), 10))
         if number == 0:
             console.data(styled(console, head + last, "dim"))
         else:
@@ -140,10 +139,6 @@ def _cells(queue: Queue, now: float) -> tuple[str, ...]:
         f"{whole(max(now - head.parked_at, 0.0))} ago",
         headline(reason_of(head, head=True)),
     )
-
-
-def _cut(text: str, wide: int) -> str:
-    return text if len(text) <= wide else text[: wide - 1] + "…"
 
 
 # One letter

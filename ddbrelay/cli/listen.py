@@ -14,7 +14,7 @@ from ddbrelay.cli.received import Bounds, LineScreen, Screen, Session, searched
 from ddbrelay.cli.recording import Recording, record_option
 from ddbrelay.cli.types import DURATION
 from ddbrelay.cli.view.filters import Filter, view_options
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.signals import Stop

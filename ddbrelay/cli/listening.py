@@ -23,8 +23,8 @@ from ddbrelay.cli.view.live import REFRESH, header_lines, trouble_note
 from ddbrelay.cli.view.status import flow
 from ddbrelay.cli.view.types import type_style
 from ddbrelay.secrecy import hidden
-from ddbrelay.words import counted, printable
-from ddbrelay.words.times import whole
+from ddbrelay.text import counted, printable
+from ddbrelay.times import whole
 
 if TYPE_CHECKING:
     from ddbrelay.cli.recording import Recording

@@ -8,8 +8,8 @@ import click
 
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run
-from ddbrelay.flow.calendar import iso
 from ddbrelay.local.engine import ENGINES
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.local.daemon import Running

@@ -220,7 +220,7 @@ def _known(error: Exception) -> DdbrelayError | None:
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
     """What was wrong with the words on the command line, and what to do."""
-    from ddbrelay.flow.mapping.nearest import meant
+    from ddbrelay.text import meant
 
     path = "ddbrelay"
     if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -245,7 +245,7 @@ def _option_meant(error: click.NoSuchOption) -> str | None:
     if error.ctx is None:
         return None
     from ddbrelay.cli import synonyms
-    from ddbrelay.flow.mapping.nearest import near
+    from ddbrelay.text import near
 
     params = error.ctx.command.get_params(error.ctx)
     takes = {name for param in params for name in (*param.opts, *param.secondary_opts)}

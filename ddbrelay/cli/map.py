@@ -14,7 +14,7 @@ from ddbrelay.cli import completing
 from ddbrelay.cli.console import Console, is_terminal, terminal
 from ddbrelay.cli.files import STDIN, name_of, read, records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -233,7 +233,7 @@ def _outcomes(result: _Result) -> list[Any]:
 
 
 def _show_outcome(console: Console, outcome: Any) -> None:
-    from ddbrelay.words.changes import outcome_line
+    from ddbrelay.output.words import outcome_line
 
     if console.output != "rich":
         console.data(outcome_line(outcome))

@@ -13,8 +13,8 @@ from ddbrelay.cli import completing
 from ddbrelay.cli.console import out_json
 from ddbrelay.cli.groups import Group
 from ddbrelay.cli.options import Run, pass_run, setting_options
-from ddbrelay.flow.calendar import iso
-from ddbrelay.words import counted
+from ddbrelay.text import counted
+from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.flow.capture import Position

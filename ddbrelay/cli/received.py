@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddbrelay.flow.calendar import epoch_of, iso
 from ddbrelay.secrecy import hidden
-from ddbrelay.words import one_word
+from ddbrelay.text import one_word
+from ddbrelay.times import epoch_of, iso
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -19,7 +19,7 @@ import click
 
 from ddbrelay.cli.files import write_whole
 from ddbrelay.errors import ConfigError
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

@@ -15,7 +15,7 @@ from ddbrelay.errors import ExpectationNotMet, RecordsParked
 from ddbrelay.objects.letters import result_object, result_state
 from ddbrelay.relay.letters import Preparation, Result, preview
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

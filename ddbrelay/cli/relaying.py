@@ -16,7 +16,7 @@ from ddbrelay.cli.signals import run_until_signal
 from ddbrelay.errors import AwsRefused, DataLost, ExpectationNotMet, RecordsParked, TemporaryFailure
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.jobs import Ended, Job, Monitor, relay
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.cli.view.view import View

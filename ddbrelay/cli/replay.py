@@ -14,7 +14,7 @@ from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.recording import record_option
 from ddbrelay.cli.types import DURATION, asked_keys, moment
 from ddbrelay.cli.view.filters import view_options
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,7 +201,7 @@ def _filter(
 ) -> Callable[[Change, Event | Skip | Reject], bool] | None:
     """Whether an event is asked for; None when all are. Values of one kind are alternatives."""
     from ddbrelay.flow.mapping import Event
-    from ddbrelay.words.changes import key_parts
+    from ddbrelay.output.words import key_parts
 
     asked = asked_keys(keys)
     if not (asked or detail_types or rules):

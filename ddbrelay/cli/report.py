@@ -114,7 +114,7 @@ def _nothing(run: Run) -> Exception:
 def _write(run: Run, report: Report, out: str) -> None:
     from ddbrelay.cli.files import write_whole
     from ddbrelay.report.page import page
-    from ddbrelay.words import printable
+    from ddbrelay.text import printable
 
     text = page(report)
     if out == _STDOUT:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -15,7 +15,7 @@ from ddbrelay.cli import completing
 from ddbrelay.cli.files import records
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.types import DURATION
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
@@ -214,7 +214,7 @@ class _Words:
         return
 
     def gap(self, gap: Gap) -> None:
-        from ddbrelay.words.changes import gap_text
+        from ddbrelay.output.words import gap_text
 
         self._console.words(gap_text(gap))
 

@@ -15,10 +15,10 @@ from ddbrelay.cli.console import Console
 from ddbrelay.cli.view.counts import Counts
 from ddbrelay.flow.capture import Gap
 from ddbrelay.output import outcome as printed
+from ddbrelay.output.words import gap_text, outcome_line
 from ddbrelay.relay import Outcome, Relay
 from ddbrelay.secrecy import scrubbed
-from ddbrelay.words import counted
-from ddbrelay.words.changes import gap_text, outcome_line
+from ddbrelay.text import counted
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from ddbrelay.aws.table import TableStream
 from ddbrelay.cli.accounts import resolved_object, resolved_words
 from ddbrelay.cli.console import Console
 from ddbrelay.cost import Bills, money
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.output import status as printed
 from ddbrelay.output.outcome import Lost
@@ -20,9 +19,9 @@ from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
 from ddbrelay.stores.ownership import Owner
 from ddbrelay.stores.parking import How
+from ddbrelay.text import counted, printable, short_shard
+from ddbrelay.times import alarm, iso, whole
 from ddbrelay.values import iso_or_none
-from ddbrelay.words import counted, printable
-from ddbrelay.words.times import alarm, short_shard, whole
 
 _WORDS = {State.WAITING: "waiting for its parent", State.NOT_BEGUN: "not begun"}
 _HEADINGS = ("shard", "state", "position", "oldest unread", "trimmed in")

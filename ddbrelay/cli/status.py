@@ -8,7 +8,7 @@ import click
 
 from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.types import DURATION
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws
@@ -144,7 +144,7 @@ def _judge(run: Run, found: Standing, longest: float) -> None:
     """Raise what the exit code must say; lost records weigh more than late ones."""
     from ddbrelay.errors import DataLost, ExpectationNotMet
     from ddbrelay.relay.backlog import worst
-    from ddbrelay.words.times import whole
+    from ddbrelay.times import whole
 
     unread, gaps = found.survey.unread, found.survey.gaps
     start = None if found.owner else f"no relay is running: {run.again('tail --forward')}"

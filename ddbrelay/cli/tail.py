@@ -10,7 +10,7 @@ from ddbrelay.cli.options import Command, Run, pass_run, setting_options
 from ddbrelay.cli.recording import record_option
 from ddbrelay.cli.types import DURATION
 from ddbrelay.cli.view.filters import view_options
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

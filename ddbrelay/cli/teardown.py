@@ -10,7 +10,7 @@ import click
 
 from ddbrelay.cli.console import confirmer, err
 from ddbrelay.cli.options import Command, Run, pass_run
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 if TYPE_CHECKING:
     from ddbrelay.infra.plan import Step

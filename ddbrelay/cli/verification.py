@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ddbrelay.cli.accounts import ALL_SHOWN, head, item, name_of
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
 from ddbrelay.objects import Of
+from ddbrelay.text import counted, printable
+from ddbrelay.times import iso
 from ddbrelay.values import iso_or_none
-from ddbrelay.words import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.cli.console import Console

@@ -11,13 +11,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ddbrelay.errors import StateError
 from ddbrelay.flow import tracking
-from ddbrelay.flow.calendar import iso
 from ddbrelay.objects import Of
 from ddbrelay.objects.letters import keys_of, reason_of
 from ddbrelay.output import Count, Printed, SequenceNumber, ShardId, StreamArn, Time
 from ddbrelay.output.event import EventEntry
 from ddbrelay.relay.concealing import concealed
 from ddbrelay.stores.letters import Parked
+from ddbrelay.times import iso
 
 _TableOrNone = Annotated[
     str | None, Meta(description="null where the consumer has no dead letters")

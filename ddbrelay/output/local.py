@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.local.daemon import Running
 from ddbrelay.output import Count, Printed, Time
+from ddbrelay.times import iso
 
 
 class Engine(Printed, tag_field="type", tag="engine"):

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from ddbrelay.flow import capture
-from ddbrelay.flow.calendar import iso
 from ddbrelay.output import Count, Printed, ShardId, StreamArn, Time
 from ddbrelay.stores.sqlite import Bookmark as Stored
 from ddbrelay.stores.sqlite import Consumer
 from ddbrelay.stores.streams import Tables
+from ddbrelay.times import iso
 from ddbrelay.values import iso_or_none
 
 Start = Literal["trim-horizon", "latest", "time", "iterator", "at-sequence"]

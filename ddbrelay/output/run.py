@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.jobs import Ended
 from ddbrelay.output import Count, Printed, RunSeconds, SequenceNumber, Time
 from ddbrelay.output.outcome import Lost
+from ddbrelay.times import iso
 
 End = Literal["stopped", "timeout", "idle", "max-records", "ended", "gone"]
 

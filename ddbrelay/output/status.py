@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ddbrelay.cost import Bill
-from ddbrelay.flow.calendar import iso
 from ddbrelay.output import Count, Printed, ShardId, StreamArn, Time
+from ddbrelay.times import iso
 
 _HoursLeft = Annotated[
     Annotated[float, Meta(ge=0)] | None,

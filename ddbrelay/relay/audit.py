@@ -29,7 +29,7 @@ from ddbrelay.flow.tracking.reconciliation import Books, Finding, Reconciliation
 from ddbrelay.relay.listing import BROKEN, Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD
 from ddbrelay.relay.tasks import cancel
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 READERS = 8
 """Shards that are read at the same time."""

@@ -27,7 +27,7 @@ from ddbrelay.flow.tracking import Account, Store
 from ddbrelay.logs import fields
 from ddbrelay.relay.listing import BROKEN, Listing
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 _log = logging.getLogger(__name__)
 

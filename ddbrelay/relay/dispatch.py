@@ -18,7 +18,7 @@ from ddbrelay.logs import fields
 from ddbrelay.relay.outcome import RETRIES_BEFORE_WORD, Observer, Options
 from ddbrelay.relay.tasks import Tasks, Timers, cancel
 from ddbrelay.relay.window import Window
-from ddbrelay.words.times import whole
+from ddbrelay.times import whole
 
 _log = logging.getLogger(__name__)
 

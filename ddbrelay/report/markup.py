@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, tostring
 
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 Child = Element | str | None
 

@@ -18,7 +18,7 @@ from ddbrelay.stores.ownership import owner_of
 from ddbrelay.stores.parking import How
 from ddbrelay.stores.sqlite import positions_of
 from ddbrelay.stores.usage import EARLIER_RUNS
-from ddbrelay.words import counted
+from ddbrelay.text import counted
 
 
 @dataclass(frozen=True)

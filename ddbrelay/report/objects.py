@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from ddbrelay import __version__
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.output.outcome import Lost
 from ddbrelay.report.numbers import Report
 from ddbrelay.report.period import Bucket
+from ddbrelay.times import iso
 from ddbrelay.values import iso_or_none
 
 

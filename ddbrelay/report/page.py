@@ -11,7 +11,6 @@ from xml.etree.ElementTree import Element
 
 from ddbrelay import __version__
 from ddbrelay.cost import money
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.report import scales
 from ddbrelay.report.charts import Chart, Series, bars, lines, strip
@@ -20,8 +19,8 @@ from ddbrelay.report.numbers import Report
 from ddbrelay.report.period import Bucket, total
 from ddbrelay.report.scales import moment
 from ddbrelay.report.tables import by_name, lost, numbers, parked, runs, shards
-from ddbrelay.words import counted
-from ddbrelay.words.times import whole
+from ddbrelay.text import counted
+from ddbrelay.times import iso, whole
 
 MOST_TYPES = 8
 """So many detail types have a colour of their own."""

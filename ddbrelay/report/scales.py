@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from ddbrelay.report.period import Period
-from ddbrelay.words.times import whole
+from ddbrelay.times import whole
 
 Ticks = Sequence[tuple[float, str]]
 """The values of an axis from the bottom, and their texts."""

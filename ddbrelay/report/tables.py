@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from ddbrelay.cost import money
-from ddbrelay.flow.calendar import iso
 from ddbrelay.report import scales
 from ddbrelay.report.markup import Child, el
 from ddbrelay.report.numbers import Report, RunRow, ShardRow
 from ddbrelay.report.period import Name, total
 from ddbrelay.report.scales import moment
-from ddbrelay.words import counted
-from ddbrelay.words.times import alarm, short_shard, whole
+from ddbrelay.text import counted, short_shard
+from ddbrelay.times import alarm, iso, whole
 
 _MOST_ROWS = 30
 _MOST_NUMBERS = 26

@@ -137,7 +137,7 @@ class BackgroundRelay:
     # What the engine tells
 
     def outcome(self, outcome: Outcome) -> None:
-        from ddbrelay.words.changes import key_text
+        from ddbrelay.output.words import key_text
 
         change = outcome.change
         if outcome.event_id is not None:

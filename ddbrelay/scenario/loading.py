@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ddbrelay.errors import ConfigError
-from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern, impossible
 from ddbrelay.scenario.model import (
     ORDERS,
@@ -28,6 +27,7 @@ from ddbrelay.scenario.model import (
     Update,
 )
 from ddbrelay.scenario.reading import plain, read
+from ddbrelay.text import nearest
 from ddbrelay.toml_places import Places
 from ddbrelay.values import parse_duration
 

@@ -8,6 +8,7 @@ from typing import Any
 from ddbrelay.flow.mapping.document import encode
 from ddbrelay.flow.mapping.matchers import shown
 from ddbrelay.flow.mapping.patterns import Finding, compile_pattern
+from ddbrelay.text import cut, printable
 
 _EXPLAINED = 200
 """So many of the last events are looked at for the nearest one: explaining is slow."""
@@ -46,7 +47,7 @@ def mismatch(
     lines = [how_many, f"  {summary(nearest, width - 2)}", *_table(rows, width)]
     if not rows:
         lines.append(f"    {_ONE_OBJECT}")
-    return [cut(line, width) for line in lines]
+    return [cut(printable(line), width) for line in lines]
 
 
 def unmet(findings: Sequence[Finding]) -> list[Finding]:
@@ -63,13 +64,7 @@ def summary(event: Mapping[str, Any], width: int) -> str:
     except (OverflowError, TypeError, ValueError):
         # An integer beyond 64 bits, or half of a surrogate pair.
         text = shown(detail)
-    return cut(f"{kind}  {source}  {text}", width)
-
-
-def cut(text: str, width: int) -> str:
-    """The text on one line, without what would move the cursor, at most so many characters."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    return cut(printable(f"{kind}  {source}  {text}"), width)
 
 
 def _distance(findings: Sequence[Finding], start: int = 0) -> tuple[int, int]:

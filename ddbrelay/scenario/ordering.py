@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.scenario.model import Order
+from ddbrelay.times import epoch_of
 
 Key = tuple[tuple[str, Any], ...]
 """Names and values of an item's key attributes, in the order of the table's schema."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddbrelay.scenario.judging import Disorder, Judge
-from ddbrelay.scenario.matching import cut, mismatch, summary
+from ddbrelay.scenario.matching import mismatch, summary
 from ddbrelay.scenario.model import Expect, Never, in_seconds
 from ddbrelay.scenario.ordering import Arrival
 from ddbrelay.scenario.results import Verdict
-from ddbrelay.words import counted
+from ddbrelay.text import counted, cut, printable
 
 _SHOWN = 5
 """Events that nothing asked for, of which so many are shown."""
@@ -59,7 +59,7 @@ def _counted_elsewhere(judge: Judge, expect: Expect, width: int) -> list[str]:
     for other, arrivals in judge.elsewhere(expect):
         how_many = "1 event matches" if len(arrivals) == 1 else f"{len(arrivals):,} events match"
         verb = "was" if len(arrivals) == 1 else "were"
-        lines.append(cut(f'{how_many}, but {verb} counted for "{other.name}":', width))
+        lines.append(cut(printable(f'{how_many}, but {verb} counted for "{other.name}":'), width))
         lines += [f"  {summary(one.event, width - 2)}" for one in arrivals[-_SHOWN:]]
     return lines
 

@@ -11,7 +11,7 @@ from typing import Any
 from ddbrelay.config import Settings, flag_name
 from ddbrelay.errors import ConfigError
 from ddbrelay.flow.capture import Start
-from ddbrelay.flow.mapping.nearest import nearest
+from ddbrelay.text import nearest
 
 _STARTS = (Start.TRIM_HORIZON.value, Start.LATEST.value)
 _EMBEDDED = "a relay of a test runs on the embedded AWS"

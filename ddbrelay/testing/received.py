@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from ddbrelay.errors import ConfigError, DdbrelayError
-from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern
 from ddbrelay.infra.listener import followed
 from ddbrelay.scenario.matching import mismatch, summary
 from ddbrelay.testing import arguments
+from ddbrelay.text import nearest
 
 if TYPE_CHECKING:
     from ddbrelay.testing.factory import Relays

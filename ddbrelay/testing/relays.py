@@ -19,11 +19,11 @@ from ddbrelay.errors import ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Start
 from ddbrelay.flow.tracking import Fate, Tally
 from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
+from ddbrelay.output.words import gap_text, key_text
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.sqlite import SqliteStore
 from ddbrelay.testing import arguments
-from ddbrelay.words import counted, printable
-from ddbrelay.words.changes import gap_text, key_text
+from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
     from ddbrelay.aws.session import Aws

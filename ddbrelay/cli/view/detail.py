@@ -12,7 +12,7 @@ from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from ddbrelay.secrecy import hidden_bytes
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 INDENT = 10
 """Cells before each line, which puts it below the row's second column."""

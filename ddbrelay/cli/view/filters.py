@@ -11,7 +11,7 @@ import click
 
 from ddbrelay.cli import completing
 from ddbrelay.errors import ConfigError
-from ddbrelay.words import printable
+from ddbrelay.text import printable
 
 _ESCAPED = re.compile(r"\\.", re.S)
 _MOST_TYPES = 1000

@@ -15,9 +15,9 @@ from ddbrelay.cli.view.rows import Shown, age_of, below, row_lines
 from ddbrelay.cli.view.sampling import Sample
 from ddbrelay.cli.view.status import Status, flow
 from ddbrelay.flow.capture import Gap
+from ddbrelay.output.words import gap_text
 from ddbrelay.relay import Outcome
-from ddbrelay.words import printable
-from ddbrelay.words.changes import gap_text
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from ddbrelay.relay import Relay

@@ -18,11 +18,11 @@ from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping import Event
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.output.event import EventEntry
+from ddbrelay.output.words import headline, key_text, telling
 from ddbrelay.relay import Outcome
 from ddbrelay.secrecy import hidden
-from ddbrelay.words import printable
-from ddbrelay.words.changes import headline, key_text, telling
-from ddbrelay.words.times import duration
+from ddbrelay.text import printable
+from ddbrelay.times import duration
 
 OLD = 5.0
 """Seconds from which an age is worth a place in a narrow terminal."""

@@ -12,8 +12,8 @@ from ddbrelay.cli.drawing import Meter
 from ddbrelay.cli.view.clock import Clock
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.relay.backlog import Backlog, Unread, worst
-from ddbrelay.words import counted
-from ddbrelay.words.times import alarm, duration, short_shard, whole
+from ddbrelay.text import counted, short_shard
+from ddbrelay.times import alarm, duration, whole
 
 if TYPE_CHECKING:
     from ddbrelay.relay import Relay

@@ -11,7 +11,7 @@ from ddbrelay.cli.view.counts import FATES, Counts
 from ddbrelay.cli.view.rows import fit
 from ddbrelay.cli.view.types import type_style
 from ddbrelay.flow.tracking import Fate
-from ddbrelay.words import counted, printable
+from ddbrelay.text import counted, printable
 
 _SHOWN_TYPES = 12
 _WIDEST = 40

@@ -17,9 +17,9 @@ from ddbrelay.cli.view.counts import Counts
 from ddbrelay.cli.view.filters import Filter
 from ddbrelay.flow.capture import Gap
 from ddbrelay.jobs import Screen
+from ddbrelay.output.words import searched
 from ddbrelay.relay import Outcome
-from ddbrelay.words import printable
-from ddbrelay.words.changes import searched
+from ddbrelay.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

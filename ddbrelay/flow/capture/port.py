@@ -13,7 +13,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from ddbrelay.flow.calendar import MOST_SECONDS
+from ddbrelay.times import MOST_SECONDS
 
 ITERATOR_LIFETIME = 15 * 60.0
 RETENTION = 24 * 3600.0

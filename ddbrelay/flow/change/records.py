@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ddbrelay.flow.calendar import MOST_SECONDS, epoch_of
 from ddbrelay.flow.capture import Page, Record
 from ddbrelay.flow.capture.port import CREATED_AT
+from ddbrelay.times import MOST_SECONDS, epoch_of
 
 Note = Callable[[str], object]
 _LEFT_OUT = "the time of a record (ApproximateCreationDateTime) is left out: {}"

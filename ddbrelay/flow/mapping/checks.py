@@ -7,8 +7,8 @@ from typing import Any
 
 from ddbrelay.flow.mapping.document import CHEAP, EVENT_NAMES, FIELDS, ID, TYPED_PARTS, TYPED_TOP
 from ddbrelay.flow.mapping.making import MappingError
-from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.patterns import Pattern, PatternError, compile_pattern, impossible
+from ddbrelay.text import nearest
 
 Path = tuple[str | int, ...]
 _OR = "$or"

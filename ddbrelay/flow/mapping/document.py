@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Change, Digits, typed_image
+from ddbrelay.times import iso
 
 _READERS: dict[str, Callable[[Change], Any]] = {
     "eventID": lambda change: change.event_id,

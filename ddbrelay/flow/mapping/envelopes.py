@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.calendar import iso
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.document import encode, exact
 from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped, Reject
+from ddbrelay.times import iso
 
 ENVELOPES = ("none", "metadata", "cloudevents")
 

@@ -25,7 +25,7 @@ import jmespath.visitor
 from ddbrelay.flow.mapping.document import FIELDS, Document, encode
 from ddbrelay.flow.mapping.expression_paths import picking
 from ddbrelay.flow.mapping.expression_scopes import misplaced
-from ddbrelay.flow.mapping.nearest import near, nearest
+from ddbrelay.text import near, nearest
 
 _PRECISE = Context(prec=100)
 """DynamoDB's numbers have 38 digits, from 1E-130 to 9.9E+125."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.mapping.crud import CrudMapper, image_of
 from ddbrelay.flow.mapping.document import Document, encode, small_integers
@@ -22,6 +21,7 @@ from ddbrelay.flow.mapping.events import (
 )
 from ddbrelay.flow.mapping.expressions import EvaluationError, Expression, ExpressionError
 from ddbrelay.flow.mapping.templates import Shape, ShapeError, Template
+from ddbrelay.times import epoch_of
 
 Validator = Callable[[bytes], "str | None"]
 """What is wrong with a detail, None where it is as it should be."""

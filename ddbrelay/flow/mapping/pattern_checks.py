@@ -23,9 +23,9 @@ from ddbrelay.flow.mapping.matchers import (
     shown,
     test_of,
 )
-from ddbrelay.flow.mapping.nearest import meant
 from ddbrelay.flow.mapping.pattern_operators import Path, PatternError
 from ddbrelay.flow.mapping.pattern_tree import Leaf, Node
+from ddbrelay.text import meant
 
 _Values = Mapping[str, Sequence[Any]]
 _TEXTS = (Affix, AnyCase, Wildcard, Cidr)

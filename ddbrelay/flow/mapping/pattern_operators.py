@@ -22,7 +22,7 @@ from ddbrelay.flow.mapping.matchers import (
     is_number,
     shown,
 )
-from ddbrelay.flow.mapping.nearest import meant
+from ddbrelay.text import meant
 
 Path = tuple[str | int, ...]
 _LIMIT = 5_000_000_000

@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from ddbrelay.flow.calendar import epoch_of
 from ddbrelay.flow.change import Change, UndecodableError, fits
 from ddbrelay.flow.mapping.crud import CrudMapper
 from ddbrelay.flow.mapping.document import encode, exact, small_integers
 from ddbrelay.flow.mapping.envelopes import Enveloped, Frame, envelope_of
 from ddbrelay.flow.mapping.events import Event, MapFunction, Mapped, Reject, Skip, refused
 from ddbrelay.flow.mapping.making import Defaults, MappingError
-from ddbrelay.flow.mapping.nearest import nearest
 from ddbrelay.flow.mapping.redaction import redaction_paths
+from ddbrelay.text import nearest
+from ddbrelay.times import epoch_of
 
 _REDACT = ("redact",)
 PRESETS = ("crud", "outbox", "single-table")

@@ -7,8 +7,8 @@ from typing import Any
 
 from ddbrelay.flow.change import Change, UndecodableError, fits, values_at
 from ddbrelay.flow.mapping.making import MappingError
-from ddbrelay.flow.mapping.nearest import meant
 from ddbrelay.flow.mapping.readings import readings
+from ddbrelay.text import meant
 
 Path = tuple[str, ...]
 _DOCUMENT = frozenset({"new", "old", "keys", "diff"})

@@ -12,8 +12,8 @@ from ddbrelay.flow.change import Change, UndecodableError
 from ddbrelay.flow.tracking import Fate
 from ddbrelay.output.outcome import state
 from ddbrelay.relay import Outcome
+from ddbrelay.text import one_word, printable
 from ddbrelay.values import iso_or_none
-from ddbrelay.words import one_word, printable
 
 _TELLING = ("username", "name", "title", "email", "status")
 
