@@ -19,6 +19,7 @@ from ddbrelay.secrecy import scrubbed
 from ddbrelay.stores import parking
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.parking import How
+from ddbrelay.stores.streams import Tables
 
 _MOST_CANDIDATES = 8
 _ONE = "consumer = ? AND stream_arn = ? AND shard_id = ? AND sequence = ?"
@@ -134,15 +135,14 @@ def reasons(database: Database, consumer: str, stream_arns: Sequence[str]) -> li
 
 def waiting(database: Database, consumer: str, stream_arn: str) -> int:
     """How many letters a consumer has on this stream and the others of its table."""
-    table = stream_arn.rpartition("/")[0]
+    tables = Tables(database)
+    table = tables.of(stream_arn)
     with database.reading() as cursor:
-        (number,) = cursor.execute(
-            "SELECT count(*) FROM dead_letters WHERE consumer = ?"
-            " AND (stream_arn = ? OR (stream_arn > ? AND stream_arn < ?))",
-            # All texts that begin with the table's and a slash lie between these two.
-            (consumer, stream_arn, f"{table}/" if table else stream_arn, f"{table}0"),
-        ).fetchone()
-        return int(number)
+        rows = cursor.execute(
+            "SELECT stream_arn, count(*) FROM dead_letters WHERE consumer = ? GROUP BY stream_arn",
+            (consumer,),
+        )
+        return sum(letters for arn, letters in rows if tables.of(arn) == table)
 
 
 class Letters:
