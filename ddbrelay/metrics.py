@@ -10,7 +10,7 @@ https://prometheus.io/docs/practices/naming/ and .../instrumenting/writing_expor
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import errno
 import logging
 import os
@@ -29,7 +29,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ddbrelay import __version__
-from ddbrelay.errors import PASSING, ConfigError, DdbrelayError, StateError, TemporaryFailure
+from ddbrelay.errors import (
+    PASSING,
+    ConfigError,
+    DdbrelayError,
+    StateError,
+    StateUnavailable,
+    TemporaryFailure,
+)
 from ddbrelay.flow.tracking import Fate, Tally, Usage
 from ddbrelay.relay.backlog import Backlog, worst
 from ddbrelay.relay.dispatch import Refusing
@@ -120,7 +127,7 @@ class Metrics(Collector):
 
     A shard counts as stalled after a minute without progress, or three of its longest pauses; the
     bus as held after a minute in which it took none of the events that were sent. `dead_letters`,
-    where it is set, says how many wait in the store.
+    where it is set, says how many wait in the store; it may block, and is called in a thread.
     """
 
     def __init__(
@@ -135,6 +142,8 @@ class Metrics(Collector):
         self._patience = max(LEAST_QUIET, 3 * idle_interval)
         self._engine: Engine | None = None
         self.dead_letters: Callable[[], int] | None = None
+        self._letters: int | None = None
+        """Dead letters when they were last counted; None where that is not known."""
         self._before: Counter[str] = Counter()
         self.registry = CollectorRegistry(auto_describe=False)
         self._answers = Histogram(
@@ -168,15 +177,21 @@ class Metrics(Collector):
             yield from _gauges(self._engine, self._now())
             stalled = len(self._stalled(self._engine))
             yield _gauge("ddbrelay_shards_stalled", "Shards without progress.", stalled)
-            yield from self._letters()
+            if self._letters is not None:
+                words = "Dead letters that wait in the store."
+                yield _gauge("ddbrelay_dead_letters", words, self._letters)
 
-    def _letters(self) -> Iterator[Metric]:
+    async def count_letters(self) -> None:
+        """Count the dead letters for the next `collect`; a locked store keeps the last number."""
         if self.dead_letters is None:
             return
-        # A store that cannot be read now has no number: it is not zero.
-        with contextlib.suppress(StateError):
-            number = self.dead_letters()
-            yield _gauge("ddbrelay_dead_letters", "Dead letters that wait in the store.", number)
+        try:
+            self._letters = await asyncio.to_thread(self.dead_letters)
+        except StateUnavailable:
+            _server_log.debug("the dead letters are not counted: the store cannot be read now")
+        except StateError:
+            # A store that cannot be read has no number: it is not zero.
+            self._letters = None
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether every shard makes progress and the bus takes events, and the words for it."""
@@ -324,6 +339,7 @@ def _application(metrics: Metrics) -> web.Application:
     async def exposition(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         headers = {"Content-Type": content_type}
+        await metrics.count_letters()
         return web.Response(body=encode(metrics.registry), headers=headers)
 
     async def health(request: web.Request) -> web.Response:

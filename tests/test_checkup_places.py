@@ -341,6 +341,12 @@ def test_where_a_consumer_stands() -> None:
     assert stands(HERE, survey=survey(None, gap)) == [("trimmed", "error")]
     reopened = replace(survey(), reopened=["s"])
     assert stands(HERE, survey=reopened) == [("reopened", "warning")]
+    everything = replace(survey(NOW - 20 * HOUR, gap), reopened=["s"])
+    assert stands(HERE, survey=everything) == [
+        ("reopened", "warning"),
+        ("trimmed", "error"),
+        ("hours-left", "warning"),
+    ]
     stale = Kept(STREAM, HERE.positions, NOW - 30 * HOUR)
     assert stands(stale) == [("checkpoint", "warning")]
 

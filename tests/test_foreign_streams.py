@@ -17,6 +17,7 @@ from ddbrelay.cli import main as cli_main
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import Account, DeadLetter, Fate, Line
 from ddbrelay.stores.database import Database
+from ddbrelay.stores.letters import waiting
 from ddbrelay.stores.ownership import owners_of
 from ddbrelay.stores.sqlite import Bookmarks, SqliteStore, consumers, forget_table
 from ddbrelay.stores.streams import Tables, note
@@ -128,6 +129,18 @@ def test_a_deleted_table_takes_its_checkpoints_along_and_no_others(state: Path) 
         asyncio.run(store.release())
         assert forget_table(database, TABLE_ARN.format("users")) == 1
         assert {one.stream_arn for one in consumers(database)} == {AWS, KEYSPACE, UNKNOWN}
+
+
+def test_dead_letters_of_a_table_are_counted_on_all_its_streams_and_no_others(state: Path) -> None:
+    later, longer = f"{ALTERNATOR[:-1]}f", f"{KEYSPACE.partition('@')[0]}_old@x/stream/2026"
+    with closing(Database(state)) as database:
+        note(database, later, "users", TABLE_ARN.format("users"))
+        note(database, longer, "items_old", TABLE_ARN.format("items_old"))
+        for arn in (later, longer, AWS.replace("orders", "orders-old"), f"{AWS[:-3]}456"):
+            keep(database, arn)
+        counts = [(ALTERNATOR, 2), (later, 2), (KEYSPACE, 1), (longer, 1), (AWS, 2), (UNKNOWN, 1)]
+        assert [(arn, waiting(database, "default", arn)) for arn, _ in counts] == counts
+        assert waiting(database, "another", ALTERNATOR) == 0
 
 
 def test_a_relay_stores_the_table_before_it_reads(

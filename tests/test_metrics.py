@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,7 +23,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ddbrelay import __version__
-from ddbrelay.errors import DdbrelayError, StateError
+from ddbrelay.cli.tail import _count_letters
+from ddbrelay.errors import DdbrelayError, StateError, StateUnavailable
 from ddbrelay.flow.capture import Gap
 from ddbrelay.flow.capture.port import RETENTION
 from ddbrelay.flow.tracking import Fate, Tally, Usage
@@ -29,6 +32,7 @@ from ddbrelay.metrics import BUCKETS, Engine, Metrics, Served, serving
 from ddbrelay.relay.backlog import Backlog, Unread
 from ddbrelay.relay.dispatch import Refusing
 from ddbrelay.relay.outcome import Progress
+from ddbrelay.stores.database import Database
 from ddbrelay.testing import clock
 from ddbrelay.testing.world import World, simulated
 
@@ -347,6 +351,44 @@ def test_a_bus_that_has_taken_nothing_for_a_minute_is_held_and_not_well() -> Non
     asyncio.run(test())
 
 
+def fail(error: Exception) -> int:
+    raise error
+
+
+def test_a_store_that_keeps_a_scrape_waiting_does_not_keep_the_relay_waiting() -> None:
+    asked, free = threading.Event(), threading.Event()
+
+    def blocked() -> int:
+        asked.set()
+        assert free.wait(30)
+        return 7
+
+    async def test() -> None:
+        over = metrics()
+        over.dead_letters = blocked
+        async with served(FakeEngine(), over) as (_, fetch):
+            scrape = asyncio.create_task(scraped(fetch))
+            assert await asyncio.to_thread(asked.wait, 30)
+            status, _, _ = await fetch("/healthz")
+            assert (status, scrape.done()) == (200, False)
+            free.set()
+            assert (await scrape)["ddbrelay_dead_letters", ()] == 7
+
+    asyncio.run(test())
+
+
+def test_dead_letters_are_counted_beside_a_connection_that_is_in_use(tmp_path: Path) -> None:
+    with closing(Database(tmp_path / "state.db")) as database, database.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO dead_letters VALUES ('default', 'S1', 's', '1', '', '', '', NULL, 0, 1, 0,"
+            " 0)"
+        )
+        assert _count_letters(database.path, "default", "S1") == 0
+        cursor.execute("COMMIT")
+        cursor.execute("BEGIN IMMEDIATE")
+        assert _count_letters(database.path, "default", "S1") == 1
+
+
 def test_dead_letters_are_counted_in_the_store_at_each_scrape() -> None:
     async def test() -> None:
         over = metrics()
@@ -355,10 +397,9 @@ def test_dead_letters_are_counted_in_the_store_at_each_scrape() -> None:
             over.dead_letters = lambda: 7
             assert (await scraped(fetch))["ddbrelay_dead_letters", ()] == 7
 
-            def locked() -> int:
-                raise StateError("the state file is locked")
-
-            over.dead_letters = locked
+            over.dead_letters = lambda: fail(StateUnavailable("the state file is locked"))
+            assert (await scraped(fetch))["ddbrelay_dead_letters", ()] == 7
+            over.dead_letters = lambda: fail(StateError("the state file is damaged"))
             assert ("ddbrelay_dead_letters", ()) not in await scraped(fetch)
 
     asyncio.run(test())

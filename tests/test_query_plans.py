@@ -72,6 +72,14 @@ async def drop(world: World) -> None:
         letters.resolve(queue.letters, How.DROPPED)
 
 
+async def show(world: World) -> None:
+    """Each letter is looked up by its place."""
+    letters = Letters(world.database, "default", [world.stream.arn], clock.now)
+    for queue in letters.queues():
+        for letter in queue.letters:
+            assert letters.find(letter.place) == [letter]
+
+
 def statements(items: int, before: Sequence[Act], act: Act) -> tuple[Counter[str], dict[str, str]]:
     """How often each statement of `act` ran, and the plan of each."""
     counts: Counter[str] = Counter()
@@ -101,8 +109,14 @@ def statements(items: int, before: Sequence[Act], act: Act) -> tuple[Counter[str
 
 @pytest.mark.parametrize(
     ("before", "act", "least"),
-    [([], park, 3), ([park], redrive, 4), ([park], refuse, 4), ([park], drop, 4)],
-    ids=["park", "redrive", "refuse", "drop"],
+    [
+        ([], park, 3),
+        ([park], redrive, 4),
+        ([park], refuse, 4),
+        ([park], drop, 4),
+        ([park], show, 2),
+    ],
+    ids=["park", "redrive", "refuse", "drop", "show"],
 )
 def test_what_runs_for_each_record_searches_an_index(
     before: Sequence[Act], act: Act, least: int
@@ -112,6 +126,39 @@ def test_what_runs_for_each_record_searches_an_index(
     each = [shape for shape in many if many[shape] - few[shape] >= 4 and plans[shape]]
     assert len(each) >= least, many
     assert {shape: plans[shape] for shape in each if not sound(shape, plans[shape])} == {}
+
+
+@pytest.mark.parametrize(("act", "left"), [(redrive, 0), (drop, 0), (show, 1)])
+def test_what_sqlite_does_for_a_letter_is_the_same_however_many_there_are(
+    act: Act, left: int
+) -> None:
+    few, many = work(200, act, left), work(2_000, act, left)
+    # Sorting the items takes a few steps more of each.
+    assert many / few < 10 * 1.2, (few, many)
+
+
+def work(letters: int, act: Act, left: int) -> int:
+    """How many hundred steps SQLite's virtual machine takes for so many letters."""
+    steps = 0
+
+    def hundred_more() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    async def scene(world: World) -> None:
+        # Every other item is parked, with two letters.
+        world.fill([f"k{number}" for number in range(letters)], 2)
+        await park(world)
+        stored = Letters(world.database, "default", [world.stream.arn], clock.now)
+        assert stored.count() == letters
+        world.database._connection.set_progress_handler(hundred_more, 100)
+        await act(world)
+        world.database._connection.set_progress_handler(None, 0)
+        assert stored.count() == letters * left
+
+    simulate(scene)
+    return steps
 
 
 def sound(statement: str, plan: str) -> bool:

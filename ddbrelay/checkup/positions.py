@@ -123,8 +123,8 @@ def _older(subject: Subject, kept: Kept, listed_arns: Answer[list[str]]) -> Find
 
 def _here(subject: Subject, kept: Kept, survey_of: Answer[Survey] | None) -> list[Finding]:
     age = subject.now - kept.saved_at
+    found: list[Finding] = []
     if survey_of is None or survey_of.value is None:
-        found = []
         if survey_of is not None:
             found.append(refused(AREA, "checkpoint", survey_of, emulated=subject.emulated))
         if age > RETENTION:
@@ -137,18 +137,20 @@ def _here(subject: Subject, kept: Kept, survey_of: Answer[Survey] | None) -> lis
         shards = len(seen.reopened)
         words = f"{counted(shards, 'open shard')} stored as read to the end"
         why = "what came later was not read: the next run reads on behind the last record"
-        return [AREA.warning("reopened", words, why, subject.again("tail --forward"))]
+        found.append(AREA.warning("reopened", words, why, subject.again("tail --forward")))
     if seen.gaps:
         shards = len({gap.shard_id for gap in seen.gaps})
         words = f"records of {shards} shard{'s' if shards > 1 else ''} were trimmed unread"
         why = "they are lost: the next run reports them and ends with code 4"
-        return [AREA.error("trimmed", words, why, subject.again("status"))]
+        found.append(AREA.error("trimmed", words, why, subject.again("status")))
     oldest = next(iter(worst(seen.unread)), None)
     left = None if oldest is None else oldest.left(subject.now)
     if oldest is not None and left is not None and left < _SOON:
         words = f"the oldest unread record is lost in {hours(left)}"
         why = "a stream keeps records for 24 h"
-        return [AREA.warning("hours-left", words, why, subject.again("tail --forward"))]
+        found.append(AREA.warning("hours-left", words, why, subject.again("tail --forward")))
+    if found:
+        return found
     unread = "all is read" if not seen.unread else "nothing unread is lost within 6 h"
     return [AREA.ok("checkpoint", f"saved {iso(int(kept.saved_at))}, {unread}")]
 

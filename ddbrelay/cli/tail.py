@@ -175,7 +175,6 @@ def _run(
     from ddbrelay.cli import relaying
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import in_force, tidying_of
-    from ddbrelay.stores.letters import waiting
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
 
@@ -209,7 +208,9 @@ def _run(
         tidying_of(run.config) if forward else None,
     )
     if monitor is not None and forward:
-        monitor.metrics.dead_letters = lambda: waiting(database, settings.consumer, leg.stream.arn)
+        monitor.metrics.dead_letters = lambda: _count_letters(
+            database.path, settings.consumer, leg.stream.arn
+        )
     title = f"{table} ─▶ {bus}" if bus else f"{table}   preview, nothing is sent"
     details = (
         f"consumer {settings.consumer}   from {_from(stored, start, since, resume)}"
@@ -217,6 +218,18 @@ def _run(
     )
     ended = relaying.run(job, view, title, details, in_force(run.config))
     return ended, asyncio.run(store.load()) if forward else {}
+
+
+def _count_letters(state_file: str, consumer: str, stream_arn: str) -> int:
+    """Count the dead letters beside the relay, whose own connection is for its event loop alone."""
+    from contextlib import closing
+
+    from ddbrelay.stores.database import Database
+    from ddbrelay.stores.letters import waiting
+
+    # A stop waits for a count that was begun.
+    with closing(Database(state_file, reading=True, lock_timeout=0.5)) as database:
+        return waiting(database, consumer, stream_arn)
 
 
 def _start(run: Run) -> tuple[Start | None, float | None]:

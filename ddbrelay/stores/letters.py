@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import time
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from ddbrelay.secrecy import scrubbed
 from ddbrelay.stores import parking
 from ddbrelay.stores.database import Database
 from ddbrelay.stores.parking import How
+from ddbrelay.stores.streams import Tables
 
 _MOST_CANDIDATES = 8
 _ONE = "consumer = ? AND stream_arn = ? AND shard_id = ? AND sequence = ?"
@@ -134,15 +135,14 @@ def reasons(database: Database, consumer: str, stream_arns: Sequence[str]) -> li
 
 def waiting(database: Database, consumer: str, stream_arn: str) -> int:
     """How many letters a consumer has on this stream and the others of its table."""
-    table = stream_arn.rpartition("/")[0]
+    tables = Tables(database)
+    table = tables.of(stream_arn)
     with database.reading() as cursor:
-        (number,) = cursor.execute(
-            "SELECT count(*) FROM dead_letters WHERE consumer = ?"
-            " AND (stream_arn = ? OR (stream_arn > ? AND stream_arn < ?))",
-            # All texts that begin with the table's and a slash lie between these two.
-            (consumer, stream_arn, f"{table}/" if table else stream_arn, f"{table}0"),
-        ).fetchone()
-        return int(number)
+        rows = cursor.execute(
+            "SELECT stream_arn, count(*) FROM dead_letters WHERE consumer = ? GROUP BY stream_arn",
+            (consumer,),
+        )
+        return sum(letters for arn, letters in rows if tables.of(arn) == table)
 
 
 class Letters:
@@ -248,26 +248,49 @@ class Letters:
         Each comes once. Raises ConfigError where there is none of a text, and where there are
         several it names them.
         """
-        with self._database.reading() as cursor:
-            letters = [
-                _parked(row)
-                for row in cursor.execute(
-                    f"SELECT {_PARKED} FROM dead_letters WHERE {self._mine} ORDER BY event_id",
-                    self._of,
-                )
-            ]
-        ids = [one.event_id or "" for one in letters]
-        at_place: defaultdict[str, list[Parked]] = defaultdict(list)
-        for one in letters:
-            at_place[one.place].append(one)
+        ids: list[tuple[str, ...]] | None = None
         found: dict[Parked, None] = {}
-        for text in texts:
-            start = bisect_left(ids, text)
-            near = letters[start : start + _MOST_CANDIDATES + 1] if text else []
-            candidates = [one for one in near if (one.event_id or "").startswith(text)]
-            candidates += [one for one in at_place.get(text, ()) if one not in candidates]
-            found[self._exact(text, candidates)] = None
+        with self._database.reading() as cursor:
+            for text in texts:
+                candidates = self._at_place(cursor, text)
+                if not candidates:
+                    # No index leads to an id: all ids are read, once for all texts.
+                    ids = self._ids(cursor) if ids is None else ids
+                    candidates = self._with_id(cursor, ids, text)
+                found[self._exact(text, candidates)] = None
         return list(found)
+
+    def _at_place(self, cursor: sqlite3.Cursor, text: str) -> list[Parked]:
+        """The letters at a `SHARD:SEQUENCE`; several streams may have it."""
+        shard_id, _, sequence = text.rpartition(":")
+        rows = cursor.execute(
+            f"SELECT {_PARKED} FROM dead_letters"
+            f" WHERE {self._mine} AND shard_id = ? AND sequence = ?",
+            (*self._of, shard_id, sequence),
+        )
+        return [_parked(row) for row in rows]
+
+    def _ids(self, cursor: sqlite3.Cursor) -> list[tuple[str, ...]]:
+        """The ids of all letters in order, each followed by the rest of the primary key."""
+        return cursor.execute(
+            f"SELECT {_EVENT_ID} AS event_id, stream_arn, shard_id, sequence FROM dead_letters"
+            f" WHERE {self._mine} AND event_id IS NOT NULL ORDER BY event_id",
+            self._of,
+        ).fetchall()
+
+    def _with_id(
+        self, cursor: sqlite3.Cursor, ids: Sequence[tuple[str, ...]], text: str
+    ) -> list[Parked]:
+        """The letters with ids that begin with a text: as many as can be named, and one more."""
+        start = bisect_left(ids, (text,)) if text else len(ids)
+        return [
+            _parked(row)
+            for event_id, *key in ids[start : start + _MOST_CANDIDATES + 1]
+            if event_id.startswith(text)
+            for row in cursor.execute(
+                f"SELECT {_PARKED} FROM dead_letters WHERE {_ONE}", (self._consumer, *key)
+            )
+        ]
 
     def _exact(self, text: str, found: Sequence[Parked]) -> Parked:
         """The letter that a text means, of those that it may mean."""
