@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ddbrelay.errors import NO_ROOM, StateError
-from ddbrelay.private import close_to_others, make_folder, users_folder
+from ddbrelay.private import close_to_others, make_folder, users_folder, warn_of_writers
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"SQLite format 3\0"
@@ -66,10 +66,22 @@ def make_private(path: Path) -> None:
     warn_of_emptied(path)
     _check_head(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     ours = [path, *(_beside(path, end) for end in (_WAL, _SHM, _OWNERS))]
-    if path.parent == users_folder():
-        # Any other folder may be there for more than this file.
+    if path.parent == users_folder() or _holds_only(path.parent, path.name):
         ours.append(path.parent)
     close_to_others(ours)
+    warn_of_writers(path.parent)
+
+
+def _holds_only(folder: Path, name: str) -> bool:
+    """Whether a folder is for the state alone, and nobody has set it up to be shared."""
+    if folder.is_mount() or folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
+        return False
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except PermissionError:
+        return False
+    # `ddbrelay local` keeps its own in a folder of that name.
+    return all(found.startswith(name) or found == "local" for found in names)
 
 
 def _check_head(handle: int) -> None:
