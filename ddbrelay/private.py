@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_warned: set[Path] = set()
+"""Folders that a warning has named."""
 
 
 def make_folder(folder: Path) -> None:
@@ -28,6 +31,21 @@ def close_to_others(paths: Iterable[Path]) -> None:
             "others could use %s; from now on only its owner can",
             ", ".join(str(path) for path in closed),
         )
+
+
+def warn_of_writers(folder: Path) -> None:
+    """Warn, once a process, of a folder in which others can replace our files."""
+    mode = folder.stat().st_mode
+    # In a folder with the sticky bit, as /tmp is, each can replace only what is his.
+    if not mode & (stat.S_IWGRP | stat.S_IWOTH) or mode & stat.S_ISVTX or folder in _warned:
+        return
+    _warned.add(folder)
+    _log.warning(
+        "others can write in %s and could replace the state file there: chmod go-w %s, or choose "
+        "another folder with DDBRELAY_STATE_DIR or --state",
+        folder,
+        shlex.quote(str(folder)),
+    )
 
 
 def _close(path: Path) -> bool:

@@ -20,10 +20,11 @@ from conftest import Cli
 from pipeline import ON_MOTO, Pipeline, clear_error, running, state_file
 
 from ddbrelay.aws.session import Aws
+from ddbrelay.checkup.state import look
 from ddbrelay.errors import StateError
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import DeadLetter
-from ddbrelay.stores.database import Database
+from ddbrelay.stores.database import VERSION, Database
 from ddbrelay.stores.letters import Letters
 from ddbrelay.stores.sqlite import SqliteStore
 
@@ -169,15 +170,88 @@ def test_what_is_no_file_is_refused_at_once(
     clear_error(done, 2, f"the state file {target} is a {kind}", "--state")
 
 
-def test_an_emptied_file_that_was_in_use_is_told_of(bare_cli: Cli, state: Path) -> None:
+READING = (
+    ("positions", "list"),
+    ("positions", "show"),
+    ("positions", "export"),
+    ("ledger",),
+    ("report", "--out", "-"),
+    ("rules", "--table", "users"),
+    ("dead-letters", "list"),
+    ("dead-letters", "export"),
+    ("dead-letters", "redrive", "--all", "--dry-run"),
+)
+
+
+@pytest.mark.slow
+def test_an_emptied_file_that_was_in_use_is_told_of_until_it_is_started_anew(
+    bare_cli: Cli, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with closing(Database(state)) as database:
         asyncio.run(SqliteStore(database, "default", ARN).claim())
     state.write_bytes(b"")
     for ending in ("-wal", "-shm"):
         state.with_name(state.name + ending).unlink(missing_ok=True)
-    done = bare_cli.ok("positions", "list")
-    assert f"the state file {state} was in use before and is empty now" in done.stderr
-    assert "in use before" not in bare_cli.ok("positions", "list").stderr
+    said = f"the state file {state} was in use before and is empty now"
+    for words in READING * 2:
+        assert bare_cli.run(*words).stderr.count(said) == 1, words
+        assert state.read_bytes() == b"", words
+    with closing(Database(state)):
+        assert said in caplog.text
+    assert "in use before" not in bare_cli.run("positions", "list").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("older", [False, True])
+def test_who_only_looks_changes_nothing_and_leaves_no_file(
+    bare_cli: Cli, state: Path, older: bool
+) -> None:
+    if older:
+        of_an_older_format(state)
+    state.chmod(0o640)
+
+    def seen() -> dict[str, tuple[bytes, int]]:
+        return {
+            file.name: (file.read_bytes(), file.stat().st_mode)
+            for file in state.parent.iterdir()
+            if file.is_file()
+        }
+
+    before = seen()
+    for words in READING:
+        done = bare_cli.run(*words)
+        assert "the state file" not in done.stderr, (words, done.stderr)
+        assert seen() == before, words
+
+
+def test_the_doctor_leaves_no_file_either_and_tells_of_an_emptied_one(
+    state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = set(state.parent.iterdir())
+    assert look(state).version == VERSION
+    assert set(state.parent.iterdir()) == before
+    state.with_name(f"{state.name}.owners").mkdir()
+    state.write_bytes(b"")
+    assert look(state).version == 0
+    assert f"the state file {state} was in use before and is empty now" in caplog.text
+
+
+def test_a_reader_sees_what_a_writer_that_is_at_work_has_saved(state: Path) -> None:
+    with closing(Database(state)) as writer, closing(Database(state, reading=True)) as reader:
+        asyncio.run(SqliteStore(writer, "later", ARN).save([Position("s", sequence="2")]))
+        loaded = asyncio.run(SqliteStore(reader, "later", ARN).load())
+        assert loaded["s"].sequence == "2"
+        with pytest.raises(StateError, match="readonly"), reader.transaction() as cursor:
+            cursor.execute("DELETE FROM positions")
+
+
+def test_a_writer_that_starts_beside_a_reader_is_not_held_and_is_seen(state: Path) -> None:
+    with closing(Database(state, reading=True)) as reader:
+        with closing(Database(state)) as writer:
+            asyncio.run(SqliteStore(writer, "later", ARN).save([Position("s", sequence="2")]))
+        assert asyncio.run(SqliteStore(reader, "later", ARN).load())["s"].sequence == "2"
+    with closing(Database(state, reading=True)) as reader:
+        assert asyncio.run(SqliteStore(reader, "later", ARN).load())["s"].sequence == "2"
 
 
 def test_a_new_empty_file_is_nothing_to_talk_about(bare_cli: Cli, tmp_path: Path) -> None:

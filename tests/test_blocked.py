@@ -17,10 +17,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from conftest import Cli
-from pipeline import ON_MOTO, Pipeline, checkpoint
+from gateway import gateway_to
+from pipeline import ON_MOTO, Pipeline, checkpoint, rows
 
 from ddbrelay.aws.session import Aws
 from ddbrelay.cli.outlet import Outlet
+from ddbrelay.local import engine as engines
 
 Waiter = Callable[[Callable[[], bool], float], None]
 
@@ -189,6 +191,86 @@ def test_a_preview_that_nobody_reads_ends_at_a_signal(
         assert os.read(read, 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+@pytest.fixture
+def parked(cli: Cli, engine: engines.Engine, pipe: Pipeline) -> Pipeline:
+    """A pipeline of which 60 changes are parked: the lines of their redrive fill a pipe."""
+    for key in range(60):
+        pipe.put(f"k{key}-{'x' * 200}")
+    with gateway_to(engine) as gateway:
+        gateway.answers["PutEvents"] = (400, "ValidationException")
+        direct = cli.environment["DDBRELAY_ENDPOINT_URL"]
+        cli.environment["DDBRELAY_ENDPOINT_URL"] = gateway.url
+        done = cli.run("tail", "--forward", "--until-idle", "0", "--output", "json")
+        cli.environment["DDBRELAY_ENDPOINT_URL"] = direct
+    assert (done.returncode, letters(cli)) == (3, 60)
+    return pipe
+
+
+def letters(cli: Cli) -> int:
+    ((count,),) = rows(cli, "SELECT count(*) FROM dead_letters")
+    return int(count)
+
+
+REDRIVE = ("dead-letters", "redrive", "--all", "--grace", "0.5s", "--output", "json")
+
+
+@pytest.mark.slow
+@ON_MOTO
+def test_a_redrive_that_nobody_reads_sends_everything_and_leaves_the_letters_unlocked(
+    cli: Cli, parked: Pipeline
+) -> None:
+    with unread(cli, *REDRIVE) as (process, _):
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        words = process.stderr.read().decode()
+    assert "output left out" in words
+    assert (letters(cli), len(parked.received())) == (0, 60)
+    assert cli.run("dead-letters", "drop", "--all", "--yes").returncode == 0
+
+
+@pytest.mark.slow
+@ON_MOTO
+@pytest.mark.parametrize(("signals", "code"), [(1, 0), (2, 130)])
+def test_a_redrive_that_nobody_reads_hears_each_signal(
+    cli: Cli,
+    engine: engines.Engine,
+    parked: Pipeline,
+    wait_until: Waiter,
+    signals: int,
+    code: int,
+) -> None:
+    with gateway_to(engine) as gateway:
+        # 40 lines are several times what the pipe takes; later requests are not answered.
+        gateway.passing["PutEvents"] = 4
+        cli.environment["DDBRELAY_ENDPOINT_URL"] = gateway.url
+        with unread(cli, *REDRIVE) as (process, _):
+            wait_until(lambda: gateway.calls["PutEvents"] > 4 and letters(cli) <= 20, 30)
+            process.send_signal(signal.SIGTERM)
+            if signals == 2:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(30) == code
+            gateway.release.set()
+
+
+@pytest.mark.slow
+@ON_MOTO
+def test_a_redrive_whose_reader_leaves_stops_and_says_so(
+    cli: Cli, engine: engines.Engine, parked: Pipeline, wait_until: Waiter
+) -> None:
+    with gateway_to(engine) as gateway:
+        gateway.passing["PutEvents"] = 2
+        cli.environment["DDBRELAY_ENDPOINT_URL"] = gateway.url
+        with unread(cli, *REDRIVE) as (process, read):
+            wait_until(lambda: gateway.calls["PutEvents"] > 2, 30)
+            with open(os.devnull) as nothing:
+                os.dup2(nothing.fileno(), read)
+            assert process.wait(30) == 7
+            gateway.release.set()
+            assert process.stderr is not None
+            assert b"whoever read standard output has left" in process.stderr.read()
+    assert letters(cli) > 0
 
 
 def unread_bytes(process: subprocess.Popen[bytes]) -> int:

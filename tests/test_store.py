@@ -152,17 +152,50 @@ def test_what_others_may_read_is_closed_to_them_with_a_word(
         assert str(folder / name) in word
 
 
-def test_a_folder_that_was_there_before_keeps_its_rights(
+def test_a_folder_that_holds_only_the_state_is_closed_to_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "local").mkdir()
+    folder.chmod(0o755)
+    for _ in range(2):
+        Database(folder / "state.db").close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (word,) = caplog.messages
+    assert word == f"others could use {folder}; from now on only its owner can"
+
+
+@pytest.mark.parametrize(
+    ("mode", "theirs", "warned"),
+    [
+        (0o777, True, True),
+        (0o770, True, True),
+        (0o755, True, False),
+        (0o1777, True, False),
+        (0o1777, False, False),
+        (0o2750, False, False),
+        (0o2770, False, True),
+    ],
+)
+def test_a_folder_that_is_shared_keeps_its_rights_and_is_warned_of_where_others_may_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, theirs: bool, warned: bool
 ) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    shared.chmod(0o777)
-    (shared / "state.db").touch(0o644)
-    Database(shared / "state.db").close()
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o777
+    shared.chmod(mode)
+    (shared / "state.db").touch()
+    (shared / "state.db").chmod(0o644)
+    if theirs:
+        (shared / "theirs.txt").touch()
+    for _ in range(2):
+        Database(shared / "state.db").close()
+    assert stat.S_IMODE(shared.stat().st_mode) == mode
     assert stat.S_IMODE((shared / "state.db").stat().st_mode) == 0o600
-    assert len(caplog.messages) == 1
+    words = [word for word in caplog.messages if "only its owner can" not in word]
+    assert len(words) == warned
+    assert all(f"chmod go-w {shared}" in word for word in words)
+    assert len(caplog.messages) == 1 + warned
 
 
 def test_missing_directories_are_made(tmp_path: Path) -> None:

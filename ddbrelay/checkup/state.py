@@ -14,13 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.errors import StateError
 from ddbrelay.lock import filesystem_of
 from ddbrelay.stores.database import VERSION, Database
-from ddbrelay.stores.opening import check_kind
+from ddbrelay.stores.opening import check_kind, read_only
 from ddbrelay.stores.ownership import Owner, owner_of
 from ddbrelay.stores.sqlite import Bookmark, Bookmarks, consumers, positions_of
 from ddbrelay.stores.streams import Tables
@@ -92,8 +91,7 @@ def look(path: Path) -> StateFile:
 
 def _version(path: Path) -> int | None:
     try:
-        address = f"file:{quote(str(path.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=5.0)) as connection:
+        with closing(read_only(path)) as connection:
             return int(connection.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.Error as error:
         raise StateError(

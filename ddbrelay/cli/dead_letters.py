@@ -328,6 +328,7 @@ def redrive(
 
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
+    from ddbrelay.cli.console import Ending
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.mappings import buses_of, mapper_of, redacted_paths
     from ddbrelay.relay.letters import Preparation
@@ -337,6 +338,7 @@ def redrive(
     settings = run.settings
     check_table(run, writes=not dry_run)
     with (
+        nullcontext(Ending(None)) if dry_run else redriving.unblocked_by_readers(run) as ending,
         opened(run, reading=dry_run) as (letters, of),
         nullcontext() if dry_run else letters.locked(),
     ):
@@ -364,6 +366,8 @@ def redrive(
                 timeout=timeout,
                 grace=settings.grace,
             )
-            summary, seconds = redriving.send(run, of, letters, items, preparation, bus, plan)
+            summary, seconds = redriving.send(
+                run, of, letters, items, preparation, bus, plan, ending
+            )
             left = letters.count_of(items)
     redriving.show_end(run, of, summary, seconds, left, remap)

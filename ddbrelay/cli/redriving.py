@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ddbrelay.cli.console import is_terminal, terminal
+from ddbrelay.cli.console import Ending, is_terminal, terminal, unblocked
 from ddbrelay.cli.letters import ALL_GONE, result_line
+from ddbrelay.cli.screens import left_out_text
 from ddbrelay.cli.signals import run_until_signal
-from ddbrelay.errors import ExpectationNotMet, RecordsParked
+from ddbrelay.errors import ExpectationNotMet, RecordsParked, TemporaryFailure
 from ddbrelay.objects.letters import result_object, result_state
 from ddbrelay.relay.letters import Preparation, Result, preview
 from ddbrelay.relay.redrive import Plan, Redrive, Summary
@@ -71,6 +73,20 @@ class Screen:
         self._console.trouble(message)
 
 
+@contextmanager
+def unblocked_by_readers(run: Run) -> Iterator[Ending]:
+    """Within it nobody who reads the output holds the loop, the signals or the lock of the letters.
+
+    To be entered before the lock is taken: a slow reader is waited for without it.
+    """
+    with unblocked(run.settings.grace) as ending:
+        yield ending
+    if ending.error is not None:
+        raise ending.error
+    if ending.left_out:
+        run.console.trouble(left_out_text(ending.left_out, last=True))
+
+
 def send(
     run: Run,
     of: Of,
@@ -79,18 +95,23 @@ def send(
     preparation: Preparation,
     bus: str,
     plan: Plan,
+    ending: Ending,
 ) -> tuple[Summary, float]:
     """Send the letters of these items until all are gone, fail, or a signal comes; and how long.
 
-    What is being sent at the first signal is finished; the second one ends it at once.
+    What is being sent at the first signal is finished; the second one ends it at once. Raises
+    TemporaryFailure where it ended early because nobody reads stdout any more.
     """
     from ddbrelay.aws.sinks import sink_of
     from ddbrelay.aws.transport import Transport
+    from ddbrelay.cli.relaying import ReaderLeft
 
     console = run.console
     waiting = letters.count_of(items)
+    reader = ReaderLeft()
 
     async def main(stop: asyncio.Event) -> Summary:
+        reader.watch(stop)
         with Screen(console, of, waiting) as screen:
             async with Transport(run.aws) as transport:
                 claim_check = run.settings.claim_check
@@ -99,7 +120,15 @@ def send(
                 return await redrive.run(items, stop)
 
     began = time.monotonic()
-    return run_until_signal(main), time.monotonic() - began
+    summary = run_until_signal(main)
+    if summary.end == "stopped":
+        ending.limit = plan.grace
+        if reader.stopped:
+            raise TemporaryFailure(
+                "whoever read standard output has left, and nothing is sent any more",
+                f"{run.again('dead-letters redrive')} goes on; with > /dev/null nobody must read",
+            )
+    return summary, time.monotonic() - began
 
 
 def show_preview(

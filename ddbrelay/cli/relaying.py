@@ -43,7 +43,7 @@ def run(job: Job, view: View, title: str, details: str, mapping: str) -> Ended:
     if not (view.live or view.console.json):
         view.console.words(f"{title}   {details}")
 
-    left = _ReaderLeft()
+    left = ReaderLeft()
 
     async def main(stop: asyncio.Event) -> Ended:
         left.watch(stop)
@@ -63,7 +63,7 @@ def run(job: Job, view: View, title: str, details: str, mapping: str) -> Ended:
     return replace(ended, left_out=ending.left_out, reader_left=left.stopped)
 
 
-class _ReaderLeft:
+class ReaderLeft:
     """Stops a run once nobody reads stdout: `| head` has seen enough.
 
     What is in hand is still finished and saved. `stopped` says that nothing else had ended the run.

@@ -181,16 +181,17 @@ class Database:
     def __init__(
         self, path: Path | str, *, reading: bool = False, lock_timeout: float = _LOCK_TIMEOUT
     ) -> None:
-        """`reading` for who only looks: the file need not be there, and need not be writable."""
+        """`reading` for who only looks: nothing is made or changed, and no file need be there.
+
+        A file of an older format is then converted in memory.
+        """
         self.path = _MEMORY if reading and _is_missing(path) else str(path)
         self._lock_timeout = lock_timeout
         self._identity: tuple[int, int] | None = None
-        try:
-            self._open_for_writing()
-        except StateError as refused:
-            if not reading or not opening.is_unwritable(refused.__cause__):
-                raise
+        if reading and self.path != _MEMORY:
             self._open_for_reading()
+        else:
+            self._open_for_writing()
 
     def _open_for_writing(self) -> None:
         with self.translated():

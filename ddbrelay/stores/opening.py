@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ddbrelay.errors import NO_ROOM, StateError
-from ddbrelay.private import close_to_others, make_folder, users_folder
+from ddbrelay.private import close_to_others, make_folder, users_folder, warn_of_writers
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"SQLite format 3\0"
@@ -63,21 +63,40 @@ def make_private(path: Path) -> None:
     """Make the file where it is missing, or close it to others."""
     check_kind(path)
     make_folder(path.parent)
-    emptied = _beside(path, _OWNERS).is_dir() and path.exists() and not path.stat().st_size
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    warn_of_emptied(path)
+    _check_head(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    ours = [path, *(_beside(path, end) for end in (_WAL, _SHM, _OWNERS))]
+    if path.parent == users_folder() or _holds_only(path.parent, path.name):
+        ours.append(path.parent)
+    close_to_others(ours)
+    warn_of_writers(path.parent)
+
+
+def _holds_only(folder: Path, name: str) -> bool:
+    """Whether a folder is for the state alone, and nobody has set it up to be shared."""
+    if folder.is_mount() or folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
+        return False
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except PermissionError:
+        return False
+    # `ddbrelay local` keeps its own in a folder of that name.
+    return all(found.startswith(name) or found == "local" for found in names)
+
+
+def _check_head(handle: int) -> None:
+    # SQLite takes a file of a few bytes for an empty one, and would write over it.
     try:
         head = os.read(handle, len(_MAGIC))
     finally:
         os.close(handle)
     if head not in {b"", _MAGIC}:
-        # SQLite takes a file of a few bytes for an empty one, and would write over it.
         raise sqlite3.DatabaseError("file is not a database")
-    ours = [path, *(_beside(path, end) for end in (_WAL, _SHM, _OWNERS))]
-    if path.parent == users_folder():
-        # Any other folder may be there for more than this file.
-        ours.append(path.parent)
-    close_to_others(ours)
-    if emptied:
+
+
+def warn_of_emptied(path: Path) -> None:
+    """Say so where a file that was in use before has nothing in it any more."""
+    if _beside(path, _OWNERS).is_dir() and path.exists() and not path.stat().st_size:
         _log.warning(
             "the state file %s was in use before and is empty now: checkpoints and dead letters "
             "are gone, and the next run starts at the trim horizon",
@@ -86,18 +105,30 @@ def make_private(path: Path) -> None:
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """A look at a file that cannot be written, or in a folder in which nothing can be made."""
-    look = _connect(path, "mode=ro")
+    """Open a file that is there for a look: neither it nor its rights change.
+
+    No file stays beside it that was not there, unless only others may write it.
+    """
+    check_kind(path)
+    warn_of_emptied(path)
+    _check_head(os.open(path, os.O_RDONLY))
+    wal = _beside(path, _WAL)
+    # SQLite makes the files of the write-ahead log for a reader too. Only a connection that may
+    # write takes them away at its end; where they are there, another process may be at work.
+    look = _connect(path, "mode=ro" if wal.exists() else "mode=rw")
     try:
+        look.execute("PRAGMA query_only = ON")
         look.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError as error:
         look.close()
         if not is_unwritable(error):
             raise
+    except BaseException:
+        look.close()
+        raise
     else:
         return look
     # A write-ahead log is read with a file beside it that does not exist and cannot be made.
-    wal = _beside(path, _WAL)
     if not wal.exists() or not wal.stat().st_size:
         return _connect(path, "mode=ro&immutable=1")
     with tempfile.TemporaryDirectory() as folder:
