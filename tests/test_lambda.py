@@ -89,7 +89,9 @@ def change(key: str, sequence: int, **attributes: Any) -> Record:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    """All but the one that names the mapping at a cold start."""
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in logged if not line["message"].startswith("mapping: ")]
 
 
 Taken = Callable[[], list[dict[str, Any]]]
@@ -121,6 +123,20 @@ def test_the_records_of_an_event_are_published_in_order_per_item(
         "unsettled": 0,
         "ms": 0,
     }
+
+
+def test_a_cold_start_says_once_which_mapping_is_in_force(
+    function: Function, taken: Taken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        function(event_of(change("a", number)), Context())
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["message"].partition(":")[0] for line in logged] == [
+        "mapping",
+        "relayed",
+        "relayed",
+    ]
+    assert logged[0]["level"] == "INFO"
 
 
 def test_an_event_without_records_is_settled(function: Function) -> None:

@@ -26,6 +26,7 @@ from ddbrelay.config import ignored_variables
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Change, Origin, UndecodableError
+from ddbrelay.mappings import in_force
 
 __all__ = ["Context", "Function", "handler"]
 
@@ -67,7 +68,9 @@ class Function:
                 for message in ignored_variables(self._environ):
                     log.warn(message)
                 spare = left - (time.monotonic() - began)
-                self._environment = Environment(configuration.load(self._environ, spare))
+                config = configuration.load(self._environ, spare)
+                self._environment = Environment(config)
+                log.info(f"mapping: {in_force(config)}")
             if self._runner is None:
                 self._runner = asyncio.Runner()
             work = _relay(self._environment, streams, began, left, log)
