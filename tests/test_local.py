@@ -336,6 +336,16 @@ def test_the_last_words_of_an_engine_that_dies_at_start_are_in_the_error(
     assert local.run("local", "status").returncode == 5
 
 
+@pytest.mark.parametrize("engine", ["moto", "ministack"])
+def test_an_engine_that_answers_web_pages_is_said_to(local: Cli, engine: str) -> None:
+    if engine == "ministack" and ministack_program() is None:
+        pytest.skip("ministack is not installed (python -m venv, pip install ministack)")
+    done = local.run("local", "start", "--engine", engine)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "web pages of any origin" in line]
+    assert len(lines) == (engine == "ministack")
+
+
 def test_an_engine_that_is_not_installed_says_how_to_install_it(local: Cli) -> None:
     local.environment["DDBRELAY_MINISTACK"] = "/nowhere/ministack"
     done = local.run("local", "start", "--engine", "ministack")

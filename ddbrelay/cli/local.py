@@ -19,8 +19,15 @@ NOT_RUNNING = 5
 
 _NEXT = "ddbrelay --local provision --table users"
 
+_OPEN_TO_PAGES = (
+    "ministack answers web pages of any origin: while it runs, a page in this machine's browser "
+    "can use it (moto refuses)"
+)
+
 _engine = click.option(
-    "--engine", type=click.Choice(ENGINES), help=f"the emulator  [default: {ENGINES[0]}]"
+    "--engine",
+    type=click.Choice(ENGINES),
+    help=f"the emulator; ministack answers any web page, moto none  [default: {ENGINES[0]}]",
 )
 _port = click.option(
     "--port", type=click.IntRange(0, 65535), metavar="N", help="port of 127.0.0.1  [default: free]"
@@ -60,6 +67,7 @@ def run_(run: Run, engine: str | None, port: int | None) -> None:
     console = run.console
 
     def ready(found: Running) -> None:
+        _warn_of_pages(run, found)
         if console.json:
             console.object(_object(found))
         else:
@@ -90,6 +98,7 @@ def start(run: Run, engine: str | None, port: int | None) -> None:
 
     with stop_on_signals() as stop:
         found, new = daemon.start(run.settings.state_folder, engine, port, stop.wait)
+    _warn_of_pages(run, found)
     if run.console.json:
         run.console.object(_object(found) | {"started": new})
         return
@@ -144,6 +153,11 @@ def stop(run: Run) -> None:
         run.console.object({"type": "engine", "running": False} | stopped)
     else:
         run.console.words("not running" if pid is None else f"stopped pid {pid}")
+
+
+def _warn_of_pages(run: Run, found: Running) -> None:
+    if found.engine == "ministack":
+        run.console.trouble(_OPEN_TO_PAGES)
 
 
 def _object(found: Running) -> dict[str, Any]:
