@@ -13,7 +13,7 @@ import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.httpsession import get_cert_path
-from botocore.parsers import ResponseParserError
+from botocore.parsers import ResponseParserError, ResponseParserFactory
 
 from ddbrelay import __version__
 from ddbrelay.aws.errors import (
@@ -104,9 +104,9 @@ class Aws:
         )
         if not settings.local:
             core.register("before-sign", _signing)
+        core.register_component("response_parser_factory", _Parsers())
         core.register("before-call", _started)
         core.register("after-call", _answered)
-        core.register("after-call", _readable)
         core.register("after-call-error", _failed)
         if not self.session.region_name:
             raise ConfigError(
@@ -318,21 +318,41 @@ def _answered(**event: Any) -> None:
         )
 
 
-def _readable(**event: Any) -> None:
-    """Refuse a good answer that is no JSON: botocore takes it for one with nothing in it."""
-    response, protocol = event["http_response"], event["model"].service_model.resolved_protocol
-    if protocol != "json" or response.status_code >= 300:
-        return
-    content = response.content.lstrip()
-    if content and not content.startswith(b"{"):
-        raise ResponseParserError(f"{event['model'].name} was answered with no JSON object")
+class _Parsers(ResponseParserFactory):
+    """botocore's parsers, made to raise ResponseParserError for every answer that is not AWS's.
+
+    By themselves they take an answer that is no JSON for one with nothing in it, and break in many
+    ways over JSON of another shape, such as `null`, or a string where an object belongs.
+    """
+
+    def create_parser(self, protocol_name: str) -> Any:
+        parser: Any = super().create_parser(protocol_name)
+        parse = parser.parse
+
+        def checked(response: dict[str, Any], shape: Any) -> Any:
+            content = response["body"].lstrip() if protocol_name == "json" else b""
+            if content and not content.startswith(b"{"):
+                if response["status_code"] < 300:
+                    raise ResponseParserError("no JSON object")
+                # The status says what is wrong.
+                response = response | {"body": b"{}"}
+            try:
+                return parse(response, shape)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                raise ResponseParserError(f"{type(error).__name__}: {error}") from error
+
+        parser.parse = checked
+        return parser
 
 
 def _failed(**event: Any) -> None:
+    operation, error = str(event["event_name"]).rpartition(".")[2], event["exception"]
     if _log.isEnabledFor(logging.DEBUG):
-        operation = str(event["event_name"]).rpartition(".")[2]
-        status = type(event["exception"]).__name__
+        status = type(error).__name__
         log_request(_log, operation, status, None, event["context"].get("ddbrelay_began"), 0)
+    if isinstance(error, ResponseParserError):
+        words = f"the answer to {operation} cannot be read: it is not AWS's"
+        raise AwsRefused(words, FOREIGN_HINT) from error
 
 
 def log_request(
