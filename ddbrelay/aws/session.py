@@ -16,6 +16,7 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
 from ddbrelay import __version__
+from ddbrelay.arns import region_in
 from ddbrelay.aws.errors import (
     CERTIFICATE_HINT,
     FOREIGN_HINT,
@@ -38,6 +39,10 @@ PREPARED = "x-ddbrelay-prepared"
 LOCAL_REGION = "us-east-1"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _DUMMY = "ddbrelay-local"
+_PATIENCE = 8.0
+"""Seconds that one attempt of a call waits for its answer."""
+_SILENT = 4.0
+"""Seconds without an answer after which another attempt is worth a line."""
 
 
 def is_loopback(url: str) -> bool:
@@ -106,6 +111,7 @@ class Aws:
             core.register("before-sign", _signing)
         core.register_component("response_parser_factory", _Parsers())
         core.register("before-call", _started)
+        core.register("request-created", _waiting)
         core.register("after-call", _answered)
         core.register("after-call-error", _failed)
         if not self.session.region_name:
@@ -117,7 +123,7 @@ class Aws:
         self.region: str = self.session.region_name
         self.table, self.table_arn = settings.table, settings.table_arn
         if self.table_arn is not None and not self.local:
-            region = self.table_arn.split(":")[3]
+            region = region_in(self.table_arn)
             if region != self.region:
                 raise ConfigError(
                     f'the table "{self.table_arn}" is in {region}, and the region is {self.region}',
@@ -136,7 +142,8 @@ class Aws:
             self._clients[service] = self.new_client(
                 service,
                 connect_timeout=5,
-                read_timeout=30,
+                # Four of them, and the pauses between, are well under a minute.
+                read_timeout=_PATIENCE,
                 retries={"mode": "standard", "total_max_attempts": 4},
             )
         return self._clients[service]
@@ -299,8 +306,15 @@ def _signing(**event: Any) -> None:
 
 
 def _started(**event: Any) -> None:
-    if _log.isEnabledFor(logging.DEBUG):
-        event["context"]["ddbrelay_began"] = time.monotonic()
+    event["context"]["ddbrelay_began"] = time.monotonic()
+
+
+def _waiting(**event: Any) -> None:
+    """Say that a call goes on, where an attempt of it had no answer for long."""
+    request, began = event["request"], event["request"].context.get("ddbrelay_began")
+    if began is not None and time.monotonic() - began >= _SILENT:
+        host = urlsplit(request.url).netloc.rpartition("@")[2]
+        _log.warning("still waiting for %s at %s", event["operation_name"], host)
 
 
 def _answered(**event: Any) -> None:
