@@ -37,8 +37,7 @@ _TARGET = "queue"
 _BATCH = 10
 """Messages in one receive, delete or visibility request of SQS."""
 _LONGEST_POLL = 20
-_DELETE_ATTEMPTS = 4
-_AFTER_INTERRUPT = 5.0
+_DELETE_ATTEMPTS, _AFTER_INTERRUPT = 4, 5.0
 
 _log = logging.getLogger(__name__)
 
