@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ddbrelay.arns import name_of_table as name_of_table
 from ddbrelay.config_file import (
     MappingSource,
     check_owner,
@@ -42,18 +43,6 @@ OUTPUTS = ("rich", "lines", "json")
 ON_GAP = ("continue", "stop")
 PRESETS = ("crud", "outbox", "single-table")
 ENVELOPES = ("none", "metadata", "cloudevents")
-
-
-def _state_dir() -> Path:
-    from ddbrelay.private import users_folder
-
-    found = users_folder()
-    if found is None:
-        raise ConfigError(
-            "there is no place for state: HOME is not set, and this user has no home directory",
-            "set DDBRELAY_STATE_DIR (or --state for the state file alone), or HOME",
-        )
-    return found
 
 
 def _setting(
@@ -227,7 +216,9 @@ class Settings:
     @property
     def state_folder(self) -> Path:
         """The directory for state, by default the user's; ConfigError for a user without one."""
-        return self.state_dir or _state_dir()
+        from ddbrelay.private import users_state
+
+        return self.state_dir or users_state()
 
     @property
     def bus_name(self) -> str | None:
@@ -366,11 +357,6 @@ def _tell_name_from_arn(values: dict[str, Any], origins: dict[str, str]) -> None
     elif arn is not None and table != name_of_table(arn):
         del values["table_arn"]
         origins["table_arn"] = "default"
-
-
-def name_of_table(arn: str) -> str:
-    """The name in the ARN of a table; a name is one already."""
-    return arn.rpartition("/")[2]
 
 
 def _meant(value: object, metadata: Mapping[str, Any]) -> str | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from ddbrelay.secrecy import scrubbed, scrubbed_value
@@ -86,8 +88,30 @@ def write_object(line: str) -> None:
     """A line from `as_object`, past what would wrap it once more."""
     stream = sys.stderr.below if isinstance(sys.stderr, _Wrapped) else sys.stderr
     if stream is not None:
-        stream.write(line + "\n")
-        stream.flush()
+        with optional():
+            stream.write(line + "\n")
+            stream.flush()
+
+
+@contextmanager
+def optional() -> Iterator[None]:
+    """For words on stderr: where it takes none, as on a full disk, it leads nowhere from then on.
+
+    What waits in its buffer would fail once more when Python ends, and give exit code 120.
+    """
+    try:
+        yield
+    except OSError:
+        # Without a descriptor to spare the words are lost all the same.
+        with suppress(OSError):
+            lead_nowhere(2)
+
+
+def lead_nowhere(number: int) -> None:
+    """Let a standard stream lead to the null device."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def redirect(through: Callable[[TextIO], TextIO]) -> Callable[[], None]:
@@ -167,7 +191,10 @@ class _Handler(logging.StreamHandler[TextIO]):
             super().flush()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
-        """A reader of stderr that left must not end the run."""
+        """A reader of stderr that left, or a full disk, must not end the run."""
+        if isinstance(sys.exc_info()[1], OSError):
+            with suppress(OSError):
+                lead_nowhere(2)
 
 
 def _for_others(ours: _Handler, level: int) -> _Handler:

@@ -22,7 +22,7 @@ from ddbrelay.flow.mapping.envelopes import Frame, envelope_of
 from ddbrelay.flow.mapping.events import JOINT, stable_id
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.flow.mapping.redaction import redaction_paths
-from ddbrelay.time_limit import Overdue, within
+from ddbrelay.time_limit import Interrupted, Overdue, interruptible, within
 from ddbrelay.times import epoch_of
 
 OWN = "own"
@@ -105,9 +105,9 @@ class OwnMapper:
         limit = self._seconds()
         try:
             if not limit:
-                return self._mapped(change)
-            return within(limit, lambda: self._mapped(change))
-        except KeyboardInterrupt:
+                return interruptible(lambda: self._mapped(change))
+            return interruptible(lambda: within(limit, lambda: self._mapped(change)))
+        except Interrupted:
             raise
         except Overdue as error:
             late = f"the mapper took longer than {limit:g} s (mapper_timeout)"
@@ -260,8 +260,8 @@ def function_of(name: str, folder: Path) -> Any:
         # Behind the others, so that a file of the user's does not take the place of a library.
         sys.path.append(str(folder))
     try:
-        found: Any = importlib.import_module(module_name)
-    except KeyboardInterrupt:
+        found: Any = interruptible(lambda: importlib.import_module(module_name))
+    except Interrupted:
         raise
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(

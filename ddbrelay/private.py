@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from ddbrelay.errors import ConfigError
+
 _log = logging.getLogger(__name__)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _warned: set[Path] = set()
@@ -69,3 +71,14 @@ def users_folder() -> Path | None:
         return None
     # Older versions leave the tilde as it is.
     return found if found.is_absolute() else None
+
+
+def users_state() -> Path:
+    """The folder of this user's state; ConfigError for a user who has none."""
+    found = users_folder()
+    if found is None:
+        raise ConfigError(
+            "there is no place for state: HOME is not set, and this user has no home directory",
+            "set DDBRELAY_STATE_DIR (or --state for the state file alone), or HOME",
+        )
+    return found

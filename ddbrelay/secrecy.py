@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -147,14 +148,27 @@ def _read(source: Any) -> Iterator[str | None]:
 
 @lru_cache(maxsize=8)
 def _forms(known: tuple[str, ...], variables: tuple[bytes | None, ...]) -> tuple[str, ...]:
-    """Each value as it is, as it stands in an address, and as JSON has it.
+    """Each value as it is, in an address, in JSON, and within a Binary in base64.
 
     The longest comes first, since one may stand within another.
     """
     values = {*known, *(os.fsdecode(value) for value in variables if value)}
     long = [value for value in values if len(value) >= _SHORTEST]
     forms = {form for one in long for form in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
+    forms.update(form for one in long for form in _in_base64(os.fsencode(one)))
     return tuple(sorted(forms, key=len, reverse=True))
+
+
+def _in_base64(value: bytes) -> Iterator[str]:
+    """What every base64 text has in it whose bytes hold the value, and the value's own base64.
+
+    Three bytes make four characters, so there are three ways; a character that also depends on a
+    byte beside the value is not part of it.
+    """
+    yield b64encode(value).decode()
+    for ahead in range(3):
+        begin, end = -(-8 * ahead // 6), 8 * (ahead + len(value)) // 6
+        yield b64encode(bytes(ahead) + value).decode()[begin:end]
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""A bound on how long a function of the user's own may take.
+"""What comes from outside while a function of the user's own runs: the end of its time, Ctrl-C.
 
 In the main thread a timer and its signal end Python code, `re` and blocking calls alike. In another
 thread, as in tests that run a relay in one, the interpreter can only be asked to raise at its next
@@ -16,11 +16,36 @@ from types import FrameType
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM)
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class Overdue(BaseException):
     """The time is up; no `except Exception` of the function takes it for its own."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal came, told apart from a KeyboardInterrupt that the function itself raises."""
+
+
+def interruptible(function: Callable[[], _Result]) -> _Result:
+    """The result of the function; Interrupted where a signal raises KeyboardInterrupt in it."""
+    handlers: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        # A relay has handlers of its own, which raise nothing: then there is nothing to do.
+        python = signal.default_int_handler
+        handlers = [one for one in _INTERRUPTING if signal.getsignal(one) is python]
+    try:
+        for number in handlers:
+            signal.signal(number, _interrupt)
+        return function()
+    finally:
+        for number in handlers:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise Interrupted
 
 
 def within(seconds: float, function: Callable[[], _Result]) -> _Result:

@@ -266,11 +266,11 @@ def test_a_bus_that_takes_some_events_now_and_then_is_not_held(
     simulate(scene)
 
 
-def test_a_bus_that_knows_only_an_unknown_code_is_held_until_the_event_parks(
+def test_a_bus_that_knows_only_an_unknown_code_is_held_until_the_events_park(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scene(world: World) -> None:
-        world.fill(["a"])
+        world.fill(["a", "b"])
         world.bus.fail_entries("FromTheFuture")
         relay = world.relay(until_idle=None, refusal_timeout=100.0)
         stop = asyncio.Event()
@@ -287,7 +287,35 @@ def test_a_bus_that_knows_only_an_unknown_code_is_held_until_the_event_parks(
         assert dispatch.refusing is None
         assert len(errors(caplog)) == 1
         stop.set()
-        assert (await run)[Fate.PARKED] == 1
+        assert (await run)[Fate.PARKED] == 2
+
+    simulate(scene)
+
+
+def test_a_single_event_with_an_unknown_code_says_nothing_of_the_bus(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(world: World) -> None:
+        world.fill(["bad"])
+        world.bus.fail_entries("FromTheFuture", lambda item: b"bad" in item.key)
+        relay = world.relay(until_idle=None, refusal_timeout=200.0)
+        stop = asyncio.Event()
+        run = asyncio.create_task(relay.run(stop))
+        dispatch = relay.dispatch
+        assert dispatch is not None
+        for _ in range(15):
+            await asyncio.sleep(10.0)
+            assert dispatch.refusing is None
+        # A second one that is refused, and nothing that is taken: it is the bus.
+        world.fill(["bad too"])
+        await asyncio.sleep(10.0)
+        assert dispatch.refusing is not None
+        assert dispatch.refusing.lasts
+        await asyncio.sleep(600.0)
+        assert dispatch.refusing is None
+        assert len(errors(caplog)) == 1
+        stop.set()
+        assert (await run)[Fate.PARKED] == 2
 
     simulate(scene)
 
@@ -298,7 +326,7 @@ def test_a_bus_that_only_a_rule_names_is_held_although_the_bus_of_the_run_takes_
 ) -> None:
     async def scene(world: World) -> None:
         def mapper(change: Change) -> Event:
-            bus = "audit" if change.keys["id"] == "audited" else None
+            bus = "audit" if change.keys["id"].startswith("audited") else None
             return Event("s", "T", b"{}", (change.event_id,), bus=bus)
 
         world.mapper = mapper
@@ -308,7 +336,7 @@ def test_a_bus_that_only_a_rule_names_is_held_although_the_bus_of_the_run_takes_
         run = asyncio.create_task(relay.run(stop))
         dispatch = relay.dispatch
         assert dispatch is not None
-        world.fill(["audited"])
+        world.fill(["audited 1", "audited 2"])
         for turn in range(9):
             world.fill([f"k{turn}"])
             await asyncio.sleep(10.0)
@@ -320,7 +348,7 @@ def test_a_bus_that_only_a_rule_names_is_held_although_the_bus_of_the_run_takes_
         await asyncio.sleep(60.0)
         assert dispatch.refusing is None
         stop.set()
-        assert (await run)[Fate.PUBLISHED] == 10
+        assert (await run)[Fate.PUBLISHED] == 11
 
     simulate(scene)
 

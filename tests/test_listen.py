@@ -127,6 +127,9 @@ class Broken:
         self._aws = aws
         self._codes = codes
 
+    def new_client(self, service: str, **_: Any) -> Any:
+        return self.client(service)
+
     def client(self, service: str) -> Any:
         real, codes = self._aws.client(service), self._codes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_bytes_lose_what_texts_lose(in_use: str, monkeypatch: pytest.MonkeyPatch
     shown = hidden_bytes(text.encode()).decode()
     assert shown == '{"a": "[redacted]", "b": "[redacted] at http://proxy"}'
     assert hidden_bytes(b"plain") == b"plain"
+
+
+def test_a_credential_within_a_binary_is_hidden_wherever_it_stands(in_use: str) -> None:
+    for ahead in range(7):
+        for behind in range(4):
+            data = b"\xff" * ahead + in_use.encode() + b"\xfe" * behind
+            shown = hidden_bytes(b'{"a": "%s"}' % b64encode(data)).decode()
+            assert "[redacted]" in shown
+            # What is left are the bytes around it, and at most a character on each side.
+            left = json.loads(shown)["a"].replace("[redacted]", "")
+            assert len(left.rstrip("=")) <= 4 * (ahead + behind) / 3 + 2
+    exact = b64encode(in_use.encode()).decode()
+    assert hidden_bytes(f'{{"a": "{exact}"}}'.encode()) == b'{"a": "[redacted]"}'
 
 
 def test_every_way_out_hides(in_use: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,13 +19,14 @@ from ddbrelay.errors import ConfigError
 from ddbrelay.flow.mapping import Event, MapFunction, Reject, Several, Skip
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.mappings import mapper_of
-from ddbrelay.own import OwnMapper
+from ddbrelay.own import OwnMapper, function_of
 from ddbrelay.testing.builders import ORIGIN, change
 from ddbrelay.testing.clock import EPOCH
 
 OWN = """
 import asyncio
 import re
+import signal
 import time
 from typing import Any
 
@@ -60,6 +61,8 @@ def to_event(change: Change) -> Event | list[Event] | Skip | Reject | None:
         raise GeneratorExit
     if kind == "interrupt":
         raise KeyboardInterrupt
+    if kind.startswith("signal"):
+        signal.raise_signal(int(kind.split()[1]))
     if kind == "python":
         while True:
             try:
@@ -289,16 +292,31 @@ def test_the_type_of_such_a_function_can_be_checked(tmp_path: Path) -> None:
 # What takes its time, and what would end more than a record
 
 
-@pytest.mark.parametrize("kind", ["cancel", "close", "exit"])
+@pytest.mark.parametrize("kind", ["cancel", "close", "exit", "interrupt"])
 def test_what_ends_a_task_or_a_process_parks_the_record(own: Any, kind: str) -> None:
     result = own()(change(kind))
     assert isinstance(result, Reject)
     assert "in the mapper" in result.reason
 
 
-def test_an_interrupt_from_the_keyboard_is_not_parked(own: Any) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        own()(change("interrupt"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("limit", ["0", '"5s"'])
+def test_a_signal_during_the_mapper_is_not_parked(
+    own: Any, number: signal.Signals, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            own(f"mapper_timeout = {limit}")(change(f"signal {number:d}"))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_module_that_raises_an_interrupt_is_a_mistake_in_it(own: Any, tmp_path: Path) -> None:
+    (tmp_path / "interrupting.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(ConfigError, match="cannot be imported: KeyboardInterrupt"):
+        function_of("interrupting:function", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["python", "re", "sleep", "endless"])

@@ -14,6 +14,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import exceptions as boto
+from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
 from conftest import Cli
 from pipeline import ARN, clear_error, running
@@ -605,10 +606,17 @@ def test_a_good_answer_that_is_none_of_aws_is_told_as_such(
             200, b"<html>Please sign in</html>", "Content-Type: application/x-amz-json-1.0"
         )
         done = bare_cli.run(*words, "--table", "users", "--endpoint-url", server.url)
-    clear_error(done, 5, "does not speak as AWS does", "--endpoint-url")
+    clear_error(done, 5, "it is not AWS's", "--endpoint-url")
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"message": "no upstream"}', b'{"Table": {"Tab'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{}", b'{"message": "no upstream"}', b'{"Table": {"Tab', b"null", b'"x"', b"[]", b"5"),
+        b'{"Table": 5, "Streams": 5, "Name": null, "QueueUrl": null}',
+        b'{"Table": ["x"], "Streams": ["x"]}',
+    ],
+)
 @pytest.mark.parametrize(
     ("service", "call", "parameters"),
     [
@@ -632,3 +640,19 @@ def test_a_success_without_what_boto3s_call_always_returns_is_a_refusal_with_a_h
         with pytest.raises(AwsRefused, match="it is not AWS's") as refused:
             getattr(remote(server.url).client(service), call)(**parameters)
     assert "proxy" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("body", [b"null", b'"x"', b"[]", b"5"])
+@pytest.mark.parametrize("status", [400, 503])
+def test_a_failure_that_is_no_object_is_known_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with serving() as server:
+        server.answer = http(status, body, "Content-Type: application/x-amz-json-1.0")
+        client = remote(server.url).new_client("dynamodb", retries={"total_max_attempts": 1})
+        with pytest.raises(ClientError) as failed:
+            client.describe_table(TableName="users")
+    assert failed.value.response["Error"]["Code"] == str(status)

@@ -13,9 +13,10 @@ import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.httpsession import get_cert_path
-from botocore.parsers import ResponseParserError
+from botocore.parsers import ResponseParserError, ResponseParserFactory
 
 from ddbrelay import __version__
+from ddbrelay.arns import region_in
 from ddbrelay.aws.errors import (
     CERTIFICATE_HINT,
     FOREIGN_HINT,
@@ -38,6 +39,10 @@ PREPARED = "x-ddbrelay-prepared"
 LOCAL_REGION = "us-east-1"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _DUMMY = "ddbrelay-local"
+_PATIENCE = 8.0
+"""Seconds that one attempt of a call waits for its answer."""
+_SILENT = 4.0
+"""Seconds without an answer after which another attempt is worth a line."""
 
 
 def is_loopback(url: str) -> bool:
@@ -104,9 +109,10 @@ class Aws:
         )
         if not settings.local:
             core.register("before-sign", _signing)
+        core.register_component("response_parser_factory", _Parsers())
         core.register("before-call", _started)
+        core.register("request-created", _waiting)
         core.register("after-call", _answered)
-        core.register("after-call", _readable)
         core.register("after-call-error", _failed)
         if not self.session.region_name:
             raise ConfigError(
@@ -117,7 +123,7 @@ class Aws:
         self.region: str = self.session.region_name
         self.table, self.table_arn = settings.table, settings.table_arn
         if self.table_arn is not None and not self.local:
-            region = self.table_arn.split(":")[3]
+            region = region_in(self.table_arn)
             if region != self.region:
                 raise ConfigError(
                     f'the table "{self.table_arn}" is in {region}, and the region is {self.region}',
@@ -136,7 +142,8 @@ class Aws:
             self._clients[service] = self.new_client(
                 service,
                 connect_timeout=5,
-                read_timeout=30,
+                # Four of them, and the pauses between, are well under a minute.
+                read_timeout=_PATIENCE,
                 retries={"mode": "standard", "total_max_attempts": 4},
             )
         return self._clients[service]
@@ -299,8 +306,15 @@ def _signing(**event: Any) -> None:
 
 
 def _started(**event: Any) -> None:
-    if _log.isEnabledFor(logging.DEBUG):
-        event["context"]["ddbrelay_began"] = time.monotonic()
+    event["context"]["ddbrelay_began"] = time.monotonic()
+
+
+def _waiting(**event: Any) -> None:
+    """Say that a call goes on, where an attempt of it had no answer for long."""
+    request, began = event["request"], event["request"].context.get("ddbrelay_began")
+    if began is not None and time.monotonic() - began >= _SILENT:
+        host = urlsplit(request.url).netloc.rpartition("@")[2]
+        _log.warning("still waiting for %s at %s", event["operation_name"], host)
 
 
 def _answered(**event: Any) -> None:
@@ -318,21 +332,41 @@ def _answered(**event: Any) -> None:
         )
 
 
-def _readable(**event: Any) -> None:
-    """Refuse a good answer that is no JSON: botocore takes it for one with nothing in it."""
-    response, protocol = event["http_response"], event["model"].service_model.resolved_protocol
-    if protocol != "json" or response.status_code >= 300:
-        return
-    content = response.content.lstrip()
-    if content and not content.startswith(b"{"):
-        raise ResponseParserError(f"{event['model'].name} was answered with no JSON object")
+class _Parsers(ResponseParserFactory):
+    """botocore's parsers, made to raise ResponseParserError for every answer that is not AWS's.
+
+    By themselves they take an answer that is no JSON for one with nothing in it, and break in many
+    ways over JSON of another shape, such as `null`, or a string where an object belongs.
+    """
+
+    def create_parser(self, protocol_name: str) -> Any:
+        parser: Any = super().create_parser(protocol_name)
+        parse = parser.parse
+
+        def checked(response: dict[str, Any], shape: Any) -> Any:
+            content = response["body"].lstrip() if protocol_name == "json" else b""
+            if content and not content.startswith(b"{"):
+                if response["status_code"] < 300:
+                    raise ResponseParserError("no JSON object")
+                # The status says what is wrong.
+                response = response | {"body": b"{}"}
+            try:
+                return parse(response, shape)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                raise ResponseParserError(f"{type(error).__name__}: {error}") from error
+
+        parser.parse = checked
+        return parser
 
 
 def _failed(**event: Any) -> None:
+    operation, error = str(event["event_name"]).rpartition(".")[2], event["exception"]
     if _log.isEnabledFor(logging.DEBUG):
-        operation = str(event["event_name"]).rpartition(".")[2]
-        status = type(event["exception"]).__name__
+        status = type(error).__name__
         log_request(_log, operation, status, None, event["context"].get("ddbrelay_began"), 0)
+    if isinstance(error, ResponseParserError):
+        words = f"the answer to {operation} cannot be read: it is not AWS's"
+        raise AwsRefused(words, FOREIGN_HINT) from error
 
 
 def log_request(

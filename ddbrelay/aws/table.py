@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ddbrelay.arns import table_arn_in
+from ddbrelay.arns import account_in, table_arn_in
 from ddbrelay.aws.errors import DENIED, code_of, translate, translated
 from ddbrelay.aws.session import Aws
 from ddbrelay.errors import AwsRefused, ConfigError
@@ -89,7 +89,7 @@ def _near(aws: Aws, table: str) -> str | None:
 def stream_of(aws: Aws, table: str) -> TableStream:
     """The table's stream; AwsRefused when the table, or its stream, does not exist."""
     described = describe_table(aws, table)
-    account = str(described["TableArn"]).split(":")[4]
+    account = account_in(str(described["TableArn"]))
     arn = described.get("LatestStreamArn")
     if not arn:
         raise AwsRefused(

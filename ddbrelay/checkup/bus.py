@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ddbrelay.arns import account_in
 from ddbrelay.checkup.asking import Answer, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject
 from ddbrelay.checkup.kinds import UNKNOWN, Kind, may_match
@@ -86,7 +87,7 @@ class Bus:
 
     @property
     def account(self) -> str | None:
-        return self.arn.split(":")[4] or None if self.arn.count(":") >= 5 else None
+        return account_in(self.arn) or None
 
 
 def look(aws: Aws, name: str) -> Answer[Bus | None]:

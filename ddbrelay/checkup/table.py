@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ddbrelay.arns import account_in
 from ddbrelay.aws.table import describe_table
 from ddbrelay.checkup.asking import Answer, asked, refused
 from ddbrelay.checkup.findings import Area, Finding, Subject
@@ -62,7 +63,7 @@ class Table:
     @property
     def account(self) -> str:
         """The account that has the table."""
-        return self.arn.split(":")[4]
+        return account_in(self.arn)
 
     @property
     def key_flags(self) -> list[str]:

@@ -52,7 +52,8 @@ def out(text: str = "", *, end: str = "\n") -> None:
 
 def err(text: str = "", *, end: str = "\n", colour: bool | None = None) -> None:
     """Words to stderr, at once; `colour` None keeps colours where it is a terminal."""
-    click.echo(scrubbed(text) + end, nl=False, err=True, color=colour)
+    with logs.optional():
+        click.echo(scrubbed(text) + end, nl=False, err=True, color=colour)
 
 
 def out_json(lines: bytes) -> None:
@@ -107,6 +108,7 @@ class _Hiding(io.TextIOBase):
 
     def __init__(self, stderr: bool) -> None:
         self._is_stderr = stderr
+        self._guard = logs.optional if stderr else contextlib.nullcontext
 
     @property
     def _below(self) -> TextIO:
@@ -125,11 +127,13 @@ class _Hiding(io.TextIOBase):
         return self._below.fileno()
 
     def write(self, text: str) -> int:
-        self._below.write(hidden(text))
+        with self._guard():
+            self._below.write(hidden(text))
         return len(text)
 
     def flush(self) -> None:
-        self._below.flush()
+        with self._guard():
+            self._below.flush()
 
 
 def waiting() -> int:
@@ -195,11 +199,11 @@ def unblocked(patience: float | None) -> Iterator[Ending]:
             if outlet is None:
                 continue
             if not outlet.drain(ending.patience, ending.limit):
-                _lead_nowhere(number)
+                logs.lead_nowhere(number)
                 # Both may lead to the same terminal or pipe.
                 leave()
             elif outlet.error is not None:
-                _lead_nowhere(number)
+                logs.lead_nowhere(number)
             outlet.close()
         if data is not None:
             ending.left_out, ending.reader_left = data.left_out, data.broken
@@ -231,7 +235,7 @@ def silence() -> bool:
     """Let stdout and stderr lead nowhere where whoever read them has left; whether one has."""
     gone = [number for number in (_STDOUT, _STDERR) if _state(number) & select.POLLERR]
     for number in gone:
-        _lead_nowhere(number)
+        logs.lead_nowhere(number)
     return bool(gone)
 
 
@@ -239,7 +243,7 @@ def leave() -> None:
     """Let both lead nowhere where they would hold the end of the process: nobody reads them."""
     for number in (_STDOUT, _STDERR):
         if not _state(number) & select.POLLOUT:
-            _lead_nowhere(number)
+            logs.lead_nowhere(number)
 
 
 def break_off(last: str) -> None:
@@ -265,19 +269,13 @@ def _write_at_once(number: int, text: bytes) -> None:
 
 def discard() -> None:
     """Let stdout lead nowhere: Python would complain once more when it flushes at exit."""
-    _lead_nowhere(_STDOUT)
+    logs.lead_nowhere(_STDOUT)
 
 
 def _state(number: int) -> int:
     output = select.poll()
     output.register(number, select.POLLOUT)
     return next((events for _, events in output.poll(0)), 0)
-
-
-def _lead_nowhere(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
 
 
 # Consoles

@@ -325,6 +325,7 @@ def redrive(
       ddbrelay dead-letters redrive --reason "no rule" --remap --dry-run
     """
     from contextlib import nullcontext
+    from functools import partial
 
     from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
@@ -359,7 +360,7 @@ def redrive(
                 return
             bus = settings.bus or f"{of.table}-bus"
             for name in (bus, *buses_of(run.config)):
-                check_bus(run.aws, name)
+                run.in_time(timeout, partial(check_bus, run.aws, name))
             plan = Plan(
                 max_attempts=max_attempts or MAX_ATTEMPTS,
                 max_in_flight=settings.max_in_flight,

@@ -100,8 +100,9 @@ def command(
         timeout = _EXPECT_TIMEOUT
     chosen = Filter(show, grep, run.console.trouble)
     with stop_on_signals() as stop:
-        listener = _listener(run, queue, everything, keep)
-        with listener, ExitStack() as stack:
+        listener = run.in_time(timeout, lambda: _listener(run, queue, everything, keep))
+        with ExitStack() as stack:
+            run.in_time(timeout, lambda: stack.enter_context(listener))
             started = time.monotonic()
             bounds = Bounds(expect, max_events, None if timeout is None else started + timeout)
             session = Session(

@@ -203,18 +203,12 @@ def _known(error: Exception) -> DdbrelayError | None:
         return error
     if "botocore" in sys.modules:
         from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
 
         from ddbrelay.aws.errors import translate
 
         if isinstance(error, BotoCoreError | ClientError):
             operation = getattr(error, "operation_name", None)
             return translate(error, f"call {operation}" if operation else "reach AWS")
-        if isinstance(error, ResponseParserError):
-            return AwsRefused(
-                "an answer could not be read: whoever answered does not speak as AWS does",
-                "does --endpoint-url, AWS_ENDPOINT_URL or a proxy lead elsewhere?",
-            )
     return None
 
 

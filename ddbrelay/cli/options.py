@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.config import Config, Settings
 
+_T = TypeVar("_T")
 _log = logging.getLogger("ddbrelay.cli")
 
 GLOBAL = (
@@ -103,6 +104,21 @@ class Run:
         except ConfigError:
             wanted = self.flags.get("log_format") or os.environ.get("DDBRELAY_LOG_FORMAT")
             return bool(wanted == "json")
+
+    def in_time(self, timeout: float | None, start: Callable[[], _T]) -> _T:
+        """What the start of a command returns; ExpectationNotMet where its --timeout ends first."""
+        from ddbrelay.errors import ExpectationNotMet
+        from ddbrelay.time_limit import Overdue, within
+
+        if not timeout:
+            return start()
+        try:
+            return within(timeout, start)
+        except Overdue:
+            raise ExpectationNotMet(
+                f"AWS had not answered when the time-out of {timeout:g} s came, at the start",
+                "check the network, the region, the proxy and --endpoint-url",
+            ) from None
 
     @contextmanager
     def logged(self, command: str) -> Iterator[None]:

@@ -143,20 +143,25 @@ def command(
     check_table(run, writes=forward)
     view = view_of(run, "ddbrelay replay", show, grep, detail, record)
     with closing(Database(settings.state_file, reading=not forward)) as database:
-        if bookmark is not None:
-            where = _at_bookmark(run, database, bookmark)
-        elif iterator is not None:
-            where = _at_iterator(run, iterator)
-        elif sequence is not None:
-            where = _at_sequence(run, sequence)
-        else:
-            where = _Where(_stream(run), Start.TIME, [], since_time)
-        stream = where.stream
-        check_redaction(run.config, stream.keys)
-        bus = (settings.bus or f"{stream.table}-bus") if forward else None
-        if bus is not None:
-            for name in (bus, *buses_of(run.config)):
+
+        def start() -> tuple[_Where, str | None]:
+            if bookmark is not None:
+                where = _at_bookmark(run, database, bookmark)
+            elif iterator is not None:
+                where = _at_iterator(run, iterator)
+            elif sequence is not None:
+                where = _at_sequence(run, sequence)
+            else:
+                where = _Where(_stream(run), Start.TIME, [], since_time)
+            check_redaction(run.config, where.stream.keys)
+            bus = (settings.bus or f"{where.stream.table}-bus") if forward else None
+            for name in () if bus is None else (bus, *buses_of(run.config)):
                 check_bus(run.aws, name)
+            return where, bus
+
+        began = time.monotonic()
+        where, bus = run.in_time(timeout, start)
+        stream = where.stream
         if forward:
             note(database, stream.arn, stream.table, stream.table_arn)
         letters = SqliteStore(database, settings.consumer, stream.arn) if forward else None
@@ -176,7 +181,7 @@ def command(
                 wanted=wanted,
                 max_records=max_records,
                 until_idle=_QUIET,
-                timeout=timeout,
+                timeout=timeout and max(timeout - (time.monotonic() - began), 0.1),
             ),
             where.part,
         )

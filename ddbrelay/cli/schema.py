@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -178,7 +179,8 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
     if not bounds.given:
         bounds = _Bounds(_MOST_RECORDS, _QUIET, None)
     table = run.require("table")
-    stream = stream_of(run.aws, table)
+    began = time.monotonic()
+    stream = run.in_time(bounds.timeout, lambda: stream_of(run.aws, table))
     inner = mapper_of(config, table)
 
     def mapper(change: Change) -> Mapped:
@@ -192,7 +194,7 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
         resume=False,
         max_records=bounds.max_records,
         until_idle=bounds.until_idle,
-        timeout=bounds.timeout,
+        timeout=bounds.timeout and max(bounds.timeout - (time.monotonic() - began), 0.1),
     )
     job = jobs.Job(run.aws, stream, mapper, None, FixedPositions(()), options)
     run.console.words(f"reading the stream of {table} from its beginning; Ctrl-C ends the reading")

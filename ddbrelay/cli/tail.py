@@ -88,17 +88,21 @@ def command(
     view = view_of(run, f"ddbrelay tail {table}", show, grep, detail, record)
     chosen = _start(run)
     mapper = mapper_of(run.config, table)
-    latest = stream_of(run.aws, table)
-    check_redaction(run.config, latest.keys)
     bus = run.settings.bus_name if forward else None
-    if bus is not None:
-        for name in (bus, *buses_of(run.config)):
+
+    def start() -> TableStream:
+        stream = stream_of(run.aws, table)
+        check_redaction(run.config, stream.keys)
+        for name in () if bus is None else (bus, *buses_of(run.config)):
             check_bus(run.aws, name)
+        return stream
+
+    began = time.monotonic()
+    latest = run.in_time(timeout, start)
     tell_mapping(run, live=view.live)
     look = partial(check_view_type, run.config, table, tell=run.console.trouble)
     look(latest.view_type, strict=run.settings.strict)
     monitor = relaying.monitor_of(run.settings, table, bus)
-    began = time.monotonic()
     ended: Ended | None = None
     with closing(Database(run.settings.state_file, reading=not forward)) as database, view:
         if forward:

@@ -37,8 +37,7 @@ _TARGET = "queue"
 _BATCH = 10
 """Messages in one receive, delete or visibility request of SQS."""
 _LONGEST_POLL = 20
-_DELETE_ATTEMPTS = 4
-_AFTER_INTERRUPT = 5.0
+_DELETE_ATTEMPTS, _AFTER_INTERRUPT = 4, 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +138,7 @@ class Listener:
     ) -> None:
         self._aws = aws
         self._sqs: SQSClient = aws.client("sqs")
+        self._polls: SQSClient = aws.new_client("sqs", read_timeout=30)
         self._sources = sources
         self._queue = queue
         self._keep = keep
@@ -188,7 +188,7 @@ class Listener:
     def receive(self, wait: float, limit: int = _BATCH) -> list[Received]:
         """One long poll of at most `wait` seconds (whole ones, up to 20) for 1 to 10 messages."""
         answer = call(
-            self._sqs,
+            self._polls,
             "receive_message",
             f"receive from the queue {self.name}",
             QueueUrl=self._url,

@@ -74,6 +74,9 @@ class _Refusal:
     since: float
     reason: str
     error_at: float
+    only: Item | None
+    """The one event that was refused, each time with an unknown code: that speaks of the event, not
+    of the bus. None once the bus has refused another event, or for a reason of its own."""
 
 
 class Dispatch:
@@ -129,9 +132,10 @@ class Dispatch:
     @property
     def refusing(self) -> Refusing | None:
         """The bus that has taken nothing for longest, although it is tried; None for no bus."""
-        if not self._refusals:
+        refusals = [one for one in self._refusals.values() if one.only is None]
+        if not refusals:
             return None
-        refusal = min(self._refusals.values(), key=lambda refusal: refusal.since)
+        refusal = min(refusals, key=lambda refusal: refusal.since)
         seconds = asyncio.get_running_loop().time() - refusal.since
         return Refusing(seconds, refusal.reason, self.held is not None)
 
@@ -299,15 +303,18 @@ class Dispatch:
         for bus in settled:
             self._refusals.pop(bus, None)
         now = asyncio.get_running_loop().time()
-        for item, reason in (*receipt.retry, *receipt.unknown):
+        doubted = [(item, reason, item) for item, reason in receipt.unknown]
+        for item, reason, only in (*((*failed, None) for failed in receipt.retry), *doubted):
             bus = item.event.bus
             if bus in settled:
                 continue
             refusal = self._refusals.get(bus)
             if refusal is None:
-                self._refusals[bus] = _Refusal(now, reason, now + HELD_FOR)
-            else:
-                refusal.reason = reason
+                self._refusals[bus] = _Refusal(now, reason, now + HELD_FOR, only)
+                continue
+            refusal.reason = reason
+            if refusal.only is not only:
+                refusal.only = None
         if self._refusals and not self._is_watched:
             self._is_watched = True
             self._timers.later(HELD_FOR, self._watch)
@@ -316,7 +323,7 @@ class Dispatch:
         """Log an error for each bus that has taken nothing for long; look again while one does."""
         now = asyncio.get_running_loop().time()
         for bus, refusal in self._refusals.items():
-            if now < refusal.error_at:
+            if now < refusal.error_at or refusal.only is not None:
                 continue
             refusal.error_at = now + _SAME_ERROR
             seconds = now - refusal.since
@@ -331,7 +338,7 @@ class Dispatch:
         if self._is_watched:
             # Another bus may begin to refuse before the same error is due again.
             due = min(refusal.error_at for refusal in self._refusals.values())
-            self._timers.later(min(HELD_FOR, due - now), self._watch)
+            self._timers.later(min(HELD_FOR, max(due - now, 1.0)), self._watch)
 
     def _hold(self, reason: str, items: Sequence[Item]) -> None:
         for item in reversed(items):
