@@ -12,6 +12,7 @@ from ddbrelay.output import (
     config,
     doctor,
     help,
+    ledger,
     letters,
     local,
     positions,
@@ -49,6 +50,15 @@ COMMANDS = {
     "doctor": Lines((doctor.Finding, doctor.DoctorSummary)),
     "help": Lines((help.Topic, help.Schema)),
     "init": Lines((config.Written,)),
+    "ledger": Lines(
+        (
+            ledger.Shard,
+            ledger.LedgerSummary,
+            ledger.Finding,
+            ledger.LetterWarning,
+            ledger.Verification,
+        )
+    ),
     "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
     "local.start": Lines((local.Started,)),
     "local.status": Lines((local.Engine, local.NotRunning)),
