@@ -15,6 +15,7 @@ from ddbrelay.output import (
     ledger,
     letters,
     local,
+    map,
     positions,
     rules,
     run,
@@ -63,6 +64,12 @@ COMMANDS = {
     "local.start": Lines((local.Started,)),
     "local.status": Lines((local.Engine, local.NotRunning)),
     "local.stop": Lines((local.Stopped,)),
+    "map": Lines(
+        (map.Event, map.Skipped, map.Parked, map.Explanation, map.MapSummary),
+        "What becomes of each record, in the order of the records. There is no summary without "
+        "--expect: the output is what --expect compares with, and nothing in it depends on the "
+        "machine.",
+    ),
     "positions.delete": Lines((positions.Deleted,)),
     "positions.import": Lines((positions.Imported,)),
     "positions.list": Lines(
@@ -127,6 +134,7 @@ def _plain(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
             plain = {"const": value, **plain}
         case {"anyOf": [*choices]}:
             del plain["anyOf"]
+            plain.pop("discriminator", None)
             plain = {**_either([_plain(choice, names) for choice in choices]), **plain}
         case {"type": "array", "items": dict(items)}:
             plain["items"] = _plain(items, names)
@@ -144,7 +152,8 @@ def _plain(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 def _either(choices: list[dict[str, Any]]) -> dict[str, Any]:
     """One of several; as one schema with several types where their other words do not clash."""
     if any("type" not in choice for choice in choices):
-        return {"oneOf": choices}
+        # msgspec has several Structs as one choice beside null.
+        return {"oneOf": [inner for choice in choices for inner in choice.get("oneOf", [choice])]}
     # msgspec has null first or last; it reads best behind what the value is otherwise.
     choices = sorted(choices, key=lambda choice: choice["type"] == "null")
     merged: dict[str, Any] = {"type": [choice["type"] for choice in choices]}
