@@ -11,9 +11,12 @@ import msgspec
 from ddbrelay.output import (
     config,
     doctor,
+    expect,
     help,
+    inference,
     ledger,
     letters,
+    listen,
     local,
     map,
     positions,
@@ -49,6 +52,12 @@ COMMANDS = {
     "dead-letters.list": Lines((letters.ListedLetter, letters.ListSummary)),
     "dead-letters.show": Lines((letters.ShownLetter,)),
     "doctor": Lines((doctor.Finding, doctor.DoctorSummary)),
+    "expect": Lines(
+        (expect.Step, expect.Met, expect.Unmet, expect.Forbidden, expect.ExpectSummary),
+        "One line for each step when it is done, one for each expectation at the end of its "
+        "scenario, and a summary last. An expectation has one verdict: that an event came too "
+        "often, or in the wrong order, is known only when all have come.",
+    ),
     "help": Lines((help.Topic, help.Schema)),
     "init": Lines((config.Written,)),
     "ledger": Lines(
@@ -59,6 +68,11 @@ COMMANDS = {
             ledger.LetterWarning,
             ledger.Verification,
         )
+    ),
+    "listen": Lines(
+        (listen.ReceivedEvent, listen.Message, listen.ListenSummary),
+        "One line for each message as it is received, and a summary last. --show and --grep leave "
+        "out lines of type event and message, and change nothing else.",
     ),
     "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
     "local.start": Lines((local.Started,)),
@@ -84,6 +98,11 @@ COMMANDS = {
         "checkpoint.",
     ),
     "rules": Lines((rules.Rule,)),
+    "schema": Lines(
+        (inference.InferredSchema, inference.Mismatch, inference.CheckSummary),
+        "Without --check one line for each detail type; with it one for each mismatch and a "
+        "summary.",
+    ),
     "seed": Lines((seed.SeedSummary,)),
     "status": Lines(
         (status.Shard, Lost, status.StatusSummary),
