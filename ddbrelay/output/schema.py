@@ -20,6 +20,7 @@ from ddbrelay.output import (
     local,
     map,
     positions,
+    report,
     rules,
     run,
     seed,
@@ -96,6 +97,17 @@ COMMANDS = {
         (Outcome, Lost, run.ReplaySummary),
         f"One line for each event and a summary last. {_FILTERED} A replay never moves the "
         "checkpoint.",
+    ),
+    "report": Lines(
+        (
+            report.Stretch,
+            report.Name,
+            report.ParkedLetters,
+            report.LostRecords,
+            report.OpenShard,
+            report.RunCosts,
+            report.ReportSummary,
+        )
     ),
     "rules": Lines((rules.Rule,)),
     "schema": Lines(
