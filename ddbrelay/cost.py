@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbrelay.flow.tracking import Usage
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
-from ddbrelay.times import iso
 
 if TYPE_CHECKING:
     from ddbrelay.config import Settings
@@ -54,13 +53,6 @@ class Bill:
     cost: Decimal
     started_at: float | None = None
     saved_at: float | None = None
-
-    def as_object(self) -> dict[str, Any]:
-        """For a program; the cost is a number."""
-        usage = {one.name: getattr(self.usage, one.name) for one in fields(Usage)}
-        times = {"startedAt": self.started_at, "savedAt": self.saved_at}
-        known = {name: iso(epoch) for name, epoch in times.items() if epoch is not None}
-        return known | usage | {"cost": float(self.cost)}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ddbrelay.config import Settings
 from ddbrelay.cost import Bill, Bills, Prices, money
 from ddbrelay.flow.tracking import Usage
+from ddbrelay.output import status as printed
 from ddbrelay.stores.usage import EARLIER_RUNS, RunUsage
 
 PRICES = Prices.of(Settings())
@@ -57,7 +59,7 @@ def test_the_earlier_runs_are_no_run() -> None:
 def test_a_program_gets_numbers() -> None:
     bill = Bills.of([RunUsage(NOW, NOW + 60.5, Usage(2, 1, 3, 4, 1))], PRICES).run
     assert bill is not None
-    assert bill.as_object() == {
+    assert msgspec.to_builtins(printed.RunUsage.of(bill)) == {
         "startedAt": "2026-11-23T10:33:20Z",
         "savedAt": "2026-11-23T10:34:20.500Z",
         "reads": 2,

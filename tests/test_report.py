@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 import report_day
 from conftest import Cli
@@ -26,9 +27,9 @@ from ddbrelay.config import Settings
 from ddbrelay.cost import Prices
 from ddbrelay.flow.capture import Position
 from ddbrelay.flow.tracking import Fate
+from ddbrelay.output.report import ReportSummary, lines
 from ddbrelay.outputs import schema_of
 from ddbrelay.report.numbers import Report, gather
-from ddbrelay.report.objects import objects
 from ddbrelay.report.page import page
 from ddbrelay.report.period import Period
 from ddbrelay.report.reasons import kind_of
@@ -241,7 +242,7 @@ def test_a_name_is_text_whatever_it_holds(html: str) -> None:
 
 def test_nothing_of_a_record_is_in_it(report: Report, html: str) -> None:
     assert "SECRET" not in html
-    assert "SECRET" not in json.dumps(list(objects(report)))
+    assert "SECRET" not in msgspec.json.encode(list(lines(report))).decode()
 
 
 def test_it_asks_for_nothing_and_runs_no_script_but_its_own(html: str) -> None:
@@ -328,7 +329,7 @@ def test_a_reason_ends_where_it_may_quote_from_a_record(reason: str, kind: str |
 
 
 def test_the_objects_fit_the_schema_and_come_to_the_summary(report: Report) -> None:
-    found: list[dict[str, Any]] = json.loads(json.dumps(list(objects(report))))
+    found: list[dict[str, Any]] = json.loads(msgspec.json.encode(list(lines(report))))
     validator = jsonschema_rs.Draft202012Validator(
         json.loads(schema_of("report")), validate_formats=True
     )
@@ -359,7 +360,9 @@ def test_a_ledger_of_an_earlier_version_is_told_in_all(tmp_path: Path) -> None:
     assert not report.kept
     assert not report.empty
     assert f"{report.ever[Fate.PUBLISHED]:,} published" in Reader(page(report)).text()
-    assert list(objects(report))[-1]["published"] == 0
+    *_, summary = lines(report)
+    assert isinstance(summary, ReportSummary)
+    assert summary.published == 0
 
 
 def test_who_has_relayed_nothing_is_told_what_to_do(bare_cli: Cli) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbrelay.flow.tracking import Fate, Line
+from ddbrelay.output import ledger as printed
 from ddbrelay.output.outcome import Lost
 from ddbrelay.output.words import gap_text
 from ddbrelay.stores.ledger import EARLIER, ShardLedger
@@ -56,7 +57,8 @@ class _Counts:
             max(until, default=None),
         )
 
-    def object(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
+        """The fields of `output.ledger.Counts`."""
         return {
             "count": self.count,
             "first": self.first,
@@ -93,18 +95,20 @@ def show(
     """
     if console.json:
         for ledger in ledgers:
-            console.object({"type": "shard", "shardId": ledger.shard_id, **_counts_of([ledger])})
+            console.object(printed.Shard(ledger.shard_id, **_fates_of([ledger])))
         console.object(
-            {
-                "type": "summary",
-                **of.object(),
-                "shards": sum(ledger.shard_id != EARLIER for ledger in ledgers),
-                **_counts_of(ledgers),
-                "resolved": resolved_object(resolved),
-                "earlierStreams": [
-                    {"streamArn": arn, **_counts_of(found)} for arn, found in earlier.items()
+            printed.LedgerSummary(
+                of.consumer,
+                of.table,
+                of.stream_arn,
+                sum(ledger.shard_id != EARLIER for ledger in ledgers),
+                **_fates_of(ledgers),
+                resolved=printed.Resolved.of(resolved),
+                earlier_streams=[
+                    printed.EarlierStream(arn, **_fates_of(before))
+                    for arn, before in earlier.items()
                 ],
-            }
+            )
         )
         return
     head(console, of)
@@ -150,27 +154,22 @@ def _show_gaps(console: Console, ledgers: Iterable[ShardLedger]) -> None:
         item(console, "lost", printable(gap_text(gap)), "red")
 
 
-def _counts_of(ledgers: Iterable[ShardLedger]) -> dict[str, Any]:
-    """Shape: published and parked as counts, skipped as one of them a rule, lost as gaps."""
+def _fates_of(ledgers: Iterable[ShardLedger]) -> dict[str, Any]:
+    """The fields in which a `Shard`, the summary and an `EarlierStream` say what became of it."""
     ledgers = list(ledgers)
     return {
-        "published": _Counts.of(_lines(ledgers, Fate.PUBLISHED)).object(),
+        "published": printed.Counts(**_Counts.of(_lines(ledgers, Fate.PUBLISHED)).fields()),
         "skipped": [
-            {"rule": rule, **_Counts.of(lines).object()}
+            printed.Skips(rule, **_Counts.of(lines).fields())
             for rule, lines in _by_rule(ledgers).items()
         ],
-        "parked": _Counts.of(_lines(ledgers, Fate.PARKED)).object(),
+        "parked": printed.Counts(**_Counts.of(_lines(ledgers, Fate.PARKED)).fields()),
         "lost": [Lost.of(gap) for ledger in ledgers for gap in ledger.gaps],
     }
 
 
-def resolved_object(resolved: Mapping[How, int]) -> dict[str, int]:
-    """How many parked records were redriven, skipped and dropped since."""
-    return {how.value: resolved[how] for how in How}
-
-
 def resolved_words(resolved: Mapping[How, int]) -> str:
-    """The same in words; empty where none was."""
+    """How many parked records were redriven, skipped and dropped since; empty where none was."""
     return ", ".join(f"{count:,} {how.value}" for how, count in resolved.items() if count)
 
 

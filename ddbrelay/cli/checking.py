@@ -101,15 +101,9 @@ class Checking:
 
     def _show(self, change: Change, detail_type: str | None, rule: str | None, reason: str) -> None:
         if self.console.json:
-            self.console.object(
-                {
-                    "type": "mismatch",
-                    "detailType": detail_type,
-                    "eventID": change.event_id,
-                    "rule": rule,
-                    "reason": reason,
-                }
-            )
+            from ddbrelay.output.inference import Mismatch
+
+            self.console.object(Mismatch(detail_type, change.event_id, rule, reason))
         else:
             name = "-" if detail_type is None else one_word(detail_type)
             self.console.data(f"{name}  {one_word(change.event_id)}  {printable(reason)}")
@@ -120,15 +114,9 @@ class Checking:
 
         checked = self.fit + self.unfit
         if self.console.json:
-            self.console.object(
-                {
-                    "type": "summary",
-                    "checked": checked,
-                    "unfit": self.unfit,
-                    "failed": self.failed,
-                    "withoutSchema": self.without,
-                }
-            )
+            from ddbrelay.output.inference import CheckSummary
+
+            self.console.object(CheckSummary(checked, self.unfit, self.failed, self.without))
         elif self.without:
             names = ", ".join(f"{one_word(name)} ({n:,})" for name, n in self.without.items())
             self.console.words(f"no schema for {names}")

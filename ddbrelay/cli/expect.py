@@ -248,24 +248,24 @@ def _listening(
 
 def _sum_up(run: Run, outcomes: Sequence[Outcome], seconds: float) -> None:
     from ddbrelay.errors import AwsRefused, ExpectationNotMet
+    from ddbrelay.output.expect import ExpectSummary
 
     unmet = [one for one in outcomes if one.begun and not one.met]
     skipped = [one for one in outcomes if not one.begun]
     if run.console.json:
         verdicts = [verdict for one in outcomes for verdict in one.verdicts]
         run.console.object(
-            {
-                "type": "summary",
-                "scenarios": len(outcomes),
-                "met": len(outcomes) - len(unmet) - len(skipped),
-                "unmet": len(unmet),
-                "skipped": len(skipped),
-                "expectations": len(verdicts),
-                "failures": sum(one.reason is not None for one in verdicts),
-                "events": sum(one.events for one in outcomes),
-                "repeats": sum(one.repeats for one in outcomes),
-                "seconds": round(seconds, 3),
-            }
+            ExpectSummary(
+                scenarios=len(outcomes),
+                met=len(outcomes) - len(unmet) - len(skipped),
+                unmet=len(unmet),
+                skipped=len(skipped),
+                expectations=len(verdicts),
+                failures=sum(one.reason is not None for one in verdicts),
+                events=sum(one.events for one in outcomes),
+                repeats=sum(one.repeats for one in outcomes),
+                seconds=round(seconds, 3),
+            )
         )
     if not unmet:
         return

@@ -8,50 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ddbrelay.flow.mapping import Event, Reject, Skip
+from ddbrelay.flow import mapping
+from ddbrelay.flow.mapping import Reject, Skip
 from ddbrelay.offline import RecordError, values_of
-from ddbrelay.values import iso_or_none
+from ddbrelay.output.map import Entry, Event, Explanation, Parked, Skipped
 
 if TYPE_CHECKING:
     from ddbrelay.flow.change import Change
 
-EXPLANATION = "explanation"
-"""The type of an object that says why, which is not compared."""
 _BAD = "no object with an eventID, as map --output json prints it"
 
 
-def objects_of(change: Change, fate: tuple[Event, ...] | Skip | Reject) -> list[dict[str, Any]]:
+def objects_of(
+    change: Change, fate: tuple[mapping.Event, ...] | Skip | Reject
+) -> list[Event | Skipped | Parked]:
     """What becomes of a record, as `ddbrelay map --output json` prints it.
 
-    Shape: `type` event, skipped or parked, `eventID`, `rule`, and `entry` or `reason`. Nothing in
-    it depends on the machine.
+    Nothing in it depends on the machine.
     """
     event_id = change.event_id
     if isinstance(fate, Skip):
-        return [{"type": "skipped", "eventID": event_id, "rule": fate.reason}]
+        return [Skipped(event_id, fate.reason)]
     if isinstance(fate, Reject):
         # A traceback follows the first line, and it would name folders of this machine.
         reason = fate.reason.partition("\n")[0]
-        return [{"type": "parked", "eventID": event_id, "rule": fate.rule, "reason": reason}]
-    return [
-        {"type": "event", "eventID": event_id, "rule": event.rule, "entry": _entry(event)}
-        for event in fate
-    ]
-
-
-def _entry(event: Event) -> dict[str, Any]:
-    """The entry of PutEvents, its detail as the JSON object that it is."""
-    optional = {
-        "Time": iso_or_none(event.time),
-        "EventBusName": event.bus,
-        "TraceHeader": event.trace_header,
-    }
-    return {
-        "Source": event.source,
-        "DetailType": event.detail_type,
-        "Detail": msgspec.Raw(event.detail),
-        "Resources": event.resources,
-    } | {name: value for name, value in optional.items() if value is not None}
+        return [Parked(event_id, fate.rule, reason)]
+    return [Event(event_id, event.rule, Entry.of(event)) for event in fate]
 
 
 class ExpectationError(ValueError):
@@ -73,7 +55,8 @@ def expected_in(text: bytes) -> dict[str, list[Any]]:
             event_id = value.get("eventID") if isinstance(value, dict) else None
             if not isinstance(event_id, str):
                 raise ExpectationError(line, column, _BAD)
-            if value.get("type") != EXPLANATION:
+            # Why it became so is not compared.
+            if value.get("type") != Explanation.__struct_config__.tag:
                 found.setdefault(event_id, []).append(value)
     except RecordError as error:
         raise ExpectationError(error.line, error.column, error.what) from None
@@ -81,7 +64,7 @@ def expected_in(text: bytes) -> dict[str, list[Any]]:
 
 
 def differences(
-    expected: Mapping[str, list[Any]], mapped: Iterable[Mapping[str, Any]]
+    expected: Mapping[str, list[Any]], mapped: Iterable[msgspec.Struct | Mapping[str, Any]]
 ) -> Iterator[tuple[str, list[str]]]:
     """For each record that differs its `eventID` and a unified diff, the mapped ones first.
 

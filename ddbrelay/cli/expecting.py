@@ -12,6 +12,9 @@ from ddbrelay.cli.expect_reports import annotate
 from ddbrelay.text import counted, printable
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from ddbrelay.output.expect import Met
     from ddbrelay.scenario.model import Scenario, Spot
     from ddbrelay.scenario.results import Done, Outcome, Verdict
 
@@ -108,18 +111,21 @@ class Objects:
         """The first object of a scenario says which one it is, as all do."""
 
     def step(self, scenario: Scenario, done: Done) -> None:
-        self._object(
-            "step",
-            scenario,
-            number=done.step.number,
-            title=done.step.title,
-            action=done.step.action.word,
-            line=done.step.spot.line,
-            key=None if done.key is None else _raw(dict(done.key)),
-            ok=done.error is None,
-            error=done.error,
-            output=list(done.lines),
-            seconds=round(done.seconds, 3),
+        from ddbrelay.output.expect import Step
+
+        self._console.object(
+            Step(
+                *_about(scenario),
+                number=done.step.number,
+                title=done.step.title,
+                action=done.step.action.word,
+                line=done.step.spot.line,
+                key=_raw(None if done.key is None else dict(done.key)),
+                ok=done.error is None,
+                error=done.error,
+                output=list(done.lines),
+                seconds=round(done.seconds, 3),
+            )
         )
 
     def verdict(self, scenario: Scenario, verdict: Verdict) -> None:
@@ -127,27 +133,7 @@ class Objects:
 
     def settled(self, outcome: Outcome) -> None:
         for verdict in outcome.verdicts:
-            self._verdict(outcome.scenario, verdict)
-
-    def _verdict(self, scenario: Scenario, verdict: Verdict) -> None:
-        from ddbrelay.scenario.model import Never
-
-        known = {
-            "name": verdict.about.name,
-            "never": isinstance(verdict.about, Never),
-            "line": verdict.about.spot.line,
-            "came": verdict.came,
-            "events": [_raw(event) for event in verdict.events],
-            "seconds": round(verdict.seconds, 3),
-        }
-        if verdict.reason is None:
-            self._object("met", scenario, **known)
-            return
-        why = {"what": verdict.what, "explanation": list(verdict.lines)}
-        if verdict.reason == "forbidden":
-            self._object("forbidden", scenario, **known, **why)
-        else:
-            self._object("unmet", scenario, **known, reason=verdict.reason, **why)
+            self._console.object(_verdict_line(outcome.scenario, verdict))
 
     def relay_said(self, words: str) -> None:
         self._console.words(f"relay: {words}")
@@ -159,12 +145,34 @@ class Objects:
         outcome.over = True
         annotate(self._console, outcome)
 
-    def _object(self, kind: str, scenario: Scenario, **fields: Any) -> None:
-        about = {"scenario": scenario.name, "file": str(scenario.file), "run": scenario.run}
-        self._console.object({"type": kind, **about, **fields})
+
+def _about(scenario: Scenario) -> tuple[str, str, str]:
+    """The fields of `output.expect.OfScenario`."""
+    return scenario.name, str(scenario.file), scenario.run
 
 
-def _raw(value: Mapping[str, Any]) -> Any:
+def _verdict_line(scenario: Scenario, verdict: Verdict) -> Met:
+    from ddbrelay.output.expect import Forbidden, Met, Unmet
+    from ddbrelay.scenario.model import Never
+
+    about = _about(scenario)
+    known: dict[str, Any] = {
+        "name": verdict.about.name,
+        "never": isinstance(verdict.about, Never),
+        "line": verdict.about.spot.line,
+        "came": verdict.came,
+        "events": [_raw(event) for event in verdict.events],
+        "seconds": round(verdict.seconds, 3),
+    }
+    if verdict.reason is None:
+        return Met(*about, **known)
+    known |= {"what": verdict.what, "explanation": list(verdict.lines)}
+    if verdict.reason == "forbidden":
+        return Forbidden(*about, **known)
+    return Unmet(*about, **known, reason=verdict.reason)
+
+
+def _raw(value: Mapping[str, Any] | None) -> Raw:
     """JSON with every digit; what an emulator delivers beyond 64 bits becomes text."""
     import msgspec
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ddbrelay.cli.files import write_whole
 from ddbrelay.text import counted, one_word, printable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ddbrelay.cli.options import Run
     from ddbrelay.flow.change import Change
     from ddbrelay.flow.mapping import Event
+    from ddbrelay.output.inference import InferredSchema
     from ddbrelay.schemas import Inference
 
 
@@ -79,7 +80,7 @@ class _File:
     inference: Inference
     schema: dict[str, Any]
     path: Path | None = None
-    state: str = "new"
+    state: Literal["new", "same", "other"] = "new"
 
 
 def write(run: Run, inferring: Inferring, folder: Path | None, *, force: bool) -> None:
@@ -94,7 +95,7 @@ def write(run: Run, inferring: Inferring, folder: Path | None, *, force: bool) -
     if folder is None:
         if console.json:
             for one in schemas:
-                console.object(_object(one))
+                console.object(_line_of(one))
             return
         if len(schemas) > 1:
             names = ", ".join(one_word(one.detail_type) for one in schemas)
@@ -111,7 +112,7 @@ def write(run: Run, inferring: Inferring, folder: Path | None, *, force: bool) -
             write_whole(one.path, formatted(one.schema), make_folder=True)
         _show_file(console, one)
     for one in schemas:
-        console.next_step(_line_of(run, one))
+        console.next_step(_rule_line(run, one))
 
 
 def _print(console: Console, schema: _File) -> None:
@@ -149,7 +150,7 @@ def _placed(schemas: Iterable[_File], folder: Path, *, force: bool) -> list[_Fil
     return list(placed.values())
 
 
-def _state_of(path: Path, schema: dict[str, Any]) -> str:
+def _state_of(path: Path, schema: dict[str, Any]) -> Literal["new", "same", "other"]:
     from ddbrelay.errors import ConfigError
 
     try:
@@ -162,31 +163,32 @@ def _state_of(path: Path, schema: dict[str, Any]) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
-_STATES = {"new": "written", "same": "unchanged", "other": "replaced"}
+_STATES: dict[str, Literal["written", "unchanged", "replaced"]] = {
+    "new": "written",
+    "same": "unchanged",
+    "other": "replaced",
+}
 
 
 def _show_file(console: Console, schema: _File) -> None:
     if console.json:
-        console.object(_object(schema))
+        console.object(_line_of(schema))
         return
     examples = counted(schema.inference.examples, "example")
     name = one_word(schema.detail_type)
     console.data(f"{_STATES[schema.state]:<9}  {schema.path}  {name} from {examples}")
 
 
-def _object(schema: _File) -> dict[str, Any]:
-    shown = {
-        "type": "schema",
-        "detailType": schema.detail_type,
-        "examples": schema.inference.examples,
-        "schema": schema.schema,
-    }
+def _line_of(schema: _File) -> InferredSchema:
+    from ddbrelay.output.inference import InferredSchema
+
+    line = InferredSchema(schema.detail_type, schema.inference.examples, schema.schema)
     if schema.path is not None:
-        shown |= {"file": str(schema.path), "state": _STATES[schema.state]}
-    return shown
+        line.file, line.state = str(schema.path), _STATES[schema.state]
+    return line
 
 
-def _line_of(run: Run, schema: _File) -> str:
+def _rule_line(run: Run, schema: _File) -> str:
     """The line that makes a rule check its events, as it must stand in the mapping file."""
     assert schema.path is not None
     file = run.config.file

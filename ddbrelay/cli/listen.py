@@ -271,20 +271,21 @@ def _sum_up(run: Run, session: Session, seconds: float) -> None:
     console, tally = run.console, session.tally
     expect, hidden = session.bounds.expected, session.chosen.hidden
     if console.json:
+        from ddbrelay.output.listen import ListenSummary
+
         console.object(
-            {
-                "type": "summary",
-                "received": tally.events,
-                "distinct": tally.distinct,
-                "duplicates": tally.repeated,
-                "notEvents": tally.others,
-                "claimChecks": tally.claims,
-                "claimErrors": tally.unfollowed,
-                "expected": expect,
-                "queue": session.queue,
-                "temporary": session.temporary,
-                "seconds": round(seconds, 3),
-            }
+            ListenSummary(
+                received=tally.events,
+                distinct=tally.distinct,
+                duplicates=tally.repeated,
+                not_events=tally.others,
+                claim_checks=tally.claims,
+                claim_errors=tally.unfollowed,
+                expected=expect,
+                queue=session.queue,
+                temporary=session.temporary,
+                seconds=round(seconds, 3),
+            )
         )
         return
     if _live(run) and tally.printed:

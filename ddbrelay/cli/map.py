@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ddbrelay.flow.mapping import Event, Reject, Skip
     from ddbrelay.flow.mapping.rules import Verdict
     from ddbrelay.library import Mapper
+    from ddbrelay.output.map import Explanation
 
 
 @dataclass
@@ -167,33 +168,34 @@ def _expectations(file: str) -> dict[str, list[Any]]:
 # What is shown
 
 
-def _explanation_object(result: _Result) -> dict[str, Any]:
-    from ddbrelay.cli.expectations import EXPLANATION
+def _explanation(result: _Result) -> Explanation:
     from ddbrelay.flow.mapping import Event, Reject
+    from ddbrelay.output import map as printed
 
-    def made(result: Event | Skip | Reject | None) -> dict[str, Any] | None:
+    def effect(
+        result: Event | Skip | Reject | None,
+    ) -> printed.MakesEvent | printed.Parks | printed.Skips | None:
         if isinstance(result, Event):
-            return {"type": "event", "detailType": result.detail_type}
+            return printed.MakesEvent(result.detail_type)
         if isinstance(result, Reject):
-            return {"type": "parked", "reason": result.reason}
-        return None if result is None else {"type": "skipped"}
+            return printed.Parks(result.reason)
+        return None if result is None else printed.Skips()
 
-    return {
-        "type": EXPLANATION,
-        "eventID": result.change.event_id,
-        "rules": [
-            {
-                "rule": verdict.rule.name,
-                "matched": verdict.matched,
-                "findings": [
-                    {"path": one.path, "wanted": one.wanted, "found": one.found, "ok": one.ok}
-                    for one in verdict.findings
+    return printed.Explanation(
+        result.change.event_id,
+        [
+            printed.TriedRule(
+                verdict.rule.name,
+                verdict.matched,
+                [
+                    printed.PatternField(field.path, field.wanted, field.found, field.ok)
+                    for field in verdict.findings
                 ],
-                "result": made(verdict.result),
-            }
+                effect(verdict.result),
+            )
             for verdict in result.verdicts or ()
         ],
-    }
+    )
 
 
 def _show(console: Console, result: _Result, *, explain: bool, detail: bool) -> None:
@@ -201,7 +203,7 @@ def _show(console: Console, result: _Result, *, explain: bool, detail: bool) -> 
         from ddbrelay.cli.expectations import objects_of
 
         if explain:
-            console.object(_explanation_object(result))
+            console.object(_explanation(result))
         for one in objects_of(result.change, result.fate):
             console.object(one)
         return
@@ -304,6 +306,7 @@ def _compare(
     """Says what differs, record by record; ExpectationNotMet where anything does."""
     from ddbrelay.cli.expectations import differences, objects_of
     from ddbrelay.errors import ExpectationNotMet
+    from ddbrelay.output.map import MapSummary
 
     by_id = {result.change.event_id: result for result in results}
     mapped = [one for result in results for one in objects_of(result.change, result.fate)]
@@ -315,7 +318,7 @@ def _compare(
         if event_id in by_id and by_id[event_id].verdicts is not None:
             _show_verdicts(run.console.words, run.console, by_id[event_id])
     if run.console.json:
-        run.console.object({"type": "summary", "records": tally.records, "different": different})
+        run.console.object(MapSummary(tally.records, different))
     if not different:
         run.console.words(f"{counted(tally.records, 'record')} as expected")
         return

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ddbrelay.config import Config, Settings
 
 _T = TypeVar("_T")
+LEAST_START = 5.0
+"""Seconds for the first answers of AWS, however short --timeout is."""
 _log = logging.getLogger("ddbrelay.cli")
 
 GLOBAL = (
@@ -106,17 +108,22 @@ class Run:
             return bool(wanted == "json")
 
     def in_time(self, timeout: float | None, start: Callable[[], _T]) -> _T:
-        """What the start of a command returns; ExpectationNotMet where its --timeout ends first."""
+        """Return what the start of a command returns, bounded by its --timeout.
+
+        A start has at least `LEAST_START` seconds, so that a short look at a bus is no failure.
+        Raises ExpectationNotMet where AWS has not answered by then.
+        """
         from ddbrelay.errors import ExpectationNotMet
         from ddbrelay.time_limit import Overdue, within
 
         if not timeout:
             return start()
+        seconds = max(timeout, LEAST_START)
         try:
-            return within(timeout, start)
+            return within(seconds, start)
         except Overdue:
             raise ExpectationNotMet(
-                f"AWS had not answered when the time-out of {timeout:g} s came, at the start",
+                f"AWS had not answered after {seconds:g} s, and --timeout is {timeout:g} s",
                 "check the network, the region, the proxy and --endpoint-url",
             ) from None
 

@@ -14,6 +14,8 @@ from ddbrelay.text import one_word
 from ddbrelay.times import epoch_of, iso
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from ddbrelay.cli.console import Console
     from ddbrelay.cli.view.filters import Filter
     from ddbrelay.infra.listener import Received
@@ -148,7 +150,7 @@ class LineScreen:
         """Print it at once."""
         console = self._console
         if console.json:
-            console.object(as_object(received, repeated))
+            console.object(line_of(received, repeated))
             return
         if self._rows:
             from ddbrelay.cli.listening import row
@@ -168,21 +170,23 @@ class LineScreen:
         self._console.trouble(words)
 
 
-def as_object(received: Received, repeated: bool) -> dict[str, Any]:
-    """The object that `--output json` prints."""
+def line_of(received: Received, repeated: bool) -> Struct:
+    """The line that `--output json` prints."""
     import msgspec
+
+    from ddbrelay.output.listen import ClaimCheck, Message, ReceivedEvent
 
     moment = iso(received.received_at)
     if not received.event:
-        return {"type": "message", "body": received.body, "receivedAt": moment}
+        return Message(received.body, moment)
     # The text as it came keeps every digit; a line break is only ever between its tokens.
     text = received.body.replace("\r", " ").replace("\n", " ")
-    shown: dict[str, Any] = {"type": "event", "event": msgspec.Raw(text.encode())}
+    line = ReceivedEvent(event=msgspec.Raw(text.encode()), received_at=moment, repeated=repeated)
     if received.claim is not None:
-        shown["claimCheck"] = received.claim.as_object()
+        line.claim_check = ClaimCheck.of(received.claim)
         if received.claim_error is not None:
-            shown["claimError"] = received.claim_error
-    return shown | {"receivedAt": moment, "repeated": repeated}
+            line.claim_error = received.claim_error
+    return line
 
 
 def as_line(received: Received, repeated: bool) -> str:

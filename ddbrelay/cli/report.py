@@ -59,13 +59,13 @@ def command(run: Run, since: str, out: str | None) -> None:
     if not run.console.json:
         _write(run, report, out or _PAGE)
         return
-    from ddbrelay.report.objects import objects
+    from ddbrelay.output.report import lines
 
     # A page that cannot be written is an error, before which nothing may be printed.
     if out not in {None, _STDOUT}:
         _write(run, report, out)
-    for value in objects(report):
-        run.console.object(value)
+    for line in lines(report):
+        run.console.object(line)
 
 
 def _gather(run: Run, database: Database, since: float) -> Report:

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from ddbrelay.aws.table import TableStream
-from ddbrelay.cli.accounts import resolved_object, resolved_words
+from ddbrelay.cli.accounts import resolved_words
 from ddbrelay.cli.console import Console
 from ddbrelay.cost import Bills, money
 from ddbrelay.flow.tracking import Fate, Usage
 from ddbrelay.output import status as printed
+from ddbrelay.output.ledger import Resolved
 from ddbrelay.output.outcome import Lost
 from ddbrelay.relay.backlog import Unread, worst
 from ddbrelay.relay.survey import ShardBacklog, State, Survey
@@ -103,7 +104,7 @@ def _summary_object(found: Standing) -> printed.StatusSummary:
         parked=found.counts[Fate.PARKED],
         lost=found.gaps,
         dead_letters=found.dead_letters,
-        resolved=printed.Resolved(**resolved_object(found.resolved)),
+        resolved=Resolved.of(found.resolved),
         unfinished_streams=list(found.unfinished),
         usage=printed.StreamUsage(
             None if bills.run is None else printed.RunUsage.of(bills.run),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbrelay.cli.accounts import ALL_SHOWN, head, item, name_of
 from ddbrelay.flow.tracking.reconciliation import Finding, Verdict
 from ddbrelay.objects import Of
+from ddbrelay.output import ledger as printed
 from ddbrelay.text import counted, printable
 from ddbrelay.times import iso
 from ddbrelay.values import iso_or_none
@@ -28,16 +29,9 @@ def show_report(
         for finding in report.findings:
             console.object(_finding_object(finding))
         for shard_id, (parked, kept) in letters.items():
-            console.object(
-                {
-                    "type": "warning",
-                    "shardId": shard_id,
-                    "parked": parked,
-                    "deadLetters": kept,
-                    "reason": "parked records and dead letters differ",
-                }
-            )
-        console.object(_report_object(of, report))
+            why = "parked records and dead letters differ"
+            console.object(printed.LetterWarning(shard_id, parked, kept, why))
+        console.object(_verification(of, report))
         return
     head(console, of)
     item(console, "verified", _verified(report))
@@ -86,34 +80,35 @@ def _finding_words(finding: Finding) -> str:
     return words
 
 
-def _finding_object(finding: Finding) -> dict[str, Any]:
-    return {
-        "type": finding.verdict.value,
-        "shardId": finding.shard_id,
-        "first": finding.first,
-        "last": finding.last,
-        "count": finding.count,
-        "reason": finding.reason,
-        "eventID": finding.event_id,
-        "since": iso_or_none(finding.since),
-        "until": iso_or_none(finding.until),
-    }
+def _finding_object(finding: Finding) -> printed.Finding:
+    return printed.Finding(
+        finding.verdict.value,
+        finding.shard_id,
+        finding.first,
+        finding.last,
+        finding.count,
+        finding.reason,
+        finding.event_id,
+        iso_or_none(finding.since),
+        iso_or_none(finding.until),
+    )
 
 
-def _report_object(of: Of, report: Report) -> dict[str, Any]:
-    return {
-        "type": "summary",
-        **of.object(),
-        "shards": report.shards,
-        "shardsGone": report.gone,
-        "seen": report.seen,
-        "verified": report.verified,
-        "since": iso_or_none(report.since),
-        "accounted": report.accounted,
-        "before": report.before,
-        "waiting": report.waiting,
-        "readable": report.count(Verdict.READABLE),
-        "miscounted": report.count(Verdict.MISCOUNTED),
-        "unaccounted": report.count(Verdict.UNACCOUNTED),
-        "at": iso(time.time()),
-    }
+def _verification(of: Of, report: Report) -> printed.Verification:
+    return printed.Verification(
+        consumer=of.consumer,
+        table=of.table,
+        stream_arn=of.stream_arn,
+        shards=report.shards,
+        shards_gone=report.gone,
+        seen=report.seen,
+        verified=report.verified,
+        since=iso_or_none(report.since),
+        accounted=report.accounted,
+        before=report.before,
+        waiting=report.waiting,
+        readable=report.count(Verdict.READABLE),
+        miscounted=report.count(Verdict.MISCOUNTED),
+        unaccounted=report.count(Verdict.UNACCOUNTED),
+        at=iso(time.time()),
+    )

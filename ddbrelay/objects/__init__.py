@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,7 +12,3 @@ class Of:
     consumer: str
     table: str
     stream_arn: str
-
-    def object(self) -> dict[str, Any]:
-        """What every summary says of it."""
-        return {"consumer": self.consumer, "table": self.table, "streamArn": self.stream_arn}

@@ -30,4 +30,11 @@ SequenceNumber = Annotated[
         "compare as a number"
     ),
 ]
+EventId = Annotated[
+    str,
+    Meta(
+        description="id of the stream record, the same each time that the record is read; by "
+        "default the last of the event's resources"
+    ),
+]
 RunSeconds = Annotated[Seconds, Meta(description="length of the run")]

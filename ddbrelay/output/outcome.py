@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ddbrelay import relay
 from ddbrelay.flow import change as changes
 from ddbrelay.flow.capture import Gap
-from ddbrelay.output import Count, Printed, SequenceNumber, ShardId, StreamArn, Time
+from ddbrelay.output import Count, EventId, Printed, SequenceNumber, ShardId, StreamArn, Time
 from ddbrelay.output.event import EventEntry
 from ddbrelay.values import iso_or_none
 
@@ -25,13 +25,7 @@ class Change(Printed):
     are arrays.
     """
 
-    event_id: Annotated[
-        str,
-        Meta(
-            description="id of the stream record, the same each time that the record is read; by "
-            "default the last of the event's resources"
-        ),
-    ] = msgspec.field(name="eventID")
+    event_id: EventId = msgspec.field(name="eventID")
     event_name: Annotated[EventName, Meta(description="what was done to the item")]
     time: Annotated[
         Time | None,

@@ -11,10 +11,16 @@ import msgspec
 from ddbrelay.output import (
     config,
     doctor,
+    expect,
     help,
+    inference,
+    ledger,
     letters,
+    listen,
     local,
+    map,
     positions,
+    report,
     rules,
     run,
     seed,
@@ -47,12 +53,38 @@ COMMANDS = {
     "dead-letters.list": Lines((letters.ListedLetter, letters.ListSummary)),
     "dead-letters.show": Lines((letters.ShownLetter,)),
     "doctor": Lines((doctor.Finding, doctor.DoctorSummary)),
+    "expect": Lines(
+        (expect.Step, expect.Met, expect.Unmet, expect.Forbidden, expect.ExpectSummary),
+        "One line for each step when it is done, one for each expectation at the end of its "
+        "scenario, and a summary last. An expectation has one verdict: that an event came too "
+        "often, or in the wrong order, is known only when all have come.",
+    ),
     "help": Lines((help.Topic, help.Schema)),
     "init": Lines((config.Written,)),
+    "ledger": Lines(
+        (
+            ledger.Shard,
+            ledger.LedgerSummary,
+            ledger.Finding,
+            ledger.LetterWarning,
+            ledger.Verification,
+        )
+    ),
+    "listen": Lines(
+        (listen.ReceivedEvent, listen.Message, listen.ListenSummary),
+        "One line for each message as it is received, and a summary last. --show and --grep leave "
+        "out lines of type event and message, and change nothing else.",
+    ),
     "local.run": Lines((local.Engine,), "One line, as soon as it answers."),
     "local.start": Lines((local.Started,)),
     "local.status": Lines((local.Engine, local.NotRunning)),
     "local.stop": Lines((local.Stopped,)),
+    "map": Lines(
+        (map.Event, map.Skipped, map.Parked, map.Explanation, map.MapSummary),
+        "What becomes of each record, in the order of the records. There is no summary without "
+        "--expect: the output is what --expect compares with, and nothing in it depends on the "
+        "machine.",
+    ),
     "positions.delete": Lines((positions.Deleted,)),
     "positions.import": Lines((positions.Imported,)),
     "positions.list": Lines(
@@ -66,7 +98,23 @@ COMMANDS = {
         f"One line for each event and a summary last. {_FILTERED} A replay never moves the "
         "checkpoint.",
     ),
+    "report": Lines(
+        (
+            report.Stretch,
+            report.Name,
+            report.ParkedLetters,
+            report.LostRecords,
+            report.OpenShard,
+            report.RunCosts,
+            report.ReportSummary,
+        )
+    ),
     "rules": Lines((rules.Rule,)),
+    "schema": Lines(
+        (inference.InferredSchema, inference.Mismatch, inference.CheckSummary),
+        "Without --check one line for each detail type; with it one for each mismatch and a "
+        "summary.",
+    ),
     "seed": Lines((seed.SeedSummary,)),
     "status": Lines(
         (status.Shard, Lost, status.StatusSummary),
@@ -117,6 +165,7 @@ def _plain(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
             plain = {"const": value, **plain}
         case {"anyOf": [*choices]}:
             del plain["anyOf"]
+            plain.pop("discriminator", None)
             plain = {**_either([_plain(choice, names) for choice in choices]), **plain}
         case {"type": "array", "items": dict(items)}:
             plain["items"] = _plain(items, names)
@@ -134,7 +183,8 @@ def _plain(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 def _either(choices: list[dict[str, Any]]) -> dict[str, Any]:
     """One of several; as one schema with several types where their other words do not clash."""
     if any("type" not in choice for choice in choices):
-        return {"oneOf": choices}
+        # msgspec has several Structs as one choice beside null.
+        return {"oneOf": [inner for choice in choices for inner in choice.get("oneOf", [choice])]}
     # msgspec has null first or last; it reads best behind what the value is otherwise.
     choices = sorted(choices, key=lambda choice: choice["type"] == "null")
     merged: dict[str, Any] = {"type": [choice["type"] for choice in choices]}

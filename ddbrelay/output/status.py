@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from ddbrelay.cost import Bill
 from ddbrelay.output import Count, Printed, ShardId, StreamArn, Time
+from ddbrelay.output.ledger import ResolvedSince
 from ddbrelay.times import iso
 
 _HoursLeft = Annotated[
@@ -76,14 +77,6 @@ class Owner(Printed):
     host: Annotated[str, Meta(description="name of the machine")]
     since: Annotated[Time, Meta(description="when it began")]
     heard_at: Annotated[Time, Meta(description="its last sign of life")]
-
-
-class Resolved(Printed):
-    """How many of the parked records were sent since, skipped by a redrive, or dropped."""
-
-    redriven: Count
-    skipped: Count
-    dropped: Count
 
 
 class TotalUsage(Printed):
@@ -170,13 +163,7 @@ class StatusSummary(Printed, kw_only=True, tag_field="type", tag="summary"):
     parked: _SoFar
     lost: Annotated[Count, Meta(description="gaps that runs have reported")]
     dead_letters: Annotated[Count, Meta(description="dead letters that wait now")]
-    resolved: Annotated[
-        Resolved,
-        Meta(
-            description="how many of the parked records were sent since, skipped by a redrive, or "
-            "dropped"
-        ),
-    ]
+    resolved: ResolvedSince
     unfinished_streams: Annotated[
         list[str],
         Meta(

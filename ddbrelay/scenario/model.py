@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from ddbrelay.flow.mapping.patterns import Pattern
@@ -38,7 +38,7 @@ class Put:
     """PutItem; numbers are int or Decimal."""
 
     item: Mapping[str, Any]
-    word = "put"
+    word: ClassVar[Literal["put"]] = "put"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Update:
     set: Mapping[str, Any]
     remove: tuple[str, ...]
     add: Mapping[str, Any]
-    word = "update"
+    word: ClassVar[Literal["update"]] = "update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Delete:
     """DeleteItem."""
 
     key: Mapping[str, Any]
-    word = "delete"
+    word: ClassVar[Literal["delete"]] = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Command:
 
     words: tuple[str, ...] | str
     text: str
-    word = "run"
+    word: ClassVar[Literal["run"]] = "run"
 
 
 Action = Put | Update | Delete | Command
