@@ -7,6 +7,7 @@ most the last four characters.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, TextIO
 
 from ddbrelay.secrecy import scrubbed, scrubbed_value
@@ -95,14 +97,24 @@ def write_object(line: str) -> None:
 
 @contextmanager
 def optional() -> Iterator[None]:
-    """For words on stderr: where it takes none, as on a full disk, it leads nowhere from then on.
-
-    What waits in its buffer would fail once more when Python ends, and give exit code 120.
-    """
+    """For words on stderr: those that it does not take, as on a full disk, are left out."""
     try:
         yield
     except OSError:
-        # Without a descriptor to spare the words are lost all the same.
+        _end_quietly()
+
+
+@cache
+def _end_quietly() -> None:
+    """Let what waits in the buffer of stderr give no exit code 120 when Python ends."""
+    atexit.register(_flush_or_drop)
+
+
+def _flush_or_drop() -> None:
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        # Without a descriptor to spare, the exit code is all that is lost.
         with suppress(OSError):
             lead_nowhere(2)
 
@@ -193,8 +205,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         """A reader of stderr that left, or a full disk, must not end the run."""
         if isinstance(sys.exc_info()[1], OSError):
-            with suppress(OSError):
-                lead_nowhere(2)
+            _end_quietly()
 
 
 def _for_others(ours: _Handler, level: int) -> _Handler:

@@ -327,6 +327,15 @@ def test_what_is_no_page_is_a_decode_error(body: bytes) -> None:
         decode_page(body)
 
 
+@pytest.mark.parametrize("number", [b"", b"abc", b"-1", b"1.5", b"1_0"])
+def test_a_sequence_number_that_is_no_decimal_number_is_a_decode_error(number: bytes) -> None:
+    whole = b"100000000000000000001"
+    with pytest.raises(msgspec.DecodeError, match="SequenceNumber"):
+        decode_page(GET_RECORDS.replace(whole, number))
+    with pytest.raises(msgspec.DecodeError, match="SequenceNumber"):
+        decode_lambda_event(LAMBDA_EVENT.replace(whole, number))
+
+
 def test_a_delete_by_time_to_live_is_told_from_a_users_delete() -> None:
     assert change("a", event_name="REMOVE", ttl=True).ttl
     assert not change("a", event_name="REMOVE").ttl

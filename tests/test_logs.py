@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -488,3 +489,29 @@ async def test_the_story_of_the_shards_is_told_in_large(world: World) -> None:
     assert failures == [1, 2]
     assert {Fault.THROTTLED.value} == {f["fault"] for f in told.starting("shard ") if "fault" in f}
     assert {level for level, _, _ in told.lines} == {"INFO"}
+
+
+def test_words_come_again_once_stderr_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A log disk that is full for a moment must not silence a relay for good."""
+
+    class Full(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    stderr, before = Full(), os.fstat(2)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    handler = logs._Handler(stderr)
+    record = logging.LogRecord("ddbrelay", logging.ERROR, "f", 1, "the bus is gone", None, None)
+    handler.handle(record)
+    with logs.optional():
+        stderr.write("lost")
+    stderr.full = False
+    handler.handle(record)
+    assert stderr.getvalue() == "the bus is gone\n"
+    assert os.path.samestat(os.fstat(2), before)

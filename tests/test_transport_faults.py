@@ -615,6 +615,7 @@ def test_a_good_answer_that_is_none_of_aws_is_told_as_such(
         *(b"{}", b'{"message": "no upstream"}', b'{"Table": {"Tab', b"null", b'"x"', b"[]", b"5"),
         b'{"Table": 5, "Streams": 5, "Name": null, "QueueUrl": null}',
         b'{"Table": ["x"], "Streams": ["x"]}',
+        b'{"Table": {}}',
     ],
 )
 @pytest.mark.parametrize(

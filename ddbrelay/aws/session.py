@@ -56,25 +56,28 @@ _ALWAYS = {
     "CreateTable": "TableDescription",
     "DescribeEventBus": "Name",
     "DescribeStream": "StreamDescription",
-    "DescribeTable": "Table",
+    "DescribeTable": "Table.TableArn",
     "GetQueueUrl": "QueueUrl",
     "ListStreams": "Streams",
     "ListTables": "TableNames",
     "PutRule": "RuleArn",
     "UpdateTable": "TableDescription",
 }
-"""Operation -> a member that its answer always has, by AWS's API references."""
+"""Operation -> the path to a member that its answer always has, by AWS's API references."""
 
 
 def _check_answer(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
     """AwsRefused for a success that is not AWS's: a proxy or a firewall may have answered."""
-    member = _ALWAYS.get(model.name)
-    if member is None or http_response.status_code != 200 or PREPARED in http_response.headers:
+    path = _ALWAYS.get(model.name)
+    if path is None or http_response.status_code != 200 or PREPARED in http_response.headers:
         return
-    if member not in parsed:
-        raise AwsRefused(
-            f"the answer to {model.name} has no {member}: it is not AWS's", FOREIGN_HINT
-        )
+    value = parsed
+    for member in path.split("."):
+        if member not in value:
+            raise AwsRefused(
+                f"the answer to {model.name} has no {member}: it is not AWS's", FOREIGN_HINT
+            )
+        value = value[member]
 
 
 class Aws:

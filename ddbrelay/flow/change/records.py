@@ -45,6 +45,7 @@ def decode_page(body: bytes) -> Page:
     """
     notes: dict[str, None] = {}
     output = _decoded(_get_records_decoder, body, notes.setdefault)
+    _check_numbers(output.records)
     return Page(output.records, output.next_iterator, len(body), tuple(notes))
 
 
@@ -54,7 +55,16 @@ def decode_lambda_event(body: bytes, note: Note = unheard) -> Sequence[Record]:
     `note` is told what is left out of records. Raises msgspec.DecodeError when the body is no such
     event.
     """
-    return _decoded(_lambda_decoder, body, note).records
+    records = _decoded(_lambda_decoder, body, note).records
+    _check_numbers(records)
+    return records
+
+
+def _check_numbers(records: Sequence[Record]) -> None:
+    for record in records:
+        if not record.dynamodb.sequence_number.isdecimal():
+            number = record.dynamodb.sequence_number[:60]
+            raise msgspec.DecodeError(f"the SequenceNumber {number!r} is not a decimal number")
 
 
 def decode_record(body: bytes | str) -> Record:
