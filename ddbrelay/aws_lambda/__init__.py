@@ -26,7 +26,6 @@ from ddbrelay.config import ignored_variables
 from ddbrelay.errors import AwsRefused, ConfigError, DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Change, Origin, UndecodableError
-from ddbrelay.mappings import in_force
 
 __all__ = ["Context", "Function", "handler"]
 
@@ -69,7 +68,6 @@ class Function:
                     log.warn(message)
                 spare = left - (time.monotonic() - began)
                 self._environment = Environment(configuration.load(self._environ, spare))
-                log.info(f"mapping: {in_force(self._environment.config)}")
             if self._runner is None:
                 self._runner = asyncio.Runner()
             work = _relay(self._environment, streams, began, left, log)

@@ -21,7 +21,7 @@ from ddbrelay.errors import DdbrelayError
 from ddbrelay.flow.capture import Record
 from ddbrelay.flow.change import Origin
 from ddbrelay.flow.tracking import DeadLetter
-from ddbrelay.mappings import check_redaction, mapper_of, tidying_of
+from ddbrelay.mappings import check_redaction, in_force, mapper_of, tidying_of
 from ddbrelay.relay import Options
 from ddbrelay.relay.copies import LetterSink, Sent
 from ddbrelay.view_types import check_view_type
@@ -42,6 +42,7 @@ class Environment:
         self._transport: Transport | None = None
         self._lanes: dict[Origin, Lane] = {}
         self._looked_at: set[Origin] = set()
+        self._mapping_logged = False
         self.memory = Memory()
 
     async def lane(
@@ -59,6 +60,9 @@ class Environment:
                 check_view_type(self.config, origin.table, view_type, log.warn, strict=strict)
                 self._looked_at.add(origin)
             found = self._lanes[origin] = await self._new_lane(origin, log)
+            if not self._mapping_logged:
+                self._mapping_logged = True
+                log.info(f"mapping: {in_force(self.config)}")
         return found
 
     def forget(self, origin: Origin) -> None:

@@ -158,7 +158,7 @@ def stop(run: Run) -> None:
 def _warn_of_pages(run: Run, found: Running) -> None:
     """Name the emulator that has no way to refuse requests of web pages."""
     if found.engine == "ministack":
-        run.console.trouble(_OPEN_TO_PAGES)
+        run.console.words(_OPEN_TO_PAGES)
 
 
 def _show(run: Run, found: Running) -> None:
