@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -112,6 +113,10 @@ def no_forks_are_left() -> Iterator[None]:
         forks().close()
 
 
+_forking = threading.Lock()
+"""Forks run one at a time; a command beside another, from a second thread, is a process."""
+
+
 @dataclass
 class Cli:
     """Runs `ddbrelay` as a process, as a user or a CI job does (`zygote` says how)."""
@@ -129,7 +134,7 @@ class Cli:
 
     def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run to the end, whatever the exit code; what is JSON on stdout must fit its schema."""
-        if zygote.needs_an_interpreter(self.environment):
+        if zygote.needs_an_interpreter(self.environment) or not _forking.acquire(blocking=False):
             done = subprocess.run(
                 self.arguments(*words),
                 cwd=self.directory,
@@ -141,7 +146,10 @@ class Cli:
                 check=False,
             )
         else:
-            done = forks().run(self.arguments(*words), self.directory, self.env(), timeout)
+            try:
+                done = forks().run(self.arguments(*words), self.directory, self.env(), timeout)
+            finally:
+                _forking.release()
         if asks_json(words, self.environment):
             check(words, done.stdout)
         return done

@@ -337,7 +337,8 @@ def test_a_queue_name_that_sqs_still_holds_says_to_wait_a_minute(aws: Aws, wante
 def test_a_table_that_cannot_be_used_is_refused(
     aws: Aws, wanted: Wanted, status: str, message: str
 ) -> None:
-    answer = {"Table": {"TableName": wanted.table, "TableStatus": status}}
+    arn = f"arn:aws:dynamodb:us-east-1:123456789012:table/{wanted.table}"
+    answer = {"Table": {"TableName": wanted.table, "TableArn": arn, "TableStatus": status}}
     on_call(
         aws,
         "dynamodb",
