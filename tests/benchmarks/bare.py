@@ -86,14 +86,13 @@ def prepared(template: work.Template) -> list[tuple[int, list[bytes]]]:
     """The bodies for a page, split at the holes, each with its number of entries."""
     import msgspec
 
-    from ddbrelay.flow.change import Change, Origin, decode_page
+    from ddbrelay.flow.change import Change, Origin, decode_record
     from ddbrelay.flow.mapping import CrudMapper, Event
 
     mapper, origin = CrudMapper(work.TABLE), Origin(work.TABLE, work.STREAM_ARN)
-    page = decode_page(('{"Records":[' + ",".join(template.records) + "]}").encode())
     entries = []
-    for record in page.records:
-        event = mapper(Change(record, "shard", origin))
+    for text in template.records:
+        event = mapper(Change(decode_record(text), "shard", origin))
         assert isinstance(event, Event)
         entries.append(
             {

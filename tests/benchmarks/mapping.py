@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ddbrelay.flow.capture import Record
-from ddbrelay.flow.change import Change, Origin, decode_page
+from ddbrelay.flow.change import Change, Origin, decode_record
 from ddbrelay.flow.mapping import CrudMapper, MapFunction
 from ddbrelay.flow.mapping.making import Defaults
 from ddbrelay.flow.mapping.rules import RuleMapper, compile_rules
@@ -71,8 +71,7 @@ def mappers() -> dict[str, MapFunction]:
 def records(kilobytes: float) -> Sequence[Record]:
     """A page of them."""
     template = work.make(kilobytes).templates[0]
-    page = decode_page(('{"Records":[' + ",".join(template.records) + "]}").encode())
-    return page.records
+    return [decode_record(text) for text in template.records]
 
 
 def microseconds(mapper: MapFunction, page: Sequence[Record], rounds: int) -> float:
