@@ -1,4 +1,4 @@
-"""What comes from outside while a function of the user's own runs: the end of its time, Ctrl-C.
+"""Bounds on what is not in our hands: a function of the user's own, the first answers of AWS.
 
 In the main thread a timer and its signal end Python code, `re` and blocking calls alike. In another
 thread, as in tests that run a relay in one, the interpreter can only be asked to raise at its next
@@ -15,7 +15,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+from ddbrelay.errors import ExpectationNotMet
+
 _Result = TypeVar("_Result")
+_LEAST_START = 5.0
+"""Seconds for the first answers of AWS, however short --timeout is."""
+_LEAST_RUN = 0.1
+"""Seconds that are left of a --timeout whose start took all of it."""
 _INTERRUPTING = (signal.SIGINT, signal.SIGTERM)
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -26,6 +32,32 @@ class Overdue(BaseException):
 
 class Interrupted(KeyboardInterrupt):
     """A signal came, told apart from a KeyboardInterrupt that the function itself raises."""
+
+
+def start_within(timeout: float | None, start: Callable[[], _Result]) -> _Result:
+    """Return what the start of a command returns, bounded by its --timeout in seconds.
+
+    A start has at least five seconds, so that a short look at a bus is no failure. Raises
+    ExpectationNotMet where AWS has not answered by then.
+    """
+    if not timeout:
+        return start()
+    seconds = max(timeout, _LEAST_START)
+    try:
+        return within(seconds, start)
+    except Overdue:
+        raise ExpectationNotMet(
+            f"AWS had not answered after {seconds:g} s, and --timeout is {timeout:g} s",
+            "check the network, the region, the proxy and --endpoint-url",
+        ) from None
+
+
+def left_of(timeout: float | None, began: float) -> float | None:
+    """Seconds that a run has left of its --timeout; None without one.
+
+    `began` is the monotonic time before the start of the command.
+    """
+    return timeout and max(timeout - (time.monotonic() - began), _LEAST_RUN)
 
 
 def interruptible(function: Callable[[], _Result]) -> _Result:

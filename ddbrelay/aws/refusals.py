@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from ddbrelay.secrecy import scrubbed
-from ddbrelay.text import first_line, printable
+from ddbrelay.text import cut, first_line, printable
 
 ALWAYS_SMALL = 256 * 1024
 """Bytes of a request that no endpoint finds too large: AWS's limit of old for PutEvents."""
@@ -67,6 +67,5 @@ def _words(media_type: str, message: str, body: bytes) -> str:
     text = message or _TAG.sub(" ", body[:_READ].decode(errors="replace"))
     # Before anything is cut: half a token would not be known as one.
     line = first_line(printable(scrubbed(" ".join(text.split()))))
-    if len(line) > _SHOWN:
-        line = line[: _SHOWN - 1] + "…"
-    return ", ".join(part for part in (media_type.partition(";")[0].strip(), line) if part)
+    kind = media_type.partition(";")[0].strip()
+    return ", ".join(part for part in (kind, cut(line, _SHOWN)) if part)

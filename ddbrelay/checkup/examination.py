@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ddbrelay.aws.session import is_loopback
 from ddbrelay.checkup import (
@@ -30,6 +30,7 @@ from ddbrelay.checkup.kinds import kinds_of
 from ddbrelay.errors import StateError
 from ddbrelay.flow.mapping import MapFunction
 from ddbrelay.mappings import buses_of, mapper_of, rules_of, sightings_of
+from ddbrelay.output.doctor import Area
 
 if TYPE_CHECKING:
     from ddbrelay.config import Config
@@ -37,20 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AT_ONCE = 16
-ORDER = (
-    "credentials",
-    "endpoints",
-    "clock",
-    "table",
-    "bus",
-    "targets",
-    "sample",
-    "permissions",
-    "readers",
-    "positions",
-    "state",
-    "settings",
-)
+ORDER: tuple[str, ...] = get_args(Area)
 """The areas, in the order in which they are shown."""
 
 

@@ -325,15 +325,14 @@ def redrive(
       ddbrelay dead-letters redrive --reason "no rule" --remap --dry-run
     """
     from contextlib import nullcontext
-    from functools import partial
 
-    from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import redriving
     from ddbrelay.cli.console import Ending
     from ddbrelay.cli.in_force import check_table, tell_mapping
-    from ddbrelay.mappings import buses_of, mapper_of, redacted_paths
+    from ddbrelay.mappings import mapper_of, redacted_paths
     from ddbrelay.relay.letters import Preparation
     from ddbrelay.relay.redrive import MAX_ATTEMPTS, Plan, Summary
+    from ddbrelay.time_limit import start_within
 
     one_choice(ids, everything, wanted)
     settings = run.settings
@@ -359,8 +358,7 @@ def redrive(
                 redriving.show_preview(run, of, letters, items, preparation)
                 return
             bus = settings.bus or f"{of.table}-bus"
-            for name in (bus, *buses_of(run.config)):
-                run.in_time(timeout, partial(check_bus, run.aws, name))
+            start_within(timeout, lambda: run.check_buses(bus))
             plan = Plan(
                 max_attempts=max_attempts or MAX_ATTEMPTS,
                 max_in_flight=settings.max_in_flight,

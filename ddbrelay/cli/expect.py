@@ -178,9 +178,9 @@ def _prepared(
     run: Run, scenarios: Sequence[Scenario]
 ) -> tuple[Writer | None, Callable[[Callable[[str], None]], BackgroundRelay]]:
     """What writes to the table, and what makes a relay; every mistake before the first write."""
-    from ddbrelay.aws.table import check_bus, describe_table, stream_of
+    from ddbrelay.aws.table import describe_table, stream_of
     from ddbrelay.cli.in_force import check_table, tell_mapping
-    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
+    from ddbrelay.mappings import check_redaction, mapper_of
     from ddbrelay.scenario.background import BackgroundRelay
     from ddbrelay.scenario.writing import Writer
     from ddbrelay.view_types import check_view_type
@@ -200,8 +200,7 @@ def _prepared(
         mapper_of(run.config, table)
         stream = stream_of(run.aws, table)
         check_redaction(run.config, stream.keys)
-        for name in (bus, *buses_of(run.config)):
-            check_bus(run.aws, name)
+        run.check_buses(bus)
         tell_mapping(run)
         check_view_type(
             run.config, table, stream.view_type, run.console.trouble, strict=run.settings.strict

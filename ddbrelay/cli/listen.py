@@ -89,6 +89,7 @@ def command(
 
     from ddbrelay.cli.signals import stop_on_signals
     from ddbrelay.errors import ExpectationNotMet
+    from ddbrelay.time_limit import start_within
 
     if queue is not None and everything:
         raise click.UsageError("--queue and --all exclude each other")
@@ -100,9 +101,9 @@ def command(
         timeout = _EXPECT_TIMEOUT
     chosen = Filter(show, grep, run.console.trouble)
     with stop_on_signals() as stop:
-        listener = run.in_time(timeout, lambda: _listener(run, queue, everything, keep))
+        listener = start_within(timeout, lambda: _listener(run, queue, everything, keep))
         with ExitStack() as stack:
-            run.in_time(timeout, lambda: stack.enter_context(listener))
+            start_within(timeout, lambda: stack.enter_context(listener))
             started = time.monotonic()
             bounds = Bounds(expect, max_events, None if timeout is None else started + timeout)
             session = Session(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from ddbrelay.cli.console import Console
     from ddbrelay.config import Config, Settings
 
-_T = TypeVar("_T")
-LEAST_START = 5.0
-"""Seconds for the first answers of AWS, however short --timeout is."""
 _log = logging.getLogger("ddbrelay.cli")
+
 
 GLOBAL = (
     "profile",
@@ -107,25 +105,13 @@ class Run:
             wanted = self.flags.get("log_format") or os.environ.get("DDBRELAY_LOG_FORMAT")
             return bool(wanted == "json")
 
-    def in_time(self, timeout: float | None, start: Callable[[], _T]) -> _T:
-        """Return what the start of a command returns, bounded by its --timeout.
+    def check_buses(self, bus: str) -> None:
+        """Raise AwsRefused where this bus, or another one that the mapping names, is missing."""
+        from ddbrelay.aws.table import check_bus
+        from ddbrelay.mappings import buses_of
 
-        A start has at least `LEAST_START` seconds, so that a short look at a bus is no failure.
-        Raises ExpectationNotMet where AWS has not answered by then.
-        """
-        from ddbrelay.errors import ExpectationNotMet
-        from ddbrelay.time_limit import Overdue, within
-
-        if not timeout:
-            return start()
-        seconds = max(timeout, LEAST_START)
-        try:
-            return within(seconds, start)
-        except Overdue:
-            raise ExpectationNotMet(
-                f"AWS had not answered after {seconds:g} s, and --timeout is {timeout:g} s",
-                "check the network, the region, the proxy and --endpoint-url",
-            ) from None
+        for name in (bus, *buses_of(self.config)):
+            check_bus(self.aws, name)
 
     @contextmanager
     def logged(self, command: str) -> Iterator[None]:

@@ -119,17 +119,17 @@ def command(
       ddbrelay replay --since 2h --detail --record replay.html
     """
     from ddbrelay import jobs
-    from ddbrelay.aws.table import check_bus
     from ddbrelay.cli import relaying
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
     from ddbrelay.errors import ConfigError
     from ddbrelay.flow.capture import Start
-    from ddbrelay.mappings import buses_of, check_redaction, in_force, mapper_of
+    from ddbrelay.mappings import check_redaction, in_force, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.preview import FixedPositions
     from ddbrelay.stores.sqlite import SqliteStore
     from ddbrelay.stores.streams import note
+    from ddbrelay.time_limit import left_of, start_within
     from ddbrelay.view_types import check_view_type
 
     if sum(choice is not None for choice in (bookmark, iterator, sequence, since)) != 1:
@@ -155,12 +155,12 @@ def command(
                 where = _Where(_stream(run), Start.TIME, [], since_time)
             check_redaction(run.config, where.stream.keys)
             bus = (settings.bus or f"{where.stream.table}-bus") if forward else None
-            for name in () if bus is None else (bus, *buses_of(run.config)):
-                check_bus(run.aws, name)
+            if bus is not None:
+                run.check_buses(bus)
             return where, bus
 
         began = time.monotonic()
-        where, bus = run.in_time(timeout, start)
+        where, bus = start_within(timeout, start)
         stream = where.stream
         if forward:
             note(database, stream.arn, stream.table, stream.table_arn)
@@ -181,7 +181,7 @@ def command(
                 wanted=wanted,
                 max_records=max_records,
                 until_idle=_QUIET,
-                timeout=timeout and max(timeout - (time.monotonic() - began), 0.1),
+                timeout=left_of(timeout, began),
             ),
             where.part,
         )

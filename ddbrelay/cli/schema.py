@@ -175,12 +175,13 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
     from ddbrelay.flow.capture import Start
     from ddbrelay.mappings import mapper_of
     from ddbrelay.stores.preview import FixedPositions
+    from ddbrelay.time_limit import left_of, start_within
 
     if not bounds.given:
         bounds = _Bounds(_MOST_RECORDS, _QUIET, None)
     table = run.require("table")
     began = time.monotonic()
-    stream = run.in_time(bounds.timeout, lambda: stream_of(run.aws, table))
+    stream = start_within(bounds.timeout, lambda: stream_of(run.aws, table))
     inner = mapper_of(config, table)
 
     def mapper(change: Change) -> Mapped:
@@ -194,7 +195,7 @@ def _read_stream(run: Run, config: Config, bounds: _Bounds, reader: _Reader) -> 
         resume=False,
         max_records=bounds.max_records,
         until_idle=bounds.until_idle,
-        timeout=bounds.timeout and max(bounds.timeout - (time.monotonic() - began), 0.1),
+        timeout=left_of(bounds.timeout, began),
     )
     job = jobs.Job(run.aws, stream, mapper, None, FixedPositions(()), options)
     run.console.words(f"reading the stream of {table} from its beginning; Ctrl-C ends the reading")

@@ -74,13 +74,14 @@ def command(
     from contextlib import closing
     from functools import partial
 
-    from ddbrelay.aws.table import check_bus, stream_of
+    from ddbrelay.aws.table import stream_of
     from ddbrelay.cli import relaying, succession
     from ddbrelay.cli.in_force import check_table, tell_mapping
     from ddbrelay.cli.view.view import view_of
-    from ddbrelay.mappings import buses_of, check_redaction, mapper_of
+    from ddbrelay.mappings import check_redaction, mapper_of
     from ddbrelay.stores.database import Database
     from ddbrelay.stores.streams import note
+    from ddbrelay.time_limit import left_of, start_within
     from ddbrelay.view_types import check_view_type
 
     table = run.require("table")
@@ -93,12 +94,12 @@ def command(
     def start() -> TableStream:
         stream = stream_of(run.aws, table)
         check_redaction(run.config, stream.keys)
-        for name in () if bus is None else (bus, *buses_of(run.config)):
-            check_bus(run.aws, name)
+        if bus is not None:
+            run.check_buses(bus)
         return stream
 
     began = time.monotonic()
-    latest = run.in_time(timeout, start)
+    latest = start_within(timeout, start)
     tell_mapping(run, live=view.live)
     look = partial(check_view_type, run.config, table, tell=run.console.trouble)
     look(latest.view_type, strict=run.settings.strict)
@@ -120,7 +121,7 @@ def command(
                 "max_records": max_records and max_records - (ended.read if ended else 0),
                 # A stream that has a successor ends by itself.
                 "until_idle": None if legs else until_idle,
-                "timeout": timeout and max(timeout - (time.monotonic() - began), 0.1),
+                "timeout": left_of(timeout, began),
             }
             leg_ended, positions = _run(
                 run, database, leg, mapper, bus, None if follows else chosen, bounds, monitor, view
